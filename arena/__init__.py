@@ -1,0 +1,1 @@
+"""What the four scripts share, and the parts of validate.py."""

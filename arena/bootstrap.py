@@ -1,0 +1,322 @@
+"""The bootstrap over posts: counting once under many weightings of the posts.
+
+A resample of the posts, drawn with replacement, is a count per post of how often it was drawn.
+All resamples together are a small matrix of weights (posts, weightings), and whatever is counted
+over posts becomes, for every weighting at once, a sum of that matrix's rows. The posts as they
+are (all ones) and any group of posts (ones and zeros) are weightings too, so that a figure, the
+same figure on a group, and its resamples come out of the same sums.
+
+Efron and Tibshirani, An Introduction to the Bootstrap, 1993: chapter 13 for percentile intervals.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from arena.counts import Array, by_posts, by_tags, f1, rates, ratio
+
+CONFIDENCE = 0.95
+GRID = (np.arange(1, 256) / 256).astype(np.float32)  # Global thresholds: exact in float32.
+FIGURES = ("precision", "recall", "f1", "mcc")
+CALIBRATION_BINS = 16
+RECALL_STEPS = 1024  # Steps of recall in which the resamples' micro AP is added up.
+EXACT_HALF = 2048  # Half precision holds every whole number up to here.
+CELLS = 1 << 18  # Cuts x weightings counted at a time: a megabyte an array, to stay in the cache.
+MIN_WIDTH = 8
+
+
+def resamples(posts: int, count: int, seed: int) -> Array:
+    """How often each post was drawn in each of `count` resamples: uint8 (posts, count)."""
+    random = np.random.default_rng(seed)
+    drawn = np.empty((count, posts), np.uint8)
+    for row in drawn:
+        row[:] = np.bincount(random.integers(posts, size=posts), minlength=posts)
+    return np.ascontiguousarray(drawn.T)
+
+
+def interval(values: Array) -> tuple[float | None, float | None]:
+    """The percentile interval of a figure's resamples; (None, None) when there are none."""
+    if not len(values):
+        return None, None
+    tail = (1 - CONFIDENCE) / 2
+    low, high = np.quantile(values, [tail, 1 - tail])
+    return float(low), float(high)
+
+
+@dataclass(slots=True)
+class Counts:
+    """What was counted for every tag under every weighting: arrays (tags, weightings), float64.
+
+    `own`, `best` and `crossed` hold (true positives, predicted) at the given threshold, at the
+    threshold with the tag's highest F1, and at each half of the posts' best threshold on the
+    other half. `grid` (4 figures, thresholds, weightings) is the mean of FIGURES over tags at
+    each threshold of GRID, and `grid_tp`, `grid_predicted` (thresholds, weightings) are the
+    counts there summed over tags. `best_threshold` (tags,) is that of the first weighting.
+    """
+
+    total: Array
+    support: Array
+    ap: Array
+    own: tuple[Array, Array]
+    best: tuple[Array, Array]
+    crossed: tuple[Array, Array]
+    best_threshold: Array
+    grid: Array
+    grid_tp: Array
+    grid_predicted: Array
+
+
+def halves(posts: int) -> Array:
+    """The half (0 or 1) each post belongs to for cross-fitting: posts take turns."""
+    return np.arange(posts) % 2
+
+
+@dataclass(slots=True)
+class _Ranked:
+    """Posts in falling order of score, and how many of them each cut of a tag takes in.
+
+    Their weights are added up from each of `starts` to the next; `rows` are the cuts' places in
+    the running total of those sums.
+    """
+
+    posts: torch.Tensor
+    starts: torch.Tensor
+    rows: Array
+
+    @classmethod
+    def at(cls, posts: Array, falling: Array, cuts: Array, step: int) -> "_Ranked":
+        """Rank for the `cuts` of `falling` (scores, negated); no sum of over `step` posts."""
+        ends = np.searchsorted(falling[posts], cuts, "right")
+        is_start = np.zeros(len(posts) + 1, np.bool_)
+        is_start[ends] = True
+        is_start[::step] = True
+        starts = np.flatnonzero(is_start[:-1])
+        rows = np.searchsorted(starts, ends)
+        return cls(torch.from_numpy(posts), torch.from_numpy(starts), rows)
+
+    def counts(self, weights: torch.Tensor) -> Array:
+        """How many posts each cut takes in, under every weighting: float32 (cuts, weightings).
+
+        Rows are fetched and added in half precision, a fraction of the traffic of any other way.
+        """
+        running = np.zeros((len(self.starts) + 1, weights.shape[1]), np.float32)
+        if len(self.starts):
+            sums = torch.nn.functional.embedding_bag(self.posts, weights, self.starts, mode="sum")
+            torch.cumsum(sums, 0, dtype=torch.float32, out=torch.from_numpy(running[1:]))
+        return running.take(self.rows, axis=0)
+
+
+@dataclass(slots=True)
+class _Tag:
+    """One tag's posts ranked: its cuts, and where among them are the ones of each kind."""
+
+    own: int
+    grid: Array
+    found: Array
+    found_scores: Array
+    predicted: list[_Ranked]
+    positive: list[_Ranked]
+
+    @classmethod
+    def of(cls, scores: Array, truth: Array, threshold: Any, half: Array, step: int) -> "_Tag":
+        """Rank one tag's scores (posts,), down to the lowest cut that anything is counted at."""
+        falling = -scores  # Ascending order of these is descending order of scores.
+        found = np.unique(falling[truth])
+        cuts = np.unique(np.concatenate([found, -GRID, [-threshold]]))
+        posts = np.flatnonzero(falling <= cuts[-1])
+        posts = posts[np.argsort(falling[posts])]
+        sides = [posts[half[posts] == side] for side in (0, 1)]
+        return cls(
+            int(np.searchsorted(cuts, -threshold)),
+            np.searchsorted(cuts, -GRID),
+            np.searchsorted(cuts, found),
+            -found,
+            [_Ranked.at(side, falling, cuts, step) for side in sides],
+            [_Ranked.at(side[truth[side]], falling, cuts, step) for side in sides],
+        )
+
+    def count(self, weights: torch.Tensor) -> dict[str, Array]:
+        """The tag's counts under every weighting, by Counts' names.
+
+        F1 is highest at the score of one of the positives (a threshold between two of them
+        predicts more and finds no more), so those are all that need trying; of equals, in single
+        precision, the highest is taken. A half without a positive gives no threshold: nothing is
+        predicted on the other half.
+        """
+        predicted = [ranked.counts(weights) for ranked in self.predicted]
+        tp = [ranked.counts(weights) for ranked in self.positive]
+        support = [side[-1] for side in tp]
+        at = self.found
+        crossed_tp, crossed_predicted = np.zeros((2, weights.shape[1]), np.float32)
+        for here, there in ((0, 1), (1, 0)) if len(at) else ():
+            best = at[f1(tp[here][at], predicted[here][at], support[here]).argmax(axis=0)]
+            crossed_tp += np.where(support[here], pick(tp[there], best), 0)
+            crossed_predicted += np.where(support[here], pick(predicted[there], best), 0)
+        both_tp, both_predicted, total = tp[0] + tp[1], predicted[0] + predicted[1], sum(support)
+        counted = {
+            "support": total,
+            "own_tp": both_tp[self.own],
+            "own_predicted": both_predicted[self.own],
+            "crossed_tp": crossed_tp,
+            "crossed_predicted": crossed_predicted,
+            "grid_tp": both_tp[self.grid],
+            "grid_predicted": both_predicted[self.grid],
+        }
+        both_tp, both_predicted = both_tp[at], both_predicted[at]
+        steps = np.diff(both_tp, axis=0, prepend=0)
+        precision = ratio(both_tp.astype(np.float64), both_predicted)
+        counted["ap"] = ratio(np.einsum("ij,ij->j", steps, precision), total)
+        if len(at):
+            best = f1(both_tp, both_predicted, total).argmax(axis=0)
+            counted["best_tp"] = pick(both_tp, best)
+            counted["best_predicted"] = pick(both_predicted, best)
+            counted["best_threshold"] = self.found_scores[best[0]]
+        else:
+            counted["best_tp"] = counted["best_predicted"] = np.zeros_like(total)
+            counted["best_threshold"] = np.float32(np.inf)
+        return counted
+
+
+def pick(table: Array, row: Array) -> Array:
+    """table[row[j], j] for each column j."""
+    return table[row, np.arange(table.shape[1])]
+
+
+def count(scores: Array, truth: Array, threshold: Array, weights: Array) -> Counts:
+    """Count every tag under every weighting; `threshold` (tags,), weights uint8 (posts, n)."""
+    posts, tags = scores.shape
+    columns = weights.shape[1]
+    half = halves(posts)
+    step = EXACT_HALF // max(1, int(weights.max()))
+    table = torch.from_numpy(weights).to(torch.float16)
+    total = weights.sum(axis=0, dtype=np.float64)
+    names = ["support", "ap", "own_tp", "own_predicted", "best_tp", "best_predicted"]
+    names += ["crossed_tp", "crossed_predicted"]
+    kept = {name: np.empty((tags, columns)) for name in names}
+    best_threshold = np.empty(tags)
+    grid = np.zeros((len(FIGURES), len(GRID), columns))
+    grid_tp, grid_predicted = np.zeros((2, len(GRID), columns))
+
+    def block(part: slice, scores: Array, truth: Array) -> list[Array]:
+        sums = np.zeros((len(FIGURES), len(GRID), columns))
+        sum_tp, sum_predicted = np.zeros((2, len(GRID), columns))
+        for tag, column, positive in zip(range(part.start, part.stop), scores, truth, strict=True):
+            ranked = _Tag.of(column, positive, threshold[tag], half, step)
+            # A tag on many posts has as many cuts: take the weightings a few at a time.
+            width = max(MIN_WIDTH, CELLS // (len(ranked.found) + len(GRID)))
+            for first in range(0, columns, width):
+                some = slice(first, min(first + width, columns))
+                counted = ranked.count(table if width >= columns else table[:, some].contiguous())
+                for name in names:
+                    kept[name][tag, some] = counted[name]
+                if first == 0:
+                    best_threshold[tag] = counted["best_threshold"]
+                at_grid = counted["grid_tp"], counted["grid_predicted"]
+                figures = rates(*at_grid, counted["support"], total[some])
+                for figure, name in zip(sums, FIGURES, strict=True):
+                    figure[:, some] += figures[name]
+                sum_tp[:, some] += at_grid[0]
+                sum_predicted[:, some] += at_grid[1]
+        return [sums, sum_tp, sum_predicted]
+
+    for _, (sums, sum_tp, sum_predicted) in by_tags(scores, truth, block):
+        grid += sums
+        grid_tp += sum_tp
+        grid_predicted += sum_predicted
+    return Counts(
+        total,
+        kept["support"],
+        kept["ap"],
+        (kept["own_tp"], kept["own_predicted"]),
+        (kept["best_tp"], kept["best_predicted"]),
+        (kept["crossed_tp"], kept["crossed_predicted"]),
+        best_threshold,
+        grid / tags,
+        grid_tp,
+        grid_predicted,
+    )
+
+
+def calibrate(scores: Array, truth: Array, weights: Array) -> tuple[Array, Array, Array]:
+    """Count, sum of scores and positives of every bin of scores: float64 (weightings, bins) each.
+
+    The bins are CALIBRATION_BINS equal parts of 0 to 1, over all (post, tag) pairs. Raises
+    ValueError for a score outside 0 to 1.
+    """
+    sums = np.zeros((3, weights.shape[1], CALIBRATION_BINS))
+
+    def block(part: slice, scores: Array, truth: Array) -> Array:
+        if not (scores.min() >= 0 and scores.max() <= 1):
+            post, tag = np.argwhere(~((scores >= 0) & (scores <= 1)))[0]
+            value = scores[post, tag]
+            raise ValueError(f"the score of post {part.start + post}, tag {tag} is {value}")
+        bins = np.minimum((scores * CALIBRATION_BINS).astype(np.intp), CALIBRATION_BINS - 1)
+        bins += np.arange(len(scores))[:, None] * CALIBRATION_BINS
+        values = None, scores, truth
+        counted = [
+            np.bincount(
+                bins.ravel(),
+                None if value is None else value.ravel(),
+                minlength=len(scores) * CALIBRATION_BINS,
+            ).reshape(len(scores), CALIBRATION_BINS)
+            for value in values
+        ]
+        return weights[part].T.astype(np.float64) @ np.stack(counted)
+
+    for _, counted in by_posts(scores, truth, block):
+        sums += counted
+    return sums[0], sums[1], sums[2]
+
+
+def micro_ap(scores: Array, truth: Array, weights: Array) -> Array:
+    """Average precision of all (post, tag) pairs as one list: (weightings,), the first weighting
+    being all ones.
+
+    The first is exact. The others go up in RECALL_STEPS equal steps of recall, with the precision
+    at each step's end, and are moved by what that makes of the first one less its exact value:
+    where positives have no more distinct scores than that, all are exact.
+    """
+    found = np.sort(np.concatenate([kept for _, kept in by_posts(scores, truth, _positives)]))
+    if not len(found):
+        return np.zeros(weights.shape[1])
+    cuts, tp = np.unique(found, return_counts=True)
+    tp = np.cumsum(tp[::-1])[::-1]
+
+    def predicted(part: slice, scores: Array, truth: Array) -> Array:
+        ranked = np.sort(scores[scores >= cuts[0]])
+        return len(ranked) - np.searchsorted(ranked, cuts)
+
+    above = np.zeros(len(cuts))
+    for _, counted in by_posts(scores, truth, predicted):
+        above += counted
+    exact = -np.diff(tp, append=0) @ (tp / above) / len(found)
+    if weights.shape[1] == 1:
+        return np.array([exact])
+
+    steps = np.unique(found[np.arange(RECALL_STEPS) * len(found) // RECALL_STEPS])
+    if len(cuts) <= RECALL_STEPS:
+        steps = cuts
+
+    def binned(part: slice, scores: Array, truth: Array) -> Array:
+        bins = np.searchsorted(steps, scores, "right")
+        bins += np.arange(len(scores))[:, None] * (len(steps) + 1)
+        shape = len(scores), len(steps) + 1
+        counted = [
+            np.bincount(kept.ravel(), minlength=shape[0] * shape[1]).reshape(shape)
+            for kept in (bins[truth], bins)
+        ]
+        return weights[part].T.astype(np.float32) @ np.stack(counted).astype(np.float32)
+
+    sums = np.zeros((2, weights.shape[1], len(steps) + 1))
+    for _, counted in by_posts(scores, truth, binned):
+        sums += counted
+    tp, above = np.cumsum(sums[:, :, :0:-1], axis=2)
+    gained = np.diff(tp, axis=1, prepend=0)
+    stepped = ratio((gained * ratio(tp, above)).sum(axis=1), tp[:, -1])
+    return np.concatenate([[exact], stepped[1:] + exact - stepped[0]])
+
+
+def _positives(part: slice, scores: Array, truth: Array) -> Array:
+    return scores[truth]

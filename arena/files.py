@@ -1,0 +1,97 @@
+"""Files that survive a kill: written under a temporary name and renamed, one writer per folder."""
+
+import fcntl
+import json
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+from arena.cli import UserError
+
+
+def temporary(path: Path) -> Path:
+    """Where `path` is written before it is renamed: one fixed name, so a rerun overwrites it."""
+    return path.with_name(f".{path.name}.tmp")
+
+
+@contextmanager
+def atomic(path: Path, *, sync: bool = True) -> Iterator[IO[bytes]]:
+    """A binary file that appears as `path`, whole, when the block ends without an exception.
+
+    `sync` waits for the disk before the rename; without it a power cut (not a kill) may leave an
+    empty file, which is right only where a later run notices.
+    """
+    unfinished = temporary(path)
+    try:
+        with unfinished.open("wb") as file:
+            yield file
+            if sync:
+                file.flush()
+                os.fsync(file.fileno())
+        unfinished.replace(path)
+    except BaseException:
+        unfinished.unlink(missing_ok=True)
+        raise
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a UTF-8 text file atomically; a lone surrogate from outside becomes `?`."""
+    with atomic(path) as file:
+        file.write(text.encode("utf-8", "replace"))
+
+
+def sweep(folder: Path) -> None:
+    """Remove the temporary files that a killed run left in a folder only this script writes."""
+    for left in folder.glob(".*.tmp"):
+        left.unlink(missing_ok=True)
+
+
+@contextmanager
+def lock(data: Path, script: str) -> Iterator[None]:
+    """Hold `data` for one run of `script`; a second run raises UserError naming the holder.
+
+    The lock is the kernel's (flock): it goes with its process, however that ends.
+    """
+    if not data.is_dir():
+        raise UserError(f"{data} is not a folder: give an existing one with --data")
+    path = data / f".{script}.lock"
+    with path.open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            holder = file.read(200).strip() or "another process"
+            raise UserError(
+                f"{data} is in use by {script}.py ({holder}): wait for it or stop it first"
+            ) from None
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {socket.gethostname()}")
+        file.flush()
+        yield
+
+
+def repair(path: Path) -> None:
+    """Cut off a last line that a crash left without its newline."""
+    if not path.exists():
+        return
+    with path.open("rb+") as file:
+        end = file.seek(0, os.SEEK_END)
+        keep = end
+        while keep:
+            start = max(0, keep - 65536)
+            file.seek(start)
+            newline = file.read(keep - start).rfind(b"\n")
+            if newline >= 0:
+                keep = start + newline + 1
+                break
+            keep = start
+        if keep != end:
+            file.truncate(keep)
+
+
+def json_line(record: Any) -> bytes:
+    """One line of a .jsonl file."""
+    return json.dumps(record, separators=(",", ":")).encode() + b"\n"

@@ -1,0 +1,277 @@
+"""What opening an untrusted still image safely means: judge one file and shrink it for training.
+
+Nothing here trusts a file name or a header. A file is handed to the one decoder that its first
+bytes ask for, among the formats Danbooru's still posts come in; its size is checked before its
+pixels are decoded; and it passes only if all of it decodes. `confine` bounds what is left: run it
+once in a process of its own before judging there.
+"""
+
+import io
+import resource
+import struct
+import warnings
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import IO
+
+import numpy as np
+from PIL import Image, ImageChops, ImageCms, ImageFile
+from PIL.AvifImagePlugin import AvifImageFile
+from PIL.ExifTags import Base
+from PIL.GifImagePlugin import GifImageFile
+from PIL.JpegImagePlugin import JpegImageFile
+from PIL.PngImagePlugin import PngImageFile
+from PIL.WebPImagePlugin import WebPImageFile
+
+VERDICTS = ("ok", "transparent", "animated", "unreadable", "missing")
+
+# Decoded pixels take 4 bytes each in Pillow, and a second copy while their mode changes: 1.1 GB at
+# this size. Danbooru's largest stills are scans of some 100 megapixels.
+MAX_PIXELS = 2**27
+MAX_MEMORY = 1_400_000_000  # Bytes of data; with the program itself a worker stays under 1.5 GB.
+
+# What Pillow's decoders raise on damaged files, found by fuzzing them.
+DAMAGE = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    EOFError,
+    LookupError,
+    OSError,
+    RuntimeError,
+    SyntaxError,
+    TypeError,
+    ValueError,
+    struct.error,
+    zlib.error,
+    Image.DecompressionBombError,
+)
+
+# libwebp's method trades time for size. At quality 80, 1024 pixels, method 2 takes less than half
+# the time of Pillow's default, 4, for 2 to 3 % more bytes and 0.1 dB more; 3 takes nearly the time
+# of 4, and 1 is a fifth larger (`python -m bench.trainable --methods`).
+WEBP_METHOD = 2
+
+# The larger side is first brought to between two and four times the wanted one by cheap means
+# (JPEG's own scaled decoding, then whole-pixel averaging); bicubic does the rest. From a factor of
+# two the shortcut costs no measurable quality; at less it does (0.2 to 0.4 dB at 1.2).
+SPARE = 2
+
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+SRGB = ImageCms.createProfile("sRGB")
+TO_8_BIT = np.round(np.arange(65536) / 257).astype(np.uint8)
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """One file's verdict (of VERDICTS), the reason unless it is ok, the WebP file if it is."""
+
+    verdict: str
+    reason: str = ""
+    webp: bytes = b""
+
+
+class Rejected(Exception):  # noqa: N818 - a verdict, not an error
+    """Why an image is not for training: a verdict and the reason for it."""
+
+    def __init__(self, verdict: str, reason: str) -> None:
+        super().__init__(verdict, reason)
+        self.verdict = verdict
+        self.reason = reason
+
+
+def confine() -> None:
+    """Bound this process for good: its memory, its decoders' threads, and no core dumps.
+
+    The limits cannot be taken back, so this belongs into a worker process.
+    """
+    resource.setrlimit(resource.RLIMIT_DATA, (MAX_MEMORY, MAX_MEMORY))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    # libwebp needs memory for the whole canvas to open a file, so Pillow checks that one itself,
+    # against twice this figure.
+    Image.MAX_IMAGE_PIXELS = MAX_PIXELS // 2
+    warnings.simplefilter("ignore")  # Pillow's remarks on odd metadata, one or more per file.
+
+
+def judge(data: bytes, max_size: int, quality: int) -> Judgement:
+    """Decide whether a file is a still, opaque, whole image, and shrink it if so.
+
+    The WebP file is RGB, upright, its longest side at most `max_size` pixels.
+    """
+    try:
+        image, size = decode(data, max_size * SPARE)
+        if transparent(image):
+            raise Rejected("transparent", "has pixels that are not opaque")
+        turn = TURNS.get(orientation(image))
+        image = shrink(to_rgb(image), fit(size, max_size))
+    except Rejected as rejected:
+        return Judgement(rejected.verdict, rejected.reason)
+    except MemoryError:
+        return Judgement("unreadable", "needs more memory to decode than a worker may use")
+    if turn is not None:
+        image = image.transpose(turn)
+    buffer = io.BytesIO()
+    image.save(buffer, "WEBP", quality=quality, method=WEBP_METHOD)
+    return Judgement("ok", webp=buffer.getvalue())
+
+
+def decode(data: bytes, enough: int) -> tuple[Image.Image, tuple[int, int]]:
+    """A whole still image with its pixels loaded, and its width and height in the file.
+
+    A JPEG comes scaled down where its longest side stays at least `enough` pixels. Raises
+    Rejected for anything that is not a whole still image of an allowed format.
+    """
+    decoder = _decoder(data)
+    try:
+        image = decoder(io.BytesIO(data))
+        size = image.size
+        if getattr(image, "is_animated", False):
+            raise Rejected("animated", f"is an animated {image.format}")
+        if decoder is GifImageFile:
+            raise Rejected("unreadable", "is a GIF, which is not read even with one frame")
+        if size[0] * size[1] > MAX_PIXELS:
+            raise Rejected("unreadable", f"is too large: {size[0]} x {size[1]} pixels")
+        if decoder is PngImageFile:
+            # The decoder stops at the last pixel; verify reads to the end and checks every CRC.
+            image.verify()
+            image = decoder(io.BytesIO(data))
+            _normalise_key(image, data)
+        if decoder is JpegImageFile:
+            image.draft(None, fit(size, enough))
+        image.load()
+    except DAMAGE as error:
+        text = " ".join(str(error).split())[:200] or type(error).__name__
+        raise Rejected("unreadable", f"does not decode: {text}") from None
+    return image, size
+
+
+def _decoder(data: bytes) -> Callable[[IO[bytes]], ImageFile.ImageFile]:
+    """The decoder a file's first bytes ask for.
+
+    Its class is used directly: Image.open would turn a JPEG that carries further pictures, which
+    Danbooru has, into an MPO, an image of several frames.
+    """
+    if data.startswith(b"\xff\xd8\xff"):
+        return JpegImageFile
+    if data.startswith(b"\x89PNG\r\n\x1a\n"):
+        return PngImageFile
+    if data.startswith((b"GIF87a", b"GIF89a")):
+        return GifImageFile
+    if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
+        return WebPImageFile
+    if data[4:8] == b"ftyp" and data[8:12] in (b"avif", b"avis", b"mif1", b"msf1"):
+        return AvifImageFile
+    raise Rejected("unreadable", "is no JPEG, PNG, WebP or AVIF file" if data else "is empty")
+
+
+def _normalise_key(image: ImageFile.ImageFile, data: bytes) -> None:
+    """Bring a PNG's transparent colour (tRNS) to the depth Pillow decodes its pixels to.
+
+    Pillow widens 2- and 4-bit greys to 8 bits and cuts 16-bit colours down to 8, but leaves the
+    key as it stands in the file. Raises Rejected when a 16-bit colour is in use.
+    """
+    key = image.info.get("transparency")
+    depth = image.tile[0].args
+    if key is None:
+        return
+    if depth in ("L;2", "L;4"):
+        image.info["transparency"] = key * (85 if depth == "L;2" else 17)
+    elif depth == "RGB;16B":
+        low = PngImageFile(io.BytesIO(data))
+        low.tile = [low.tile[0]._replace(args="RGB;16L")]  # Read for the other byte order.
+        low_used = np.asarray(low) == np.array(key) % 256
+        high_used = np.asarray(PngImageFile(io.BytesIO(data))) == np.array(key) // 256
+        if (low_used & high_used).all(axis=2).any():
+            raise Rejected("transparent", "has pixels of its transparent colour")
+        del image.info["transparency"]
+
+
+def transparent(image: Image.Image) -> bool:
+    """Whether any pixel is not wholly opaque, in any mode that can hold such a one."""
+    bands = image.getbands()
+    if bands[-1] in ("A", "a"):
+        return image.getchannel(len(bands) - 1).getextrema()[0] < 255
+    key = image.info.get("transparency")
+    if key is None:
+        return False
+    if image.mode == "P":
+        alpha = key if isinstance(key, bytes) else bytes(255 * (i != key) for i in range(256))
+        used = image.histogram()
+        return any(count and value < 255 for count, value in zip(used, alpha, strict=False))
+    if image.mode == "RGB":
+        matches = [
+            channel.point([255 * (value == wanted) for value in range(256)])
+            for channel, wanted in zip(image.split(), key, strict=True)
+        ]
+        both = ImageChops.darker(matches[0], matches[1])
+        return ImageChops.darker(both, matches[2]).getextrema()[1] > 0
+    return bool((np.asarray(image.convert("L") if image.mode == "1" else image) == key).any())
+
+
+def orientation(image: Image.Image) -> int:
+    """The EXIF orientation, 1 (upright) where there is none or the EXIF data is damaged."""
+    try:
+        value = image.getexif().get(Base.Orientation)
+    except DAMAGE:
+        return 1
+    return value if isinstance(value, int) else 1
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """The image in 8-bit RGB, looking as it should. Alpha, opaque by now, is dropped.
+
+    Colour profiles are followed for CMYK only, which means nothing without: RGB is left as it is,
+    as the taggers' own loaders leave it.
+    """
+    if image.mode.startswith("I"):
+        # 16-bit grey, which Pillow's own conversion would clip at 255.
+        return Image.fromarray(TO_8_BIT[np.clip(np.asarray(image), 0, 65535)]).convert("RGB")
+    if image.mode != "CMYK":
+        return image.convert("RGB")
+    if "adobe" not in image.info:
+        # Pillow takes every CMYK JPEG for one of Adobe's, whose values stand for paper, not ink.
+        image = ImageChops.invert(image)
+    try:
+        profile = ImageCms.ImageCmsProfile(io.BytesIO(image.info["icc_profile"]))
+        return ImageCms.profileToProfile(image, profile, SRGB, outputMode="RGB")
+    except (KeyError, TypeError, OSError, ImageCms.PyCMSError):
+        return image.convert("RGB")
+
+
+def fit(size: tuple[int, int], longest: int) -> tuple[int, int]:
+    """Width and height scaled so that the longer is at most `longest`; never enlarged, never 0."""
+    larger = max(size)
+    if larger <= longest:
+        return size
+    width, height = (max(1, round(side * longest / larger)) for side in size)
+    return width, height
+
+
+def shrink(image: Image.Image, size: tuple[int, int]) -> Image.Image:
+    """An RGB image brought down to `size` with bicubic filtering."""
+    if image.size == size:
+        return image
+    times = max(image.size) // (max(size) * SPARE)
+    if times > 1:
+        image = image.reduce((min(times, image.width), min(times, image.height)))
+    # PyTorch's bicubic has Pillow's filter and rounding, to one grey level, and runs on SIMD: with
+    # the copies to and from it still three times as fast. It takes a second to import, which small
+    # images need not wait for.
+    import torch
+
+    torch.set_num_threads(1)
+    pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)[None]
+    small = torch.nn.functional.interpolate(
+        pixels, size=(size[1], size[0]), mode="bicubic", antialias=True
+    )
+    return Image.fromarray(small[0].permute(1, 2, 0).contiguous().numpy())

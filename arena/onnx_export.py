@@ -1,0 +1,464 @@
+"""A TensorFlow SavedModel as one ONNX file that takes any batch size.
+
+tf2onnx's optimiser copies the whole graph before each of its passes, so a graph is handed to it
+without its weights: every variable becomes one more input (`lift`), tf2onnx converts that small
+graph, and the weights come back as initialisers at the end (`fold`), where whatever depends on
+them alone, such as a kernel's transposition, is computed once.
+"""
+
+import hashlib
+import logging
+import os
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import onnxruntime.capi.onnxruntime_pybind11_state as onnxruntime_errors
+from numpy.typing import NDArray
+
+from arena.cli import UserError
+
+OPSET = 17
+LARGEST_FILE = 2**31 - 1  # Bytes: what one protocol buffer, and so one ONNX file, can hold.
+LARGEST_CONSTANT = 1024  # Elements: a float constant above this is a weight, not a setting.
+# Operations that only repeat what is already there: folding them would grow the file for nothing.
+NEVER_FOLDED = ("Expand", "Tile", "ConstantOfShape")
+
+
+@contextmanager
+def _unheard() -> Iterator[None]:
+    """Keep what native code writes on stderr from the user, unless an exception ends the block.
+
+    TensorFlow's libraries print notes while they are loaded, before any log level is read.
+    """
+    sys.stderr.flush()
+    stderr = os.dup(2)
+    with tempfile.TemporaryFile() as notes:
+        os.dup2(notes.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            notes.seek(0)
+            os.write(stderr, notes.read())
+            raise
+        finally:
+            os.dup2(stderr, 2)
+            os.close(stderr)
+
+
+os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+os.environ["CUDA_VISIBLE_DEVICES"] = "-1"  # A conversion has no use for a GPU's memory.
+with _unheard():
+    import tensorflow as tf
+    import tf2onnx
+    from google.protobuf.message import DecodeError
+    from tensorflow.core.protobuf import meta_graph_pb2, rewriter_config_pb2, saved_model_pb2
+    from tensorflow.python.framework import op_def_registry
+    from tensorflow.python.grappler import tf_optimizer
+
+    tf.config.list_logical_devices()
+# Operations that cannot be converted are reported by `convert`; the rest is for tf2onnx's authors.
+logging.getLogger("tf2onnx").setLevel(logging.CRITICAL)
+tf.get_logger().setLevel(logging.ERROR)
+
+
+@dataclass(frozen=True, slots=True)
+class Signature:
+    """The serving_default function of a SavedModel: images (N, H, W, 3) to scores (N, tags)."""
+
+    function: Any  # tf.types.experimental.ConcreteFunction
+    owner: Any  # What tf.saved_model.load gave; it keeps the variables alive.
+    input_name: str
+    output_name: str
+    image_shape: tuple[int, int, int]
+    width: int
+
+    def __call__(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
+        """TensorFlow's own answer for a batch of images."""
+        answer: NDArray[np.float32] = self.function(**{self.input_name: tf.constant(images)})[
+            self.output_name
+        ].numpy()
+        return answer
+
+
+def load(folder: Path) -> Signature:
+    """The SavedModel in `folder`, refused with a UserError before anything in it is run if it is
+    not one, holds more than a network, or is not a tagger of RGB images.
+    """
+    _inspect(folder)
+    damaged = f"the SavedModel in {folder} is damaged: get its files again"
+    try:
+        owner = tf.saved_model.load(str(folder))
+    except (tf.errors.OpError, OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+        raise UserError(f"{damaged} ({_first_line(error)})") from None
+    function = owner.signatures.get("serving_default")
+    if function is None:
+        raise UserError(f"the SavedModel in {folder} has no signature serving_default to export")
+    inputs = function.structured_input_signature[1]
+    outputs = function.structured_outputs
+    found = ", ".join(f"{spec.dtype.name}{spec.shape}" for spec in inputs.values())
+    if not (
+        len(inputs) == 1
+        and (spec := next(iter(inputs.values()))).dtype == tf.float32
+        and spec.shape.rank == 4
+        and spec.shape[3] == 3
+        and spec.shape[1:].is_fully_defined()
+    ):
+        raise UserError(
+            f"the SavedModel in {folder} must take one float32 batch of RGB images "
+            f"(None, height, width, 3), not {found or 'nothing'}"
+        )
+    if spec.shape[0] is not None:
+        raise UserError(
+            f"the SavedModel in {folder} takes batches of {spec.shape[0]} only: save it again with "
+            "a batch size of None"
+        )
+    given = ", ".join(f"{out.dtype.name}{out.shape}" for out in outputs.values())
+    if not (
+        len(outputs) == 1
+        and (out := next(iter(outputs.values()))).dtype == tf.float32
+        and out.shape.rank == 2
+        and out.shape[1] is not None
+    ):
+        raise UserError(
+            f"the SavedModel in {folder} must give one float32 table of scores (None, tags), "
+            f"not {given or 'nothing'}"
+        )
+    return Signature(
+        function, owner, next(iter(inputs)), next(iter(outputs)), tuple(spec.shape[1:]), out.shape[1]
+    )
+
+
+def _inspect(folder: Path) -> None:
+    """Read saved_model.pb as data and raise UserError unless loading it is safe.
+
+    Loading runs the initialisers of tables and other resources, which a network does not need,
+    and reserves the memory that the variables claim.
+    """
+    path = folder / "saved_model.pb"
+    if not path.is_file():
+        raise UserError(f"{folder} holds no SavedModel (no saved_model.pb in it)")
+    model = saved_model_pb2.SavedModel()
+    try:
+        model.ParseFromString(path.read_bytes())
+    except DecodeError:
+        raise UserError(f"{path} is damaged: get the SavedModel's files again") from None
+    if len(model.meta_graphs) != 1 or not model.meta_graphs[0].object_graph_def.nodes:
+        raise UserError(f"{path} is not a SavedModel of TensorFlow 2: save the model with it again")
+    claimed = 0
+    for node in model.meta_graphs[0].object_graph_def.nodes:
+        if node.WhichOneof("kind") == "resource":
+            raise UserError(
+                f"{path} holds a resource ({node.resource.device or 'a table or the like'}), which "
+                "runs code when it is loaded: export a model that is a network and nothing else"
+            )
+        if node.WhichOneof("kind") == "variable":
+            sides = [max(0, side.size) for side in node.variable.shape.dim]
+            claimed += tf.dtypes.as_dtype(node.variable.dtype).size * int(np.prod(sides, dtype=object))
+    held = sum(file.stat().st_size for file in (folder / "variables").glob("*"))
+    if claimed > held:
+        raise UserError(
+            f"{path} names {claimed} bytes of variables and {folder / 'variables'} holds {held}: "
+            "get the SavedModel's files again"
+        )
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+
+
+def lift(signature: Signature) -> tuple[Any, dict[str, NDArray[Any]]]:
+    """The signature as a GraphDef without weights, and the weights by the placeholder they became.
+
+    Raises UserError for a graph that does more than compute, or that uses a variable in a way that
+    is not a plain read.
+    """
+    graph = _inlined(signature.function)
+    weights: dict[str, NDArray[Any]] = {}
+    variables = {id(variable.handle): variable for variable in signature.function.variables}
+    for outer, inner in signature.function.graph.captures:
+        if outer.dtype == tf.resource and id(outer) not in variables:
+            raise UserError(f"the SavedModel's graph needs {outer.name}, which is not a variable")
+        weights[inner.op.name] = variables.get(id(outer), outer).numpy()
+    passed = [node for node in graph.node if node.attr["T"].type == tf.resource.as_datatype_enum]
+    handles = {node.name: node.input[0] for node in passed if node.op == "Identity"}
+    for node in graph.node:
+        # Control inputs only order side effects, and a graph with those is refused below.
+        kept = [name for name in node.input if not name.startswith("^")]
+        del node.input[:]
+        node.input.extend(kept)
+        if node.name in weights:
+            _become_placeholder(node, weights[node.name])
+        elif node.op in ("ReadVariableOp", "ResourceGather"):
+            source = node.input[0]
+            while source in handles:
+                source = handles[source]
+            _read_placeholder(node, source)
+        elif node.op == "Const" and node.attr["value"].tensor.ByteSize() > LARGEST_CONSTANT:
+            value = tf.make_ndarray(node.attr["value"].tensor)
+            if value.dtype == np.float32:
+                weights[node.name] = value
+                _become_placeholder(node, value)
+    for node in passed:
+        graph.node.remove(node)
+    for node in [*graph.node, *(n for function in graph.library.function for n in function.node_def)]:
+        _refuse_side_effects(node)
+    total = sum(weight.nbytes for weight in weights.values())
+    if total > LARGEST_FILE:
+        raise UserError(
+            f"the model has {total / 1e9:.1f} GB of weights and one ONNX file can hold "
+            f"{LARGEST_FILE / 1e9:.1f} GB"
+        )
+    return graph, weights
+
+
+def _become_placeholder(node: Any, weight: NDArray[Any]) -> None:
+    """Turn a GraphDef node into an input of the weight's type and shape."""
+    node.op = "Placeholder"
+    node.attr.clear()
+    node.attr["dtype"].type = tf.as_dtype(weight.dtype).as_datatype_enum
+    node.attr["shape"].shape.CopyFrom(tf.TensorShape(weight.shape).as_proto())
+
+
+def _read_placeholder(node: Any, source: str) -> None:
+    """Turn a node that reads a variable into the same reading of the placeholder `source`."""
+    dtype, indices = node.attr["dtype"].type, node.attr["Tindices"].type
+    if node.op == "ResourceGather" and node.attr["batch_dims"].i:
+        raise UserError(f"the SavedModel's graph gathers by batch in {node.name}: not supported")
+    node.input[0] = source
+    gathers = node.op == "ResourceGather"
+    node.attr.clear()
+    if gathers:
+        node.op = "Gather"
+        node.attr["Tparams"].type, node.attr["Tindices"].type = dtype, indices
+    else:
+        node.op = "Identity"
+        node.attr["T"].type = dtype
+
+
+def _refuse_side_effects(node: Any) -> None:
+    """Raise UserError for an operation that keeps state or handles text, such as a file's name."""
+    known = op_def_registry.get(node.op)
+    texts = [] if known is None else [*known.input_arg, *known.output_arg]
+    if known is None or known.is_stateful or any(arg.type == tf.string for arg in texts):
+        raise UserError(
+            f"the SavedModel's graph holds the operation {node.op} ({node.name}), which a tagger's "
+            "network has no use for: export a model that only computes scores from images"
+        )
+
+
+def _inlined(function: Any) -> Any:
+    """The function's GraphDef with every function that it calls written out in place."""
+    graph = function.graph.as_graph_def()
+    meta = tf.compat.v1.train.export_meta_graph(graph_def=graph, graph=function.graph)
+    wanted = meta_graph_pb2.CollectionDef()
+    wanted.node_list.value.extend(tensor.name for tensor in function.inputs + function.outputs)
+    meta.collection_def["train_op"].CopyFrom(wanted)
+    config = tf.compat.v1.ConfigProto()
+    rewrite = config.graph_options.rewrite_options
+    rewrite.min_graph_nodes = -1
+    rewrite.optimizers.append("function")
+    rewrite.function_optimization = rewriter_config_pb2.RewriterConfig.AGGRESSIVE
+    return tf_optimizer.OptimizeGraph(config, meta)
+
+
+def convert(signature: Signature) -> onnx.ModelProto:
+    """The signature as a complete ONNX model with a symbolic batch dimension.
+
+    Raises UserError for an operation that tf2onnx cannot convert.
+    """
+    graph, weights = lift(signature)
+    images = f"{signature.input_name}:0"
+    scores = signature.function.outputs[0].name
+    model, _ = tf2onnx.convert.from_graph_def(
+        graph,
+        name=signature.output_name,
+        input_names=[images, *(f"{name}:0" for name in weights)],
+        output_names=[scores],
+        opset=OPSET,
+        custom_op_handlers={"Erfc": (_erfc, [])},
+        tensors_to_rename={
+            images: signature.input_name,
+            scores: signature.output_name,
+            **{f"{name}:0": name for name in weights},
+        },
+    )
+    for node in model.graph.node:
+        if not onnx.defs.has(node.op_type, node.domain):
+            raise UserError(f"the operation {node.op_type} ({node.name}) has no counterpart in ONNX")
+    fold(model, weights)
+    tidy(model.graph)
+    for tensor in (model.graph.input[0], model.graph.output[0]):
+        tensor.type.tensor_type.shape.dim[0].dim_param = "batch"
+    return model
+
+
+def _erfc(ctx: Any, node: Any, name: str, args: Sequence[Any]) -> None:
+    """Give tf2onnx 1 + Erf(-x) for Erfc(x); ONNX Runtime knows GELU by it when -x is spelt out.
+
+    TensorFlow writes GELU as x/2 · Erfc(-x · √½): both signs go.
+    """
+    argument = node.input[0]
+    product = node.inputs[0]
+    signs = [source for source in product.inputs if source.type == "Neg"]
+    if product.type == "Mul" and signs:
+        factors = [signs[0].input[0] if n == signs[0].output[0] else n for n in product.input]
+        negated = ctx.make_node("Mul", factors, name=f"{name}_negated").output[0]
+    else:
+        negated = ctx.make_node("Neg", [argument], name=f"{name}_negated").output[0]
+    dtype = ctx.get_dtype(node.output[0])
+    shape = ctx.get_shape(node.output[0])
+    one = ctx.make_const(f"{name}_one", np.array(1, tf2onnx.utils.ONNX_TO_NUMPY_DTYPE[dtype]))
+    erf = ctx.make_node("Erf", [negated], name=f"{name}_erf")
+    outputs = list(node.output)
+    ctx.remove_node(name)
+    ctx.make_node(
+        "Add",
+        [erf.output[0], one.output[0]],
+        outputs=outputs,
+        name=name,
+        shapes=[shape],
+        dtypes=[dtype],
+    )
+
+
+def fold(model: onnx.ModelProto, weights: dict[str, NDArray[Any]]) -> None:
+    """Replace the inputs named in `weights` by initialisers, in place.
+
+    Nodes that depend on weights alone are run once, by ONNX Runtime, and leave only their results.
+    """
+    graph = model.graph
+    constant = set(weights) | {tensor.name for tensor in graph.initializer}
+    before: list[onnx.NodeProto] = []
+    after: list[onnx.NodeProto] = []
+    for node in graph.node:
+        alone = all(name in constant for name in node.input if name)
+        whole = all(attribute.type != onnx.AttributeProto.GRAPH for attribute in node.attribute)
+        if alone and whole and node.op_type not in NEVER_FOLDED:
+            before.append(node)
+            constant.update(node.output)
+        else:
+            after.append(node)
+    used = {name for node in after for name in node.input}
+    results = [name for node in before for name in node.output if name in used]
+    values = {name: weight for name, weight in weights.items() if name in used}
+    values.update(zip(results, _run(model, before, results, weights), strict=True))
+    values.update(
+        (tensor.name, onnx.numpy_helper.to_array(tensor))
+        for tensor in graph.initializer
+        if tensor.name in used
+    )
+    inputs = [tensor for tensor in graph.input if tensor.name not in weights]
+    del graph.node[:], graph.initializer[:], graph.input[:], graph.value_info[:]
+    graph.node.extend(after)
+    graph.input.extend(inputs)
+    same: dict[tuple[Any, ...], str] = {}
+    names: dict[str, str] = {}
+    for name, value in values.items():
+        data = np.ascontiguousarray(value)
+        key = (data.dtype.str, data.shape, hashlib.sha256(data.data).digest())
+        if key not in same:
+            graph.initializer.append(onnx.numpy_helper.from_array(data, name))
+        names[name] = same.setdefault(key, name)
+    _rename(graph, names)
+
+
+def _rename(graph: onnx.GraphProto, names: dict[str, str]) -> None:
+    """Give tensors other names, where the nodes take and make them."""
+    for node in graph.node:
+        for index, name in enumerate(node.input):
+            node.input[index] = names.get(name, name)
+        for index, name in enumerate(node.output):
+            node.output[index] = names.get(name, name)
+
+
+def tidy(graph: onnx.GraphProto) -> None:
+    """Order and name everything by its place before the output, so that equal inputs give equal bytes.
+
+    tf2onnx takes its order from hashes and some of its names from memory addresses. What the
+    output does not need is dropped. A graph with loops in it stays as it is.
+    """
+    if any(a.type == onnx.AttributeProto.GRAPH for node in graph.node for a in node.attribute):
+        return
+    makers = {name: node for node in graph.node for name in node.output}
+    stored = {tensor.name: tensor for tensor in graph.initializer}
+    nodes: dict[str, onnx.NodeProto] = {}
+    names = {tensor.name: tensor.name for tensor in (*graph.input, *graph.output)}
+    constants: list[onnx.TensorProto] = []
+    todo = [(tensor.name, False) for tensor in graph.output]
+    while todo:
+        name, inputs_done = todo.pop()
+        if name in stored and name not in names:
+            names[name] = f"constant_{len(constants)}"
+            constants.append(stored[name])
+        node = makers.get(name)
+        if node is None or node.name in nodes:
+            continue
+        if not inputs_done:
+            todo.append((name, True))
+            todo.extend((source, False) for source in reversed(node.input) if source)
+            continue
+        nodes[node.name] = node
+        for index, output in enumerate(node.output):
+            names.setdefault(output, f"{node.op_type}_{len(nodes)}" + (f"_{index}" if index else ""))
+    kept = list(nodes.values())
+    del graph.node[:]
+    for number, node in enumerate(kept, 1):
+        node.name = f"{node.op_type}_{number}"
+        graph.node.append(node)
+    for tensor in constants:
+        tensor.name = names[tensor.name]
+    _rename(graph, names)
+    ordered = sorted(graph.initializer, key=lambda tensor: int(tensor.name.rpartition("_")[2]))
+    del graph.initializer[:]
+    graph.initializer.extend(ordered)
+
+
+def _run(
+    model: onnx.ModelProto,
+    nodes: Sequence[onnx.NodeProto],
+    results: Sequence[str],
+    weights: dict[str, NDArray[Any]],
+) -> list[NDArray[Any]]:
+    """What a part of the model that takes nothing but weights gives for `results`."""
+    if not results:
+        return []
+    taken = {name for node in nodes for name in node.input}
+    part = onnx.helper.make_model(
+        onnx.helper.make_graph(
+            nodes,
+            "constants",
+            [tensor for tensor in model.graph.input if tensor.name in weights and tensor.name in taken],
+            [onnx.helper.make_empty_tensor_value_info(name) for name in results],
+            [tensor for tensor in model.graph.initializer if tensor.name in taken],
+        ),
+        opset_imports=model.opset_import,
+        ir_version=model.ir_version,
+    )
+    fed = {name: weight for name, weight in weights.items() if name in taken}
+    outputs: list[NDArray[Any]] = session(part.SerializeToString()).run(list(results), fed)
+    return outputs
+
+
+def session(model: bytes | str) -> onnxruntime.InferenceSession:
+    """ONNX Runtime on the CPU for a model in memory or a file. Raises UserError if it is refused."""
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    try:
+        return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    except (onnxruntime_errors.Fail, onnxruntime_errors.InvalidGraph) as error:
+        raise UserError(f"ONNX Runtime refuses the converted model: {_first_line(error)}") from None
+
+
+def serialised(model: onnx.ModelProto) -> bytes:
+    """The model's file. Raises UserError when it is larger than one file can be."""
+    if model.ByteSize() > LARGEST_FILE:
+        raise UserError(f"the converted model needs {model.ByteSize() / 1e9:.1f} GB")
+    return model.SerializeToString()

@@ -1,0 +1,355 @@
+"""Scores of every model for every post, worked out once and kept in `<model>_predictions.pt`.
+
+That file is the cache. While a run goes on, finished batches are kept as small files of the same
+form in `<model>_predictions.parts/`; at the end they are merged into the one file. Every file is
+whole under its name, so a killed run loses only what it had not yet written.
+
+A batch is `batch_size` consecutive posts of those that a model lacks, in ascending order, and only
+whole batches are kept: a resumed run therefore forms the very batches an undisturbed one would.
+"""
+
+import pickle
+import shutil
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+import models
+from arena import cluster, files
+from arena.cli import UserError, progress, warn
+from arena.prepare import Prepared, content_hash, geometry, prepare
+from models import Network
+from models.card import ModelCard
+
+FLUSH_SECONDS = 15  # With the batch under way, what a kill loses must stay under 30 seconds.
+FLUSH_BYTES = 256_000_000
+TOLERANCE = 1e-4  # Half precision may leave 0..1 by a rounding.
+
+
+@dataclass
+class Work:
+    """One model's share of a run: its posts still without scores, and scores not yet written."""
+
+    model: ModelCard
+    tags: list[str]
+    folder: Path
+    fingerprint: str
+    missing: np.ndarray
+    network: Network | None = None
+    batch: int = 1
+    waiting: list[tuple[int, Prepared]] = field(default_factory=list)
+    ids: list[int] = field(default_factory=list)
+    states: list[tuple[int, int, int]] = field(default_factory=list)
+    scores: list[np.ndarray] = field(default_factory=list)
+    checked: bool = False
+
+
+def path_of(data: Path, model: ModelCard) -> Path:
+    """Where a model's predictions are kept."""
+    return data / f"{model.name}_predictions.pt"
+
+
+def load(path: Path) -> dict[str, Any]:
+    """A predictions file, its scores memory-mapped. UserError when it is not one of ours.
+
+    `predictions` float32 (posts, tags), `post_ids` int64 (posts,), `tags` list of str, `model`,
+    `fingerprint`, and `images` int64 (posts, 3): each resized file's bytes, mtime_ns and hash.
+    """
+    try:
+        held = torch.load(path, weights_only=True, mmap=True, map_location="cpu")
+        rows, columns = held["predictions"].shape
+        fine = (
+            held["predictions"].dtype == torch.float32
+            and held["post_ids"].dtype == held["images"].dtype == torch.int64
+            and held["post_ids"].shape == (rows,)
+            and held["images"].shape == (rows, 3)
+            and len(held["tags"]) == columns
+            and isinstance(held["fingerprint"], str)
+        )
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, TypeError, KeyError,
+            AttributeError, IndexError):  # fmt: skip
+        fine = False
+    if not fine:
+        raise UserError(
+            f"{path} is not a predictions file that validate.py wrote whole: delete it, or give"
+            " --fresh"
+        )
+    return dict(held)
+
+
+def plan(
+    model: ModelCard, tags: list[str], post_ids: np.ndarray, data: Path, *, fresh: bool
+) -> Work:
+    """Find which of the posts `model` still has to see. `tags` are its canonical tags.
+
+    A cached score counts if the model's fingerprint is the same and the post's resized file has
+    its size and time, or failing that its content.
+    """
+    path, folder = path_of(data, model), data / f"{model.name}_predictions.parts"
+    if fresh:
+        path.unlink(missing_ok=True)
+        shutil.rmtree(folder, ignore_errors=True)
+    fingerprint = models.fingerprint(model, data)
+    valid: set[int] = set()
+    wanted = set(post_ids.tolist())
+    for held in _held(path, folder, fingerprint):
+        for post_id, (size, mtime, content) in zip(
+            held["post_ids"].tolist(), held["images"].tolist(), strict=True
+        ):
+            if post_id in wanted:
+                image = resized(data, post_id)
+                same = _state(image) == (size, mtime) or _hash(image) == content
+                (valid.add if same else valid.discard)(post_id)
+    missing = np.array([post for post in post_ids.tolist() if post not in valid], dtype=np.int64)
+    return Work(model, tags, folder, fingerprint, missing)
+
+
+def resized(data: Path, post_id: int) -> Path:
+    """A post's resized image."""
+    return data / "resized" / f"{post_id}.webp"
+
+
+def _state(path: Path) -> tuple[int, int]:
+    state = path.stat()
+    return state.st_size, state.st_mtime_ns
+
+
+def _hash(path: Path) -> int:
+    return content_hash(path.read_bytes())
+
+
+def _held(path: Path, folder: Path, fingerprint: str) -> Iterator[dict[str, Any]]:
+    """The predictions of a model's cache and parts, oldest first; those of other weights not."""
+    for file in [path, *sorted(folder.glob("*.pt"))]:
+        if file.exists() and (held := load(file))["fingerprint"] == fingerprint:
+            yield held
+
+
+def open_networks(work: Sequence[Work], data: Path, batch_size: int, device: str) -> None:
+    """Load the network of every model that has posts to run, before hours are spent on one."""
+    for each in work:
+        if len(each.missing):
+            each.network = models.open_network(each.model, data, len(each.tags), device)
+            each.batch = each.network.batch or batch_size
+            if each.network.batch and each.network.batch < batch_size:
+                warn(
+                    f"{each.model.name}: {each.model.file} takes {each.network.batch} image(s) at"
+                    " a time only, which is slow: an export with a dynamic batch would not be"
+                )
+
+
+def run(work: Sequence[Work], data: Path, workers: int, device: str) -> None:
+    """Run every model over the posts it lacks, decoding each image once for all of them.
+
+    Finished batches are on disk when this returns or is interrupted.
+    """
+    mine = {each.model.name: set(_share(each).tolist()) for each in work}
+    todo = sorted(set().union(*mine.values()))
+    if not todo:
+        return
+    ahead = max(4 * workers, 2 * max(each.batch for each in work))
+
+    def task(post_id: int) -> tuple[tuple[int, int], Prepared]:
+        wanted = {geometry(each.model.image) for each in work if post_id in mine[each.model.name]}
+        path = resized(data, post_id)
+        return _state(path), prepare(path, wanted, device)
+
+    pool = ThreadPoolExecutor(workers)
+    try:
+        with progress(total=len(todo), unit="post", desc="inference") as bar:
+            flushed = time.monotonic()
+            for post_id, (state, prepared) in zip(
+                todo, _in_order(pool, task, todo, ahead), strict=True
+            ):
+                for each in work:
+                    if post_id in mine[each.model.name]:
+                        _add(each, post_id, state, prepared)
+                bar.update()
+                if time.monotonic() - flushed > FLUSH_SECONDS or _waiting(work) > FLUSH_BYTES:
+                    _flush(work)
+                    flushed = time.monotonic()
+            for each in work:
+                _run_batch(each)
+    finally:
+        pool.shutdown(cancel_futures=True)
+        _flush(work)
+
+
+def _share(work: Work) -> np.ndarray:
+    """The posts of this process's batches: every world-size-th one."""
+    batch_of = np.arange(len(work.missing)) // work.batch
+    mine: np.ndarray = work.missing[batch_of % cluster.world_size() == cluster.rank()]
+    return mine
+
+
+def _in_order(
+    pool: ThreadPoolExecutor, task: Any, items: Iterable[int], ahead: int
+) -> Iterator[Any]:
+    """pool.map with at most `ahead` results waiting, so that memory stays flat."""
+    futures: deque[Future[Any]] = deque()
+    for item in items:
+        futures.append(pool.submit(task, item))
+        if len(futures) >= ahead:
+            yield futures.popleft().result()
+    while futures:
+        yield futures.popleft().result()
+
+
+def _add(work: Work, post_id: int, state: tuple[int, int], prepared: Prepared) -> None:
+    work.waiting.append((post_id, prepared))
+    work.states.append((*state, prepared.content))
+    if len(work.waiting) == work.batch:
+        _run_batch(work)
+
+
+def _run_batch(work: Work) -> None:
+    """Run the waiting posts as one batch and keep their scores."""
+    if not work.waiting or work.network is None:
+        return
+    settings = work.model.image
+    squares = [prepared.squares[geometry(settings)] for _, prepared in work.waiting]
+    if squares[0].is_cuda:
+        for square in squares:
+            square.record_stream(torch.cuda.current_stream())
+    if work.network.batch:
+        squares += squares[-1:] * (work.network.batch - len(squares))
+    raw = work.network.outputs(models.normalise(torch.stack(squares), settings))
+    raw = raw[: len(work.waiting)]
+    scores = (torch.sigmoid(raw) if work.model.activation == "sigmoid" else raw).numpy()
+    _check(work, raw.numpy(), scores)
+    work.ids += [post_id for post_id, _ in work.waiting]
+    work.scores.append(scores.clip(0, 1))
+    work.waiting.clear()
+
+
+def _check(work: Work, raw: np.ndarray, scores: np.ndarray) -> None:
+    """Stop at scores that cannot be right, before hours are spent on them."""
+    name, path = work.model.name, work.model.path
+    if scores.shape[1:] != (len(work.tags),):
+        raise UserError(
+            f"{name}: the network gives {scores.shape[1]} scores an image, but {work.model.tags}"
+            f" has {len(work.tags)} tags: change 'tags' or 'file' in {path}"
+        )
+    if not np.isfinite(scores).all():
+        bad = work.waiting[int(np.argmin(np.isfinite(scores).all(axis=1)))][0]
+        raise UserError(
+            f"{name}: scores that are no numbers for post {bad}: check 'image.scale',"
+            f" 'image.mean' and 'image.std' in {path}, and the file {work.model.file}"
+        )
+    if scores.min() < -TOLERANCE or scores.max() > 1 + TOLERANCE:
+        raise UserError(
+            f"{name}: scores from {scores.min():.3g} to {scores.max():.3g} are not within 0 to 1:"
+            f' the network gives logits; set activation = "sigmoid" in {path}'
+        )
+    if (
+        not work.checked
+        and work.model.activation == "sigmoid"
+        and raw.min() >= 0
+        and raw.max() <= 1
+    ):
+        raise UserError(
+            f"{name}: the network's outputs are within 0 to 1 already, so a sigmoid would leave"
+            f' all scores at 0.5 to 0.73: set activation = "none" in {path}'
+        )
+    work.checked = True
+
+
+def _waiting(work: Iterable[Work]) -> int:
+    return sum(scores.nbytes for each in work for scores in each.scores)
+
+
+def _flush(work: Iterable[Work]) -> None:
+    """Write the finished batches of every model to a part of its own."""
+    for each in work:
+        if each.ids:
+            each.folder.mkdir(exist_ok=True)
+            name = f"{time.time_ns():020d}-{cluster.rank()}.pt"
+            done = len(each.ids)
+            _save(
+                each.folder / name,
+                each,
+                np.concatenate(each.scores),
+                np.array(each.ids),
+                np.array(each.states[:done]),
+            )
+            each.ids.clear()
+            each.scores.clear()
+            del each.states[:done]
+
+
+def _save(
+    path: Path, work: Work, scores: np.ndarray, post_ids: np.ndarray, images: np.ndarray
+) -> None:
+    with files.atomic(path) as file:
+        torch.save(
+            {
+                "predictions": torch.from_numpy(scores),
+                "post_ids": torch.from_numpy(post_ids),
+                "images": torch.from_numpy(images),
+                "tags": work.tags,
+                "model": work.model.name,
+                "fingerprint": work.fingerprint,
+            },
+            file,
+        )
+
+
+def merge(work: Work, data: Path) -> None:
+    """Bring a model's cache and parts together in its predictions file, posts ascending.
+
+    Of two rows for a post the newer stands. Rows of posts that this run did not ask for are kept.
+    """
+    path = path_of(data, work.model)
+    parts = sorted(work.folder.glob("*.pt"))
+    if not parts and path.exists():
+        held = load(path)
+        if held["tags"] == work.tags and held["fingerprint"] == work.fingerprint:
+            return
+        del held
+    place: dict[int, tuple[int, int]] = {}
+    sources = list(_held(path, work.folder, work.fingerprint))
+    for number, held in enumerate(sources):
+        for row, post_id in enumerate(held["post_ids"].tolist()):
+            place[post_id] = (number, row)
+    post_ids = np.array(sorted(place), dtype=np.int64)
+    where = np.array([place[post_id] for post_id in post_ids.tolist()]).reshape(-1, 2)
+    scores = np.empty((len(post_ids), len(work.tags)), np.float32)
+    images = np.empty((len(post_ids), 3), np.int64)
+    for number, held in enumerate(sources):
+        rows = np.flatnonzero(where[:, 0] == number)
+        scores[rows] = held["predictions"].numpy()[where[rows, 1]]
+        images[rows] = held["images"].numpy()[where[rows, 1]]
+    sources.clear()
+    _save(path, work, scores, post_ids, images)
+    shutil.rmtree(work.folder, ignore_errors=True)
+
+
+def common_scores(path: Path, post_ids: np.ndarray, tags: Sequence[str]) -> np.ndarray:
+    """float32 (posts, tags): a model's scores for these posts and tags, from its predictions.
+
+    Where several outputs carry one tag, the highest counts.
+    """
+    held = load(path)
+    row_of = {post_id: row for row, post_id in enumerate(held["post_ids"].tolist())}
+    rows = np.array([row_of[post_id] for post_id in post_ids.tolist()])
+    columns_of: dict[str, list[int]] = {}
+    for column, tag in enumerate(held["tags"]):
+        columns_of.setdefault(tag, []).append(column)
+    first = np.array([columns_of[tag][0] for tag in tags])
+    predictions = held["predictions"].numpy()
+    scores = np.empty((len(rows), len(tags)), np.float32)
+    for start in range(0, len(rows), 1024):
+        block = predictions[rows[start : start + 1024]]
+        out = scores[start : start + 1024]
+        np.take(block, first, axis=1, out=out)
+        for place, tag in enumerate(tags):
+            for column in columns_of[tag][1:]:
+                np.maximum(out[:, place], block[:, column], out=out[:, place])
+    return scores

@@ -1,0 +1,243 @@
+"""Everything a person reads, made from the metrics dict that metrics.json holds.
+
+Tag names and labels come from other people's files. They stay what they are, except that each
+format's own hazards are escaped: unprintable characters everywhere (`plain`), markup in Markdown,
+formulas in spreadsheets, `<` in the page's data.
+"""
+
+import base64
+import csv
+import hashlib
+import io
+import json
+import math
+import re
+from collections import Counter
+from itertools import combinations, pairwise
+from pathlib import Path
+from string import Template
+from typing import Any
+
+Metrics = dict[str, Any]
+
+PAGE = Path(__file__).parent / "report_page"
+# The published table's columns, with their width there.
+COLUMNS = {"Precision": 9, "Recall": 7, "F1": 6, "AP": 6}
+PER_TAG = ("precision", "recall", "f1", "ap", "mcc")
+
+
+def plain(text: str) -> str:
+    r"""`text` on one line: what is not printable (newlines, direction marks) as its `\u` escape."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def labels(metrics: Metrics) -> list[str]:
+    """Each model's label, with its name added where two models have the same label."""
+    found = [plain(model["label"]) for model in metrics["models"]]
+    times = Counter(found)
+    return [
+        f"{label} ({plain(model['name'])})" if times[label] > 1 else label
+        for label, model in zip(found, metrics["models"], strict=True)
+    ]
+
+
+def markdown_table(metrics: Metrics, ci: bool = False) -> str:
+    """The results as a Markdown table: means over tags at each model's own threshold.
+
+    `ci` adds the intervals. Below it stand the models that may have seen some of the posts, which
+    the table marks with `*`, then the posts and tags it rests on.
+    """
+    posts, tags = metrics["posts"], metrics["tags"]
+    rows, notes = [], []
+    for model, label in zip(metrics["models"], map(_markdown, labels(metrics)), strict=True):
+        own = model["overall"]["own"]["macro"]
+        figures = [own[key] for key in ("precision", "recall", "f1")]
+        figures.append(model["overall"]["ranking"]["macro_ap"])
+        mark = "*" if model["maybe_seen"] else ""
+        rows.append([label + mark, *(_figure(figure, ci) for figure in figures)])
+        if mark:
+            notes.append(
+                f"* {label} may have been trained on {model['maybe_seen']} of the posts "
+                f"(those up to ID {model['last_post_id']}); --unseen-only leaves them out"
+            )
+    least = [len("Model"), *COLUMNS.values()]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    widths = [max(pair) for pair in zip(least, widths, strict=True)]
+    head, *body = (
+        "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |"
+        for row in [["Model", *COLUMNS], *rows]
+    )
+    rule = "|" + "|".join("-" * (width + 2) for width in widths) + "|"
+    return "\n".join(
+        [
+            head,
+            rule,
+            *body,
+            "",
+            *([*notes, ""] if notes else []),
+            f"{posts['count']} posts, min id {posts['min_id']}, max id {posts['max_id']}",
+            f"{tags['count']} tags in common after filtering by usage",
+        ]
+    )
+
+
+def _markdown(text: str) -> str:
+    """`text` so that Markdown shows it as it is and no table takes its pipes for columns."""
+    return re.sub(r"[\\<&\[`*]", r"\\\g<0>", text).replace("|", "&#124;")
+
+
+def _figure(figure: dict[str, float | None], ci: bool) -> str:
+    shown = f"{figure['value']:.4f}"
+    if ci and figure["low"] is not None:
+        shown += f" ({figure['low']:.4f} to {figure['high']:.4f})"
+    return shown
+
+
+def verdicts(metrics: Metrics) -> list[str]:
+    """Who beats whom on macro F1, by how much, and whether that is more than noise.
+
+    One sentence a pair; with more than three models only neighbours in the ranking, best first. A
+    second sentence follows where macro AP ranks the pair the other way.
+    """
+    names = dict(zip((model["name"] for model in metrics["models"]), labels(metrics), strict=True))
+    ranked = sorted(
+        metrics["models"],
+        key=lambda model: model["overall"]["own"]["macro"]["f1"]["value"],
+        reverse=True,
+    )
+    order = [model["name"] for model in ranked]
+    said = []
+    for better, worse in combinations(order, 2) if len(order) <= 3 else pairwise(order):
+        said.append(_verdict(metrics, names, better, worse, "macro_f1", "F1"))
+        if _difference(metrics, better, worse, "macro_ap")["value"] < -0.00005:
+            ap = _verdict(metrics, names, worse, better, "macro_ap", "AP")
+            said[-1] += f" By average precision it is the other way round: {ap}"
+    return said
+
+
+def _difference(metrics: Metrics, a: str, b: str, figure: str) -> dict[str, Any]:
+    """Model a's figure minus model b's, with its interval."""
+    for pair in metrics["pairs"]:
+        found = pair["differences"].get(figure)
+        if (pair["a"], pair["b"]) == (a, b):
+            return dict(found)
+        if (pair["a"], pair["b"]) == (b, a):
+            low, high = found["low"], found["high"]
+            return {
+                "value": -found["value"],
+                "low": None if high is None else -high,
+                "high": None if low is None else -low,
+            }
+    raise KeyError(f"no pair {a}, {b} in the metrics")
+
+
+def _verdict(
+    metrics: Metrics, names: dict[str, str], better: str, worse: str, figure: str, word: str
+) -> str:
+    found = _difference(metrics, better, worse, figure)
+    ahead = round(found["value"], 4)
+    if ahead:
+        said = f"{names[better]}'s {word} is {ahead:.4f} higher than {names[worse]}'s"
+    else:
+        said = f"{names[better]} and {names[worse]} have the same {word} to four decimals"
+    low, high = found["low"], found["high"]
+    if low is None:
+        return f"{said}; without the bootstrap nothing says whether that is more than noise."
+    percent = f"{metrics['bootstrap']['confidence']:.0%}"
+    noise = "more than noise" if low > 0 or high < 0 else "no more than noise"
+    return f"{said} ({percent} interval {low:.4f} to {high:.4f}): {noise}."
+
+
+def detailed_metrics(metrics: Metrics) -> str:
+    """detailed_metrics.txt: a block per tag with a line per model."""
+    shown = labels(metrics)
+    lines = []
+    for index, tag in enumerate(metrics["tag_names"]):
+        lines.append(plain(tag))
+        for model, label in zip(metrics["models"], shown, strict=True):
+            precision, recall, f1, ap = (
+                model["per_tag"][key][index] for key in ("precision", "recall", "f1", "ap")
+            )
+            lines.append(
+                f"{label:<20}: Precision {precision:.4f}, Recall {recall:.4f}, "
+                f"F1 {f1:.4f}, AP {ap:.4f}"
+            )
+        lines.append("")
+    return "\n".join(lines) + "\n"
+
+
+def per_tag_csv(metrics: Metrics) -> str:
+    """per_tag.csv: a row per tag, its category and count, then five figures per model.
+
+    A cell that a spreadsheet would run as a formula (`=_=`, `+_+`, `@_@` are real tags) gets a
+    leading apostrophe; metrics.json holds the exact names.
+    """
+    file = io.StringIO()
+    rows = csv.writer(file, lineterminator="\n")
+    heads = [f"{label} {key}" for label in labels(metrics) for key in PER_TAG]
+    rows.writerow(["tag", "category", "count", *map(_cell, heads)])
+    columns = [model["per_tag"][key] for model in metrics["models"] for key in PER_TAG]
+    about = metrics["tag_names"], metrics["tag_categories"], metrics["tag_counts"]
+    for name, category, count, *figures in zip(*about, *columns, strict=True):
+        rows.writerow([_cell(plain(name)), category, count, *(f"{x:.6f}" for x in figures)])
+    return file.getvalue()
+
+
+def _cell(text: str) -> str:
+    return f"'{text}" if text.startswith(("=", "+", "-", "@")) else text
+
+
+def html(metrics: Metrics) -> str:
+    """report.html: one file with its data, styles and libraries inside, which asks for nothing.
+
+    Its content security policy lets only the scripts written here run, by their hashes, and only
+    images beside the page load. `report_page/vendor/README.md` names the libraries.
+    """
+    models = [
+        {**model, "label": label}
+        for model, label in zip(metrics["models"], labels(metrics), strict=True)
+    ]
+    data = {**metrics, "models": models, "verdicts": verdicts(metrics)}
+    scripts = [
+        _script(PAGE / name)
+        for name in ("vendor/plotly-basic.min.js", "vendor/tabulator.min.js", "page.js")
+    ]
+    hashes = " ".join(_hash(script) for script in scripts)
+    styles = (PAGE / name for name in ("vendor/tabulator_simple.min.css", "page.css"))
+    return Template((PAGE / "page.html").read_text(encoding="utf-8")).substitute(
+        policy="default-src 'none'; style-src 'unsafe-inline'; img-src 'self' file: data: blob:; "
+        "base-uri 'none'; form-action 'none'; "
+        f"script-src {hashes}",
+        style="\n".join(style.read_text(encoding="utf-8") for style in styles),
+        data=_json(data),
+        scripts="\n".join(f"<script>{script}</script>" for script in scripts),
+    )
+
+
+def _script(path: Path) -> str:
+    """A script's text without the comment that names its source map, which browsers would fetch."""
+    return path.read_text(encoding="utf-8").partition("\n//# sourceMappingURL")[0]
+
+
+def _hash(script: str) -> str:
+    """How a content security policy names a script that may run."""
+    return f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'"
+
+
+def _json(data: Any) -> str:
+    """`data` as JSON that can stand in a script element: rounded, printable, without `<`."""
+    text = json.dumps(_compact(data), allow_nan=False, separators=(",", ":"))
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
+def _compact(value: Any) -> Any:
+    """`value` with floats to five decimals, not-a-number as None and all text on one line."""
+    if isinstance(value, float):
+        return round(value, 5) if math.isfinite(value) else None
+    if isinstance(value, str):
+        return plain(value)
+    if isinstance(value, list | tuple):
+        return [_compact(item) for item in value]
+    if isinstance(value, dict):
+        return {key: _compact(item) for key, item in value.items()}
+    return value

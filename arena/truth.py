@@ -1,0 +1,135 @@
+"""Ground truth: which tags each post carries, after aliases and implications."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from arena import posts
+from arena.cli import UserError
+from danbooru_metadata import TagMappings
+
+
+@dataclass(frozen=True)
+class GroundTruth:
+    """The tags of posts with ascending ids, as rows of indices into `tags`.
+
+    Post i carries tags[index] for index in `indices[starts[i] : starts[i + 1]]`, each once.
+    `categories` gives each tag's category by the posts' own fields.
+    """
+
+    post_ids: np.ndarray
+    ratings: list[str]
+    tags: list[str]
+    categories: list[str]
+    indices: np.ndarray
+    starts: np.ndarray
+
+    def only(self, keep: np.ndarray) -> "GroundTruth":
+        """The posts where bool (posts,) `keep` is true."""
+        lengths = np.diff(self.starts)
+        return GroundTruth(
+            post_ids=self.post_ids[keep],
+            ratings=[rating for rating, kept in zip(self.ratings, keep, strict=True) if kept],
+            tags=self.tags,
+            categories=self.categories,
+            indices=self.indices[np.repeat(keep, lengths)],
+            starts=np.concatenate([[0], np.cumsum(lengths[keep])]),
+        )
+
+    def counts(self) -> np.ndarray:
+        """On how many posts each tag stands: int64 (tags,)."""
+        return np.bincount(self.indices, minlength=len(self.tags))
+
+    def matrix(self, wanted: Sequence[str]) -> np.ndarray:
+        """bool (posts, wanted): whether the post carries the tag."""
+        column = np.full(len(self.tags), -1)
+        position = {tag: place for place, tag in enumerate(wanted)}
+        for index, tag in enumerate(self.tags):
+            column[index] = position.get(tag, -1)
+        columns = column[self.indices]
+        rows = np.repeat(np.arange(len(self.post_ids)), np.diff(self.starts))
+        truth = np.zeros((len(self.post_ids), len(wanted)), bool)
+        truth[rows[columns >= 0], columns[columns >= 0]] = True
+        return truth
+
+    def covered(self, vocabulary: set[str]) -> tuple[np.ndarray, np.ndarray]:
+        """Per post, how many of its tags are in `vocabulary`, and how many it has: int64."""
+        known = np.array([tag in vocabulary for tag in self.tags], dtype=np.int64)
+        running = np.concatenate([[0], np.cumsum(known[self.indices])])
+        return running[self.starts[1:]] - running[self.starts[:-1]], np.diff(self.starts)
+
+
+def mappings(data: Path) -> TagMappings:
+    """The aliases and implications that download.py left in metadata/. Raises UserError."""
+    folder = data / "metadata"
+    try:
+        return TagMappings(folder)
+    except FileNotFoundError as error:
+        raise UserError(
+            f"{error.filename} is missing: run download.py --tags-only --data {data}"
+        ) from None
+    except ValueError as error:
+        raise UserError(f"{error}: mend it, or run download.py --tags-only --data {data}") from None
+
+
+def read(data: Path, wanted: set[int], tag_mappings: TagMappings) -> GroundTruth:
+    """The ground truth of those posts of posts.jsonl whose id is in `wanted`.
+
+    Lines that are no post are skipped with a warning. Raises UserError without the file.
+    """
+    path = data / "posts.jsonl"
+    problems = posts.Problems()
+    number_of: dict[str, int] = {}
+    closures: dict[str, np.ndarray] = {}
+    votes: dict[int, Counter[str]] = {}
+    found: list[tuple[int, str, np.ndarray]] = []
+
+    def index(tag: str) -> int:
+        return number_of.setdefault(tag, len(number_of))
+
+    def closure(tag: str) -> np.ndarray:
+        if tag not in closures:
+            canonical = tag_mappings.get_canonical(tag)
+            whole = [canonical, *sorted(tag_mappings.get_implications(canonical))]
+            closures[tag] = np.array([index(each) for each in whole])
+        return closures[tag]
+
+    for line, post in posts.lines(path, problems):
+        if post["id"] not in wanted:
+            continue
+        tags = post.get("tag_string")
+        if not isinstance(tags, str):
+            problems.add(line, "has no text tag_string")
+            continue
+        parts = [closure(tag) for tag in tags.split()]
+        row = np.unique(np.concatenate(parts)) if parts else np.zeros(0, np.int64)
+        found.append((post["id"], _rating(post), row))
+        for category in posts.CATEGORIES:
+            named = post.get(f"tag_string_{category}")
+            for tag in named.split() if isinstance(named, str) else ():
+                canonical = tag_mappings.get_canonical(tag)
+                votes.setdefault(index(canonical), Counter())[category] += 1
+    problems.tell(path)
+    found.sort(key=lambda post: post[0])
+    lengths = [len(row) for _, _, row in found]
+    return GroundTruth(
+        post_ids=np.array([post_id for post_id, _, _ in found], dtype=np.int64),
+        ratings=[rating for _, rating, _ in found],
+        tags=list(number_of),
+        # A tag that only an implication brings stands in no post's fields: nearly all are general.
+        categories=[
+            votes[number].most_common(1)[0][0] if number in votes else "general"
+            for number in range(len(number_of))
+        ],
+        indices=np.concatenate([row for _, _, row in found]) if found else np.zeros(0, np.int64),
+        starts=np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]),
+    )
+
+
+def _rating(post: dict[str, Any]) -> str:
+    rating = post.get("rating")
+    return rating if isinstance(rating, str) and rating in posts.RATINGS else ""

@@ -1,0 +1,136 @@
+"""Calls in processes of their own, so that a call can die without taking the run with it.
+
+Each process has a pipe to itself. Wherever it is killed, even in the middle of an answer, its own
+pipe ends and nothing else does. (A pool whose processes share one queue and its lock stands still
+for good once a process dies holding the lock.)
+"""
+
+import multiprocessing
+import signal
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from typing import Any, Generic, TypeVar
+
+from arena.cli import UserError
+
+Task = TypeVar("Task")
+Answer = TypeVar("Answer")
+
+# A fresh interpreter each: a forked one would hold the other workers' pipes and the lock file.
+SPAWN = multiprocessing.get_context("spawn")
+STARTS = 3  # Processes in a row that may end before they are ready.
+
+
+@dataclass(frozen=True, slots=True)
+class Died:
+    """In place of an answer: the process ended, by this signal or (None) of itself."""
+
+    signal: int | None
+
+
+@dataclass(slots=True)
+class _Worker(Generic[Task]):
+    process: BaseProcess
+    ready: bool = False
+    task: Task | None = None
+
+
+def each(
+    function: Callable[[Task], Answer],
+    tasks: Iterable[Task],
+    count: int,
+    *,
+    prepare: Callable[[], None],
+    seconds: int,
+) -> Iterator[tuple[Task, Answer | Died]]:
+    """(task, its answer) for every task, in the order of the answers, from `count` processes.
+
+    `prepare` is called once in each process. A call is ended by SIGALRM after `seconds`. Tasks are
+    taken only as processes become free. When the caller closes this iterator the processes are
+    killed; when the caller itself is killed they end after the call they are in.
+    Raises UserError when processes keep ending before they can take a task.
+    """
+    waiting = iter(tasks)
+    processes: list[BaseProcess] = []
+    working: dict[Connection, _Worker[Task]] = {}
+    unready = 0
+
+    def start() -> None:
+        ours, theirs = SPAWN.Pipe()
+        process = SPAWN.Process(
+            target=_serve, args=(theirs, function, prepare, seconds), daemon=True
+        )
+        # Ctrl-C reaches the whole process group. Only the caller acts on it: a blocked signal
+        # stays blocked in the new process, from its first instruction.
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            process.start()
+            processes.append(process)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        theirs.close()
+        working[ours] = _Worker(process)
+
+    try:
+        for _ in range(count):
+            start()
+        while working:
+            for pipe in wait(list(working)):
+                assert isinstance(pipe, Connection)
+                worker = working[pipe]
+                answer: Any
+                try:
+                    answer = pipe.recv()
+                except (EOFError, OSError):
+                    worker.process.join()
+                    code = worker.process.exitcode
+                    answer = Died(-code if code is not None and code < 0 else None)
+                    del working[pipe]
+                    pipe.close()
+                    unready = 0 if worker.ready else unready + 1
+                    if unready == STARTS:
+                        raise UserError(
+                            f"worker processes end as they start (exit code {code}): is there "
+                            "enough free memory? Try fewer with --workers"
+                        ) from None
+                    start()
+                    if worker.task is not None:
+                        yield worker.task, answer
+                    continue
+                worker.ready = True
+                done, worker.task = worker.task, next(waiting, None)
+                if worker.task is None:
+                    del working[pipe]
+                    pipe.close()
+                else:
+                    # To a process killed since it answered: its pipe's end tells in the next round.
+                    with suppress(BrokenPipeError, ConnectionResetError):
+                        pipe.send(worker.task)
+                if done is not None:
+                    yield done, answer
+    finally:
+        for process in processes:
+            process.kill()
+        for process in processes:
+            process.join()
+
+
+def _serve(
+    pipe: Connection,
+    function: Callable[[Any], Any],
+    prepare: Callable[[], None],
+    seconds: int,
+) -> None:
+    """A worker's life: say that it is ready, then answer tasks until the pipe ends."""
+    prepare()
+    with suppress(EOFError, BrokenPipeError, ConnectionResetError):
+        pipe.send(None)
+        while True:
+            task = pipe.recv()
+            signal.alarm(seconds)
+            answer = function(task)
+            signal.alarm(0)
+            pipe.send(answer)

@@ -1,0 +1,1 @@
+"""A stand-in for Danbooru and the model hub, drawn posts and two tiny models."""

@@ -1,0 +1,292 @@
+"""Download posts and their images from Danbooru, newest first, from a post ID down.
+
+    python download.py                                     65536 posts below ID 6800000
+    python download.py --start-id 9000000 --posts 10000    others
+    python download.py --post-ids validation_post_ids.txt  exactly these
+    python download.py --tags-only                         fresh aliases and implications
+
+Writes posts.jsonl, originals/<id> and metadata/. Stop it whenever you like; the same command goes
+on where it stopped. Posts whose file could not be had are listed in failed_posts.jsonl and tried
+again by the next run. Log in, if you wish, with DANBOORU_LOGIN and DANBOORU_API_KEY.
+"""
+
+import argparse
+import math
+import os
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from arena import danbooru, files, posts
+from arena.cli import at_least, parser, progress, run
+from arena.fetch import COUNTED, Fetcher, Outcome
+from arena.walk import Filter, PostFile, Walk
+
+Json = dict[str, Any]
+
+NOT_SHOWN = "not shown by the site"
+
+
+def main() -> None:
+    """Fetch what is missing: aliases and implications, posts, files; then tell."""
+    options = parse()
+    site = danbooru.Site(
+        options.url,
+        danbooru.login_from_environment(),
+        options.api_interval,
+        options.tries,
+        options.backoff,
+        options.timeout,
+    )
+    client = danbooru.Client(site, threading.Event())
+    with files.lock(options.data, "download"):
+        fetch_metadata(client, options.data / "metadata", again=options.tags_only)
+        if options.tags_only:
+            return
+        post_file, outcome = PostFile(options.data), Outcome()
+        failed = options.data / "failed_posts.jsonl"
+        if options.post_ids:
+            wanted = posts.ids(options.post_ids)
+            fetch_files(client, listed_posts(client, post_file, wanted), outcome, options)
+            outcome.failed |= dict.fromkeys(set(wanted) - post_file.ids, NOT_SHOWN)
+        else:
+            keep = Filter(options.rating, options.min_age_days, time.time())
+            walk = Walk(client, post_file, keep, options.start_id, options.posts)
+            fetch_files(client, walked_posts(walk), outcome, options)
+            tell_walk(walk)
+        list_failed(failed, outcome)
+        fetch_files(client, renewed_posts(client, post_file, outcome), outcome, options)
+        list_failed(failed, outcome)
+        tell(outcome, post_file)
+
+
+def fetch_metadata(client: danbooru.Client, folder: Path, *, again: bool) -> None:
+    """Fetch tag aliases and implications: those that are missing, or both `again`."""
+    folder.mkdir(exist_ok=True)
+    files.sweep(folder)
+    for name in ("tag_aliases", "tag_implications"):
+        path = folder / f"{name}000000000000.json"
+        if path.exists() and not again:
+            continue
+        count = 0
+        with files.atomic(path) as file, progress(desc=name, unit="row") as bar:
+            for rows in client.all_rows(name):
+                file.writelines(map(files.json_line, rows))
+                bar.update(len(rows))
+                count += len(rows)
+        print(f"{path}: {count} rows")
+
+
+def fetch_files(
+    client: danbooru.Client, found: Iterable[Json], outcome: Outcome, options: argparse.Namespace
+) -> None:
+    """Fetch the files of posts while they are being found."""
+    originals = options.data / "originals"
+    originals.mkdir(exist_ok=True)
+    files.sweep(originals)
+    with (
+        progress(desc="files", unit="file", position=1, total=0) as bar,
+        Fetcher(
+            client.site,
+            originals,
+            workers=options.workers,
+            most=options.max_file_size * 1_000_000,
+            stop=client.stop,
+            outcome=outcome,
+            bar=bar,
+        ) as fetcher,
+    ):
+        fetcher.fetch(found)
+
+
+def walked_posts(walk: Walk) -> Iterator[Json]:
+    """The posts held, then those that walking down the site adds."""
+    yield from (post for post in walk.post_file.read() if walk.keep.has_rating(post))
+    with progress(desc="posts", unit="post", total=walk.want) as bar:
+        for page in walk.pages():
+            bar.update(walk.held - bar.n)
+            yield from page
+
+
+def listed_posts(client: danbooru.Client, post_file: PostFile, wanted: list[int]) -> Iterator[Json]:
+    """The posts of a list: those held, then those that the site is asked for."""
+    listed = set(wanted)
+    yield from (post for post in post_file.read() if post["id"] in listed)
+    missing = sorted(listed - post_file.ids, reverse=True)
+    with progress(desc="posts", unit="post", total=len(missing)) as bar:
+        for page in danbooru.by_id(client, missing):
+            bar.update(len(page))
+            yield from post_file.add(page)
+
+
+def renewed_posts(client: danbooru.Client, post_file: PostFile, outcome: Outcome) -> Iterator[Json]:
+    """Posts whose file failed because the site has changed them since, with their new record.
+
+    The site hides a post, or replaces its file, between one day and the next.
+    """
+    failed = sorted(post_file.ids & outcome.failed.keys(), reverse=True)
+    if not failed:
+        return
+    now = {post["id"]: post for page in danbooru.by_id(client, failed) for post in page}
+    changed = {}
+    for _, post in posts.lines(post_file.path, posts.Problems()):
+        new = now.get(post["id"], post)
+        if any(new.get(key) != post.get(key) for key in ("md5", "file_url")):
+            changed[post["id"]] = new
+    if changed:
+        post_file.replace(changed)
+    for number, post in changed.items():
+        del outcome.failed[number]
+        yield post
+
+
+def list_failed(path: Path, outcome: Outcome) -> None:
+    """Write failed_posts.jsonl, or remove it when nothing failed."""
+    if not outcome.failed:
+        path.unlink(missing_ok=True)
+        return
+    with files.atomic(path) as file:
+        for number in sorted(outcome.failed):
+            file.write(files.json_line({"id": number, "reason": outcome.failed[number]}))
+
+
+def tell_walk(walk: Walk) -> None:
+    """Say what the walk left out and whether it met the site's end."""
+    for kind, count in walk.left_out.items():
+        print(f"left out {count} posts {kind}")
+    if walk.ended:
+        print(f"the site has no more posts below ID {walk.start}: {walk.held} of {walk.want} found")
+
+
+def tell(outcome: Outcome, post_file: PostFile) -> None:
+    """The final counts, and the reasons of what failed."""
+    ids = post_file.ids
+    span = f", IDs {min(ids)} to {max(ids)}" if ids else ""
+    print(f"{post_file.path}: {len(ids)} posts{span}")
+    counts = [f"{kind} {outcome.counts[kind]}" for kind in COUNTED]
+    print(", ".join([*counts, f"failed {len(outcome.failed)}"]))
+    for reason, count in Counter(outcome.failed.values()).most_common():
+        print(f"failed {count}: {reason}")
+    missing = sorted(number for number, why in outcome.failed.items() if why == NOT_SHOWN)
+    if missing:
+        more = ", …" if len(missing) > 20 else ""
+        print(f"{NOT_SHOWN}: {', '.join(map(str, missing[:20]))}{more}")
+    if outcome.failed:
+        print("failed posts are listed in failed_posts.jsonl; the next run tries them again")
+
+
+def parse() -> argparse.Namespace:
+    """The command line."""
+    args = parser(__doc__)
+    args.add_argument(
+        "--start-id",
+        type=at_least(1, posts.MAX_ID),
+        default=6800000,
+        metavar="ID",
+        help="walk down from below this post (default: %(default)s)",
+    )
+    args.add_argument(
+        "--posts",
+        type=at_least(1),
+        default=65536,
+        metavar="N",
+        help="how many posts to have (default: %(default)s)",
+    )
+    args.add_argument(
+        "--post-ids",
+        type=Path,
+        metavar="FILE",
+        help="fetch exactly the posts of this file, one ID a line, instead of walking",
+    )
+    args.add_argument(
+        "--rating",
+        type=ratings,
+        default="g,s,q,e",
+        metavar="LETTERS",
+        help="only posts of these ratings (default: %(default)s)",
+    )
+    args.add_argument(
+        "--min-age-days",
+        type=at_least(0, 100_000),
+        default=60,
+        metavar="N",
+        help="leave out younger posts, which are not fully tagged yet; 0 keeps all "
+        "(default: %(default)s)",
+    )
+    args.add_argument(
+        "--max-file-size",
+        type=at_least(1, 100_000),
+        default=100,
+        metavar="MB",
+        help="skip files larger than this (default: %(default)s)",
+    )
+    args.add_argument(
+        "--tags-only",
+        action="store_true",
+        help="only fetch tag aliases and implications afresh",
+    )
+    args.add_argument(
+        "--url",
+        type=danbooru.site_url,
+        default=os.environ.get("DANBOORU_URL") or "https://danbooru.donmai.us",
+        help="the site (default: DANBOORU_URL, else https://danbooru.donmai.us)",
+    )
+    args.add_argument(
+        "--workers",
+        type=at_least(1, 64),
+        default=4,
+        metavar="N",
+        help="files fetched at once (default: %(default)s)",
+    )
+    args.add_argument(
+        "--api-interval",
+        type=seconds,
+        default=1.0,
+        metavar="SECONDS",
+        help="between the starts of two API calls (default: %(default)s)",
+    )
+    args.add_argument(
+        "--tries",
+        type=at_least(1, 100),
+        default=6,
+        metavar="N",
+        help="how often a failing request is made (default: %(default)s)",
+    )
+    args.add_argument(
+        "--backoff",
+        type=seconds,
+        default=1.0,
+        metavar="SECONDS",
+        help="before the second try; doubles with each further one (default: %(default)s)",
+    )
+    args.add_argument(
+        "--timeout",
+        type=seconds,
+        default=30.0,
+        metavar="SECONDS",
+        help="how long the site may be silent (default: %(default)s)",
+    )
+    return args.parse_args()
+
+
+def seconds(text: str) -> float:
+    """An argparse type: a time of up to a day, in seconds."""
+    value = float(text)
+    if not 0 <= value <= 86400 or math.isnan(value):
+        raise ValueError
+    return value
+
+
+def ratings(text: str) -> str:
+    """An argparse type: `g,s` as sorted letters, `gs`."""
+    letters = {letter.strip() for letter in text.split(",")}
+    if not letters <= posts.RATINGS.keys():
+        raise argparse.ArgumentTypeError(f"'{text}' is not of {','.join(posts.RATINGS)}")
+    return "".join(sorted(letters))
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,146 @@
+"""Turn SmilingWolf's tagger into an ONNX file that takes any batch size.
+
+    python export_sw.py
+    python export_sw.py --saved-model path/to/a/saved_model
+
+The SavedModel comes from the model hub (--repo at --revision) or from a folder (--saved-model).
+Writes <data>/<repository>.onnx and <data>/<repository>.csv, its tags, and checks the file against
+TensorFlow before it stands under its name. A second run finds its work done.
+"""
+
+import csv
+import hashlib
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import onnx
+from google.protobuf.message import DecodeError
+
+from arena import files, hub
+from arena.cli import UserError, parser, run
+
+TAGS = "selected_tags.csv"
+NEEDED = ("saved_model.pb", "variables/variables.index", "variables/variables.data-*", TAGS)
+LARGEST_DIFFERENCE = 1e-4  # Of one score between ONNX Runtime and TensorFlow.
+BATCHES = (1, 3)
+VERSION = "1"  # Of the conversion: a file made by another one is made anew.
+
+
+def main() -> None:
+    """Fetch the SavedModel, convert it, check the result, put it in place."""
+    options = parser(__doc__)
+    options.add_argument(
+        "--repo",
+        default="SmilingWolf/wd-v1-4-vit-tagger-v2",
+        metavar="ORG/NAME",
+        help="hub repository; its name is that of the files written (default: %(default)s)",
+    )
+    options.add_argument(
+        "--revision", default="v2.0", help="tag, branch or commit of it (default: %(default)s)"
+    )
+    options.add_argument(
+        "--saved-model",
+        type=Path,
+        metavar="DIR",
+        help=f"folder with saved_model.pb, variables/ and {TAGS}, instead of the hub's",
+    )
+    args = options.parse_args()
+    name = args.repo.rpartition("/")[2]
+    if not name.strip("."):
+        raise UserError(f"'{args.repo}' is not the name of a hub repository: give organisation/name")
+    with files.lock(args.data, "export_sw"):
+        source = args.saved_model or hub.fetch_many(args.repo, args.revision, NEEDED)
+        tags = count_tags(source / TAGS)
+        made_from = fingerprint(source)
+        model, table = args.data / f"{name}.onnx", args.data / f"{name}.csv"
+        if stands(model, made_from) and same_bytes(table, source / TAGS):
+            print(f"{model} is up to date: nothing to do")
+            return
+        with (source / TAGS).open("rb") as given, files.atomic(table) as copy:
+            shutil.copyfileobj(given, copy)
+        difference = export(source, model, tags, made_from)
+    size = model.stat().st_size / 1e6
+    print(f"wrote {model} ({size:.1f} MB) and {table} ({tags} tags)")
+    batches = " and ".join(map(str, BATCHES))
+    print(f"checked at batch sizes {batches}: within {difference:.1e} of TensorFlow")
+
+
+def count_tags(path: Path) -> int:
+    """How many tags a selected_tags.csv names. Raises UserError for a file that is not one."""
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            rows = csv.DictReader(file)
+            if not {"name", "category"} <= set(rows.fieldnames or ()):
+                raise UserError(f"{path} has no columns name and category in its first line")
+            return sum(1 for _ in rows)
+    except FileNotFoundError:
+        raise UserError(f"{path} is missing: put the model's tags beside saved_model.pb") from None
+    except (UnicodeDecodeError, csv.Error):
+        raise UserError(f"{path} is not a CSV file of tags in UTF-8") from None
+
+
+def fingerprint(source: Path) -> str:
+    """A hash of everything the export is made from."""
+    total = hashlib.sha256(VERSION.encode())
+    for path in sorted(path for pattern in NEEDED for path in source.glob(pattern)):
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        total.update(f"{path.relative_to(source)} {digest}\n".encode())
+    return total.hexdigest()
+
+
+def stands(model: Path, made_from: str) -> bool:
+    """Whether `model` is a file that this script made from just these inputs."""
+    try:
+        properties = onnx.load(model).metadata_props
+    except (FileNotFoundError, DecodeError):
+        return False
+    return any(entry.key == "made_from" and entry.value == made_from for entry in properties)
+
+
+def same_bytes(one: Path, other: Path) -> bool:
+    """Whether both files exist and hold the same."""
+    return one.is_file() and one.read_bytes() == other.read_bytes()
+
+
+def export(source: Path, target: Path, tags: int, made_from: str) -> float:
+    """Convert `source` to the ONNX file `target`; the largest difference from TensorFlow's scores.
+
+    Raises UserError, and leaves nothing under the final name, when that is too large.
+    """
+    from arena import onnx_export  # TensorFlow takes seconds to load: only when there is work.
+
+    signature = onnx_export.load(source)
+    if tags != signature.width:
+        raise UserError(
+            f"{source / TAGS} names {tags} tags and the SavedModel gives {signature.width} scores: "
+            "take both from one revision"
+        )
+    model = onnx_export.convert(signature)
+    onnx.helper.set_model_props(model, {"made_from": made_from})
+    random = np.random.default_rng(0)
+    images = [
+        random.uniform(0, 255, (batch, *signature.image_shape)).astype(np.float32)
+        for batch in BATCHES
+    ]
+    expected = [signature(batch) for batch in images]
+    with files.atomic(target) as file:
+        file.write(onnx_export.serialised(model))
+        file.flush()
+        network = onnx_export.session(os.fspath(files.temporary(target)))
+        difference = 0.0
+        for batch, scores in zip(images, expected, strict=True):
+            answer = network.run(None, {signature.input_name: batch})[0]
+            difference = max(difference, float(np.abs(answer - scores).max()))
+        if not difference <= LARGEST_DIFFERENCE:
+            raise UserError(
+                f"the ONNX file's scores are up to {difference:.1e} away from TensorFlow's: it was "
+                "not kept; please report the model"
+            )
+    return difference
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,71 @@
+"""Taggers: one TOML file a model, and the Python that runs each kind of network.
+
+Here is what running a model means to the rest of the arena, whatever its kind.
+"""
+
+import hashlib
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Protocol
+
+import torch
+
+from models import card as cards
+from models.card import ImageSettings, ModelCard
+
+
+class Network(Protocol):
+    """A tagger's network in memory. `batch` is the only batch size it takes, None for any."""
+
+    batch: int | None
+    runs_on: str
+
+    def outputs(self, images: torch.Tensor) -> torch.Tensor:
+        """Raw outputs, float32 (n, tags) on the CPU, for normalised images on the model's device.
+
+        Images are float32, (n, 3, size, size) or (n, size, size, 3) as the card's layout says.
+        """
+
+
+def weight_files(model: ModelCard, data: Path) -> list[Path]:
+    """The files that decide what the network computes, fetched where they are missing."""
+    names = [model.file, *(["config.json"] if model.kind == "joytag" else [])]
+    return cards.locate(model, data, *names)
+
+
+def fingerprint(model: ModelCard, data: Path) -> str:
+    """A hash of all that decides a model's scores for an image: weights and settings."""
+    settings = json.dumps([model.kind, model.activation, asdict(model.image)])
+    digest = hashlib.sha256(settings.encode())
+    for path in weight_files(model, data):
+        with path.open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()
+
+
+def open_network(model: ModelCard, data: Path, tags: int, device: str) -> Network:
+    """Load a model's network for `device` (`cpu` or `cuda`); UserError when it does not fit."""
+    # Imported here, as ONNX Runtime and torch.nn each take seconds that cached models never need.
+    if model.kind == "joytag":
+        from models.joytag import JoyTagNetwork
+
+        return JoyTagNetwork(model, weight_files(model, data)[0], tags, device)
+    from models.onnx import OnnxNetwork
+
+    return OnnxNetwork(model, weight_files(model, data)[0], tags, device)
+
+
+def normalise(images: torch.Tensor, settings: ImageSettings) -> torch.Tensor:
+    """uint8 RGB (n, size, size, 3) to the float32 input of the card's settings, on its device."""
+    if settings.channels == "bgr":
+        images = images.flip(-1)
+    floats = images.to(torch.float32)
+    mean, std = torch.tensor([settings.mean, settings.std], device=images.device)
+    if settings.scale != 1:
+        floats = floats * settings.scale
+    if any(settings.mean) or set(settings.std) != {1}:
+        floats = (floats - mean) / std
+    if settings.layout == "nchw":
+        floats = floats.permute(0, 3, 1, 2)
+    return floats.contiguous()

@@ -1,0 +1,110 @@
+"""Any tagger in one ONNX file, run by ONNX Runtime."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import torch
+
+from arena.cli import UserError
+from models.card import ModelCard
+
+
+class OnnxNetwork:
+    """An ONNX Runtime session whose input and output fit the model's card.
+
+    Raises UserError naming the model and the key to change when they do not.
+    """
+
+    def __init__(self, model: ModelCard, path: Path, tags: int, device: str) -> None:
+        self._session = _session(model, path, device)
+        self._input, self._output = _checked(model, self._session, tags)
+        first = self._input.shape[0]
+        self.batch: int | None = first if isinstance(first, int) and first > 0 else None
+        self.runs_on = f"ONNX Runtime on {'CUDA' if device == 'cuda' else 'the CPU'}"
+        self._device = device
+
+    def outputs(self, images: torch.Tensor) -> torch.Tensor:
+        """As models.Network says. On a GPU the input is bound where it is, without a copy."""
+        if self._device == "cpu":
+            (scores,) = self._session.run([self._output.name], {self._input.name: images.numpy()})
+            return torch.from_numpy(scores)
+        # ONNX Runtime works on a CUDA stream of its own: torch's must have finished the input.
+        torch.cuda.current_stream().synchronize()
+        binding = self._session.io_binding()
+        binding.bind_input(
+            self._input.name, "cuda", 0, np.float32, tuple(images.shape), images.data_ptr()
+        )
+        binding.bind_output(self._output.name, "cpu")
+        self._session.run_with_iobinding(binding)
+        return torch.from_numpy(binding.copy_outputs_to_cpu()[0])
+
+
+def _session(model: ModelCard, path: Path, device: str) -> onnxruntime.InferenceSession:
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    providers = ["CPUExecutionProvider"]
+    if device == "cuda":
+        onnxruntime.preload_dlls()
+        providers.insert(0, "CUDAExecutionProvider")
+    try:
+        session = onnxruntime.InferenceSession(path, options, providers=providers)
+    except Exception as error:  # ONNX Runtime's exceptions share no base class below Exception.
+        reason = " ".join(str(error).split())
+        reason = re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ", "", reason)
+        raise UserError(
+            f"{model.name}: {path} cannot be loaded (key 'file'): {reason[:300]}"
+        ) from None
+    if device == "cuda" and "CUDAExecutionProvider" not in session.get_providers():
+        raise UserError(
+            f"{model.name}: there is a GPU, but ONNX Runtime could not load CUDA: install"
+            " onnxruntime-gpu's CUDA libraries, or give --device cpu"
+        )
+    return session
+
+
+def _checked(
+    model: ModelCard, session: onnxruntime.InferenceSession, tags: int
+) -> tuple[onnxruntime.NodeArg, onnxruntime.NodeArg]:
+    """The session's input and output, if they are what the card says."""
+    if len(session.get_inputs()) != 1:
+        names = ", ".join(node.name for node in session.get_inputs())
+        raise UserError(f"{model.name}: the network wants one input only, this has {names}")
+    given, output = session.get_inputs()[0], session.get_outputs()[0]
+    if given.type != "tensor(float)":
+        raise UserError(
+            f"{model.name}: the network's input is {given.type}, not tensor(float): export it"
+            " with a float32 input (key 'file')"
+        )
+    size = model.image.size
+    wanted = [3, size, size] if model.image.layout == "nchw" else [size, size, 3]
+    shape = given.shape
+    # Dimensions that are no int are symbolic: any value fits.
+    fits = len(shape) == 4 and all(
+        not isinstance(dim, int) or dim == want
+        for dim, want in zip(shape[1:], wanted, strict=False)
+    )
+    if not fits:
+        other = len(shape) == 4 and (shape[1] == 3) != (model.image.layout == "nchw")
+        key = "image.layout" if other else "image.size"
+        raise UserError(
+            f"{model.name}: the network takes images {_text(shape)}, the card makes"
+            f" {_text(['n', *wanted])}: change '{key}' in {model.path}"
+        )
+    width = output.shape[-1] if output.shape else None
+    if output.type != "tensor(float)" or len(output.shape) != 2:
+        raise UserError(
+            f"{model.name}: the network's output is {output.type} {_text(output.shape)}, not"
+            " float32 (n, tags): key 'file'"
+        )
+    if isinstance(width, int) and width != tags:
+        raise UserError(
+            f"{model.name}: the network has {width} outputs, but {model.tags} has {tags} tags:"
+            f" change 'tags' or 'file' in {model.path}"
+        )
+    return given, output
+
+
+def _text(shape: list[int | str]) -> str:
+    return f"({', '.join(str(dim) for dim in shape)})"

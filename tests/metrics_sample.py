@@ -1,0 +1,289 @@
+"""A metrics dict of the shape arena/metrics.py makes, with invented but plausible numbers."""
+
+from typing import Any
+
+import numpy as np
+
+HOSTILE = [
+    "</3",
+    ">_<",
+    "<b>",
+    "&lt;",
+    "\\m/",
+    ";)",
+    "=_=",
+    "+_+",
+    "@_@",
+    "-_-",
+    "<img_src=x_onerror=window.hacked=1>",
+    "</script><script>window.hacked=1</script>",
+    "<!--",
+    "%{x}",
+    "<extra>boo</extra>",
+    "<a_href='javascript:window.hacked=1'>link</a>",
+    "quote\"and'quote",
+    "pipe|pipe",
+    "two\nlines",
+    "rtl\u202emark",
+    "line\u2028separator",
+    "lone\ud800surrogate",
+    "constructor",
+    "__proto__",
+    "$\\alpha$",
+    "ポケモン",
+    "שלום",
+]
+LABELS = ["SmilingWolf", "JoyTag", "EVA02-large v3", "SwinV2 v3", "MOAT v2"]
+NAMES = [
+    "wd-v1-4-vit-tagger-v2",
+    "joytag",
+    "wd-eva02-large-tagger-v3",
+    "wd-swinv2-tagger-v3",
+    "wd-v1-4-moat-tagger-v2",
+]
+WORDS = [
+    "long",
+    "short",
+    "blue",
+    "red",
+    "green",
+    "open",
+    "closed",
+    "white",
+    "black",
+    "striped",
+    "torn",
+    "floral",
+    "hair",
+    "eyes",
+    "skirt",
+    "dress",
+    "ribbon",
+    "gloves",
+    "hat",
+    "boots",
+    "sky",
+    "smile",
+    "looking",
+    "standing",
+    "sitting",
+    "holding",
+    "sword",
+    "flower",
+    "cat",
+    "wings",
+]
+CATEGORIES = ["general", "character", "copyright", "artist", "meta"]
+KEYS = ("precision", "recall", "f1", "ap", "mcc")
+
+
+def metrics_sample(
+    tags: int = 60,
+    models: int = 2,
+    *,
+    posts: int = 32768,
+    seed: int = 0,
+    bootstrap: bool = True,
+    hostile: bool = False,
+    labels: list[str] | None = None,
+) -> dict[str, Any]:
+    """`tags` tags and up to five models; the first tags carry hostile names if wanted."""
+    rng = np.random.default_rng(seed)
+    names = list(dict.fromkeys("_".join(rng.choice(WORDS, 3)) for _ in range(tags * 3)))[:tags]
+    names += [f"tag_{index}" for index in range(tags - len(names))]
+    if hostile:
+        names[: len(HOSTILE)] = HOSTILE[:tags]
+    counts = np.sort(np.clip(posts * 0.7 / np.arange(1, tags + 1) ** 0.95, 10, None).astype(int))
+    counts = counts[::-1]
+    categories = list(rng.choice(CATEGORIES, tags, p=[0.72, 0.14, 0.09, 0.03, 0.02]))
+    hard = rng.beta(2, 2.4, tags)
+    shown = labels or LABELS[:models]
+    made = [
+        _model(rng, index, label, hard, counts, categories, posts, bootstrap)
+        for index, label in enumerate(shown)
+    ]
+    return {
+        "version": 1,
+        "posts": {"count": posts, "min_id": 6734042, "max_id": 6769098},
+        "tags": {"count": tags, "min_count": 10},
+        "bootstrap": {"resamples": 200 if bootstrap else 0, "seed": 0, "confidence": 0.95},
+        "software": {
+            "python": "3.11.2",
+            "numpy": "2.4.6",
+            "torch": "2.13.0",
+            "onnxruntime": "1.31",
+        },
+        "tag_names": names,
+        "tag_categories": categories,
+        "tag_counts": counts.tolist(),
+        "models": made,
+        "pairs": [
+            {"a": a["name"], "b": b["name"], "differences": _differences(a, b, bootstrap)}
+            for index, a in enumerate(made)
+            for b in made[index + 1 :]
+        ],
+    }
+
+
+def _interval(value: float, bootstrap: bool, half: float = 0.004) -> dict[str, float | None]:
+    value = float(value)
+    low, high = (value - half, value + half * 1.1) if bootstrap else (None, None)
+    return {"value": value, "low": low, "high": high}
+
+
+def _plain(f1: float, shift: float = 0.0) -> dict[str, float]:
+    return {
+        "precision": float(np.clip(f1 + 0.05 + shift, 0, 1)),
+        "recall": float(np.clip(f1 - 0.04 - shift, 0, 1)),
+        "f1": float(f1),
+        "mcc": float(np.clip(f1 - 0.01, 0, 1)),
+    }
+
+
+def _set(f1: float, bootstrap: bool, shift: float = 0.0) -> dict[str, Any]:
+    return {key: _interval(value, bootstrap) for key, value in _plain(f1, shift).items()}
+
+
+def _group(f1: float) -> dict[str, Any]:
+    return {"macro": {**_plain(f1), "ap": float(f1 + 0.01)}, "micro": _plain(min(f1 + 0.15, 0.95))}
+
+
+def _model(
+    rng: np.random.Generator,
+    index: int,
+    label: str,
+    hard: np.ndarray,
+    counts: np.ndarray,
+    categories: list[str],
+    posts: int,
+    bootstrap: bool,
+) -> dict[str, Any]:
+    tags = len(hard)
+    ap = np.clip(hard * (0.85 + 0.05 * index) + rng.normal(0, 0.05, tags), 0.001, 0.999)
+    f1 = np.clip(ap * 0.95 + rng.normal(0, 0.03, tags), 0, 1)
+    precision = np.clip(f1 + rng.normal(0.05, 0.08, tags), 0, 1)
+    recall = np.clip(f1 - rng.normal(0.04, 0.08, tags), 0, 1)
+    threshold: float | dict[str, float] = round(0.35 + 0.05 * index, 4)
+    if index == 2:
+        threshold = {"general": 0.35, "character": 0.85, "copyright": 0.5, "artist": 0.5}
+    own = None if isinstance(threshold, dict) else threshold
+    grid = np.linspace(0.01, 0.99, 99)
+    spread = 1 / (1 + np.exp(8 * (grid - 0.45 - 0.03 * index)))
+    curves: dict[str, list[float]] = {"threshold": grid.tolist()}
+    for way, level in (("micro", 0.85), ("macro", 0.62)):
+        p, r = level * (0.35 + 0.65 * grid**0.7), level * 1.1 * spread
+        curves[f"{way}_precision"] = p.tolist()
+        curves[f"{way}_recall"] = r.tolist()
+        curves[f"{way}_f1"] = (2 * p * r / (p + r)).tolist()
+    macro = float(f1.mean())
+    last = 6740000 if index == 3 else 5944504
+    return {
+        "name": NAMES[index],
+        "label": label,
+        "source": f"org/{NAMES[index]}",
+        "revision": "v2.0",
+        "threshold": threshold,
+        "last_post_id": last,
+        "maybe_seen": 5571 if index == 3 else 0,
+        "vocabulary": 9083,
+        "overall": {
+            "own": {
+                "threshold": own,
+                "macro": _set(macro, bootstrap),
+                "micro": _set(macro + 0.15, bootstrap),
+            },
+            "equal": {
+                "threshold": 0.31,
+                "macro": _set(macro - 0.01, bootstrap, -0.04),
+                "micro": _set(macro + 0.15, bootstrap, -0.045),
+            },
+            "best": {
+                "threshold": 0.27,
+                "macro": _set(macro + 0.01, bootstrap),
+                "micro": _set(macro + 0.14, bootstrap),
+            },
+            "per_tag_best": {"macro": _set(macro + 0.06, bootstrap)},
+            "cross_fit": {"macro": _set(macro + 0.03, bootstrap)},
+            "ranking": {
+                "macro_ap": _interval(ap.mean(), bootstrap),
+                "micro_ap": _interval(ap.mean() + 0.2, bootstrap),
+            },
+            "coverage": _interval(0.81 + 0.01 * index, bootstrap),
+            "calibration_error": _interval(0.02 + 0.004 * index, bootstrap, 0.001),
+        },
+        "by_category": {
+            category: {
+                "tags": categories.count(category),
+                **_group(float(f1[np.array(categories) == category].mean())),
+            }
+            for category in CATEGORIES
+            if category in categories
+        },
+        "by_rating": {
+            rating: {"posts": posts // 4, **_group(macro + shift)}
+            for rating, shift in zip("gsqe", (0.03, 0.01, -0.02, -0.01), strict=True)
+        },
+        "by_frequency": [
+            {
+                "low": low,
+                "high": high,
+                "tags": int(inside.sum()),
+                **_group(float(f1[inside].mean())),
+            }
+            for low, high in ((10, 29), (30, 99), (100, 299), (300, 999), (1000, posts))
+            if (inside := (counts >= low) & (counts <= high)).any()
+        ],
+        "curves": curves,
+        "calibration": [
+            {
+                "low": step / 15,
+                "high": (step + 1) / 15,
+                "count": int(1e7 * 0.3**step) + 40,
+                "mean_score": (step + 0.5) / 15,
+                "positive_rate": ((step + 0.5) / 15) ** (1.1 + 0.1 * index),
+            }
+            for step in range(15)
+        ],
+        "per_tag": {
+            "precision": precision.tolist(),
+            "recall": recall.tolist(),
+            "f1": f1.tolist(),
+            "ap": ap.tolist(),
+            "mcc": (f1 - 0.01).tolist(),
+            "best_threshold": rng.uniform(0.1, 0.6, tags).tolist(),
+            "best_f1": np.clip(f1 + 0.05, 0, 1).tolist(),
+        },
+        "telling": {
+            side: [
+                [
+                    [int(post), float(score)]
+                    for post, score in zip(
+                        rng.integers(6734042, 6769099, 5), np.sort(rng.random(5)), strict=True
+                    )
+                ]
+                for _ in range(tags)
+            ]
+            for side in ("false_alarms", "misses")
+        },
+    }
+
+
+def _differences(a: dict[str, Any], b: dict[str, Any], bootstrap: bool) -> dict[str, Any]:
+    def flat(model: dict[str, Any]) -> dict[str, float]:
+        ranking = model["overall"]["ranking"]
+        own = model["overall"]["own"]
+        return {
+            **{f"{way}_{key}": own[way][key]["value"] for way in ("macro", "micro") for key in KEYS
+               if key != "ap"},
+            "macro_ap": ranking["macro_ap"]["value"],
+            "micro_ap": ranking["micro_ap"]["value"],
+        }  # fmt: skip
+
+    left, right = flat(a), flat(b)
+    return {
+        figure: {
+            **_interval(left[figure] - right[figure], bootstrap, 0.003),
+            "above_zero": float(left[figure] > right[figure]) if bootstrap else None,
+        }
+        for figure in left
+    }

@@ -1,0 +1,433 @@
+"""Metrics against scikit-learn and a brute-force reference; the bootstrap against a loop that
+builds each resample row by row."""
+
+import json
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.metrics import (
+    average_precision_score,
+    matthews_corrcoef,
+    precision_recall_fscore_support,
+)
+
+from arena import bootstrap, counts, metrics
+
+Array = np.ndarray[Any, Any]
+LEVELS = np.array([0, 1e-6, 0.25, 0.3, 0.5, 0.5, 0.7, 255 / 256, 1], np.float32)
+
+
+@st.composite
+def cases(draw: st.DrawFn) -> tuple[Array, Array, float]:
+    """(scores, truth, threshold): ties, empty and full tags, constant scores, a single post."""
+    posts, tags = draw(st.integers(1, 25)), draw(st.integers(1, 5))
+    random = np.random.default_rng(draw(st.integers(0, 2**32)))
+    shape = (posts, tags)
+    scores = random.random(shape, np.float32)
+    if draw(st.booleans()):
+        scores = random.choice(LEVELS, shape)
+    truth = random.random(shape) < draw(st.sampled_from([0.1, 0.5, 0.9]))
+    for tag in range(tags):
+        kind = draw(st.sampled_from(["random", "random", "empty", "full", "constant"]))
+        if kind == "constant":
+            scores[:, tag] = random.choice(LEVELS)
+        elif kind != "random":
+            truth[:, tag] = kind == "full"
+    return scores, truth, draw(st.sampled_from([0.3, 0.5, 0.0, 0.999, 1.5]))
+
+
+def evaluate(
+    scores: Array, truth: Array, threshold: float | Array, **given: Any
+) -> tuple[dict[str, Any], dict[str, Array]]:
+    """metrics.evaluate with something for whatever is not given."""
+    posts, tags = scores.shape
+    known = truth.sum(axis=1)
+    return metrics.evaluate(
+        scores,
+        truth,
+        threshold,
+        given.get("categories", ["general"] * tags),
+        given.get("ratings", ["g"] * posts),
+        given.get("known", known),
+        given.get("total", known + 1),
+        given.get("post_ids", np.arange(posts) + 1000),
+        given.get("weights"),
+    )
+
+
+def plain(predicted: Array, truth: Array) -> dict[str, float]:
+    """Precision, recall, F1 and MCC of one list of predictions, from the four counts in words."""
+    tp = int((predicted & truth).sum())
+    fp = int((predicted & ~truth).sum())
+    fn = int((~predicted & truth).sum())
+    tn = int((~predicted & ~truth).sum())
+    precision = tp / (tp + fp) if tp + fp else 0.0
+    recall = tp / (tp + fn) if tp + fn else 0.0
+    f1 = 2 * precision * recall / (precision + recall) if precision + recall else 0.0
+    spread = (tp + fp) * (tp + fn) * (tn + fp) * (tn + fn)
+    mcc = (tp * tn - fp * fn) / spread**0.5 if spread else 0.0
+    return {"precision": precision, "recall": recall, "f1": f1, "mcc": mcc}
+
+
+def best_threshold(scores: Array, truth: Array) -> float:
+    """The highest threshold with the highest F1, in exact fractions; infinite with no positive."""
+    best, chosen = Fraction(-1), float("inf")
+    for cut in sorted(set(scores[truth].tolist()), reverse=True):
+        predicted = scores >= cut
+        f1 = Fraction(2 * int((predicted & truth).sum()), int(predicted.sum() + truth.sum()))
+        if f1 > best:
+            best, chosen = f1, cut
+    return chosen
+
+
+def reference(
+    scores: Array, truth: Array, threshold: float, half: Array, known: Array, total: Array
+) -> dict[str, float]:
+    """Every figure of `overall` by evaluate's names, one tag and one threshold at a time."""
+    tags = range(scores.shape[1])
+    figures: dict[str, float] = {}
+
+    def macro(section: str, predicted: Array) -> None:
+        each = [plain(predicted[:, tag], truth[:, tag]) for tag in tags]
+        for name in each[0]:
+            figures[f"{section}macro_{name}"] = float(np.mean([tag[name] for tag in each]))
+
+    def both(section: str, predicted: Array) -> None:
+        macro(section, predicted)
+        for name, value in plain(predicted.ravel(), truth.ravel()).items():
+            figures[f"{section}micro_{name}"] = value
+
+    both("", scores >= np.float32(threshold))
+    grid = [step / 256 for step in range(1, 256)]
+    both("equal_", scores >= min(grid, key=lambda cut: abs((scores >= cut).sum() - truth.sum())))
+    macro_f1 = []
+    for cut in grid:
+        each = [plain((scores >= cut)[:, tag], truth[:, tag])["f1"] for tag in tags]
+        macro_f1.append(round(float(np.mean(each)), 12))
+    both("best_", scores >= grid[int(np.argmax(macro_f1))])
+    macro(
+        "per_tag_best_",
+        scores >= np.array([best_threshold(scores[:, tag], truth[:, tag]) for tag in tags]),
+    )
+    crossed = np.zeros_like(truth)
+    for here in (0, 1):
+        for tag in tags:
+            cut = best_threshold(scores[half == here, tag], truth[half == here, tag])
+            crossed[half != here, tag] = scores[half != here, tag] >= cut
+    macro("cross_fit_", crossed)
+    figures["macro_ap"] = float(np.mean([ap(scores[:, tag], truth[:, tag]) for tag in tags]))
+    figures["micro_ap"] = ap(scores.ravel(), truth.ravel())
+    figures["coverage"] = known.sum() / total.sum()
+    error = 0.0
+    for low in np.arange(16) / 16:
+        inside = (scores >= low) & ((scores < low + 1 / 16) | (low == 15 / 16))
+        if inside.any():
+            gap = scores[inside].astype(float).mean() - truth[inside].mean()
+            error += abs(gap) * inside.mean()
+    figures["calibration_error"] = error
+    return figures
+
+
+def ap(scores: Array, truth: Array) -> float:
+    return float(average_precision_score(truth, scores)) if truth.any() else 0.0
+
+
+@given(cases())
+def test_per_tag_equals_scikit_learn(case: tuple[Array, Array, float]) -> None:
+    scores, truth, threshold = case
+    found = metrics.per_tag(scores, truth, threshold)
+    assert list(found) == ["precision", "recall", "f1", "mcc", "ap", "support"]
+    for tag in range(scores.shape[1]):
+        predicted = scores[:, tag] >= np.float32(threshold)
+        precision, recall, f1, _ = precision_recall_fscore_support(
+            truth[:, tag], predicted, average="binary", zero_division=0
+        )
+        expected = {
+            "precision": precision,
+            "recall": recall,
+            "f1": f1,
+            "mcc": matthews_corrcoef(truth[:, tag], predicted),
+            "ap": ap(scores[:, tag], truth[:, tag]),
+            "support": truth[:, tag].sum(),
+        }
+        for name, value in expected.items():
+            assert found[name][tag] == pytest.approx(value, abs=1e-9), name
+
+
+@settings(max_examples=60, deadline=None)
+@given(cases(), st.integers(0, 99))
+def test_every_figure_and_every_resample_equals_brute_force(
+    case: tuple[Array, Array, float], seed: int
+) -> None:
+    scores, truth, threshold = case
+    posts = len(scores)
+    weights = bootstrap.resamples(posts, 3, seed)
+    known = truth.sum(axis=1)
+    total = known + 1 + np.arange(posts) % 3
+    entry, table = evaluate(scores, truth, threshold, known=known, total=total, weights=weights)
+    half = np.arange(posts) % 2
+    expected = reference(scores, truth, threshold, half, known, total)
+    assert metrics.flat(entry["overall"]) == pytest.approx(expected, abs=1e-9)
+    assert table.keys() == expected.keys()
+    for number in range(3):
+        rows = np.repeat(np.arange(posts), weights[:, number])
+        expected = reference(
+            scores[rows], truth[rows], threshold, half[rows], known[rows], total[rows]
+        )
+        found = {name: values[number] for name, values in table.items()}
+        assert found == pytest.approx(expected, abs=1e-9)
+
+
+def sample(posts: int, tags: int, seed: int = 0) -> tuple[Array, Array]:
+    """Scores of a passable tagger and the truth, tags from rare to common."""
+    random = np.random.default_rng(seed)
+    truth = random.random((posts, tags)) < np.geomspace(0.02, 0.7, tags)
+    logits = random.normal(size=truth.shape) * 2 - 4 + 5 * truth
+    return (1 / (1 + np.exp(-logits))).astype(np.float32), truth
+
+
+def test_memory_maps_column_slices_and_a_threshold_for_each_tag(tmp_path: Path) -> None:
+    scores, truth = sample(200, 9)
+    np.save(tmp_path / "scores.npy", scores)
+    mapped = np.load(tmp_path / "scores.npy", mmap_mode="r")[:, 1:8:2]
+    cut = np.array([0.2, 0.4, 0.6, 0.8])
+    found = metrics.per_tag(mapped, truth[:, 1:8:2], cut)
+    for place, tag in enumerate((1, 3, 5, 7)):
+        alone = metrics.per_tag(
+            scores[:, tag : tag + 1].copy(), truth[:, tag : tag + 1].copy(), float(cut[place])
+        )
+        assert all(found[name][place] == alone[name][0] for name in found)
+
+
+def test_blocks_do_not_change_the_result(monkeypatch: pytest.MonkeyPatch) -> None:
+    scores, truth = sample(300, 11)
+    weights = bootstrap.resamples(300, 20, 5)
+    whole = evaluate(scores, truth, 0.4, weights=weights)
+    monkeypatch.setattr(counts, "TAGS_PER_BLOCK", 2)
+    monkeypatch.setattr(counts, "POSTS_PER_STEP", 7)
+    monkeypatch.setattr(counts, "PAIRS_PER_BLOCK", 100)
+    monkeypatch.setattr(bootstrap, "CELLS", 1500)
+    parts = evaluate(scores, truth, 0.4, weights=weights)
+    for name, values in whole[1].items():
+        np.testing.assert_allclose(parts[1][name], values, rtol=0, atol=1e-12)
+    assert metrics.flat(parts[0]["overall"]) == pytest.approx(metrics.flat(whole[0]["overall"]))
+    assert parts[0]["telling"] == whole[0]["telling"]
+
+
+def test_the_same_seed_gives_the_same_numbers_and_another_does_not() -> None:
+    scores, truth = sample(150, 6)
+    first, again, other = (
+        evaluate(scores, truth, 0.4, weights=bootstrap.resamples(150, 30, seed))
+        for seed in (1, 1, 2)
+    )
+    assert json.dumps(first[0]) == json.dumps(again[0])
+    assert all((first[1][name] == again[1][name]).all() for name in first[1])
+    assert json.dumps(first[0]) != json.dumps(other[0])
+
+
+def test_resamples_draw_as_many_posts_as_there_are() -> None:
+    weights = bootstrap.resamples(1000, 40, 3)
+    assert weights.dtype == np.uint8 and weights.shape == (1000, 40)
+    assert (weights.sum(axis=0, dtype=int) == 1000).all()
+    assert len(np.unique(weights, axis=1).T) == 40
+
+
+def test_intervals_are_the_percentiles_of_the_resamples() -> None:
+    scores, truth = sample(200, 5)
+    entry, table = evaluate(scores, truth, 0.4, weights=bootstrap.resamples(200, 100, 1))
+    for figure, name in (
+        (entry["overall"]["own"]["macro"]["f1"], "macro_f1"),
+        (entry["overall"]["best"]["micro"]["recall"], "best_micro_recall"),
+        (entry["overall"]["ranking"]["micro_ap"], "micro_ap"),
+        (entry["overall"]["coverage"], "coverage"),
+    ):
+        assert figure["low"] == pytest.approx(np.percentile(table[name], 2.5))
+        assert figure["high"] == pytest.approx(np.percentile(table[name], 97.5))
+        assert figure["low"] < figure["value"] < figure["high"]
+    assert len(table) == 36 and all(values.shape == (100,) for values in table.values())
+
+
+def test_without_a_bootstrap_there_are_no_intervals_and_the_same_values() -> None:
+    scores, truth = sample(200, 5)
+    bare, table = evaluate(scores, truth, 0.4)
+    full, _ = evaluate(scores, truth, 0.4, weights=bootstrap.resamples(200, 10, 1))
+    assert metrics.flat(bare["overall"]) == metrics.flat(full["overall"])
+    assert bare["overall"]["own"]["macro"]["f1"]["low"] is None
+    assert all(values.shape == (0,) for values in table.values())
+    pair = metrics.compare("a", bare, table, "b", bare, table)
+    assert pair["differences"]["macro_ap"] == {
+        "value": 0.0,
+        "low": None,
+        "high": None,
+        "above_zero": None,
+    }
+
+
+def test_a_pair_is_compared_resample_by_resample() -> None:
+    scores, truth = sample(200, 5)
+    weights = bootstrap.resamples(200, 100, 1)
+    entry_a, table_a = evaluate(scores, truth, 0.4, weights=weights)
+    entry_b, table_b = evaluate(np.sqrt(scores), truth, 0.5, weights=weights)
+    pair = metrics.compare("a", entry_a, table_a, "b", entry_b, table_b)
+    assert (pair["a"], pair["b"]) == ("a", "b")
+    assert pair["differences"].keys() == table_a.keys()
+    found = pair["differences"]["macro_f1"]
+    resampled = table_a["macro_f1"] - table_b["macro_f1"]
+    a, b = (entry["overall"]["own"]["macro"]["f1"]["value"] for entry in (entry_a, entry_b))
+    assert found["value"] == pytest.approx(a - b)
+    assert found["low"] == pytest.approx(np.percentile(resampled, 2.5))
+    assert found["above_zero"] == np.mean(resampled > 0)
+    # AP and each tag's best threshold do not change when scores keep their order.
+    assert pair["differences"]["macro_ap"]["above_zero"] == 0
+    assert pair["differences"]["per_tag_best_macro_f1"]["low"] == 0
+
+
+def test_groups_of_tags_and_posts_equal_the_figures_of_those_alone() -> None:
+    scores, truth = sample(2000, 12)
+    random = np.random.default_rng(1)
+    ratings = random.choice(["g", "s", "e"], 2000)
+    truth[:, 0] &= ratings != "g"  # A tag that is on no general post.
+    categories = ["general", "artist", "meta"] * 4
+    entry, _ = evaluate(scores, truth, 0.4, categories=categories, ratings=ratings.tolist())
+
+    def expected(posts: Array, tags: Array) -> tuple[dict[str, float], dict[str, float]]:
+        inside = np.ix_(posts, tags)
+        each = metrics.per_tag(scores[inside], truth[inside], 0.4)
+        macro = {name: float(each[name].mean()) for name in ("precision", "recall", "f1", "ap")}
+        return macro, plain(scores[inside].ravel() >= np.float32(0.4), truth[inside].ravel())
+
+    everyone, all_tags = np.arange(2000), np.arange(12)
+    groups = [(entry["by_category"][c], everyone, np.array(categories) == c) for c in categories]
+    groups += [
+        (group, everyone, (truth.sum(0) >= group["low"]) & (truth.sum(0) <= group["high"]))
+        for group in entry["by_frequency"]
+    ]
+    assert sum(group["tags"] for group in entry["by_frequency"]) == 12
+    for group, posts, tags in groups:
+        tags = np.flatnonzero(tags)
+        macro, micro = expected(posts, tags)
+        assert group["tags"] == len(tags) > 0
+        assert {name: group["macro"][name] for name in macro} == pytest.approx(macro)
+        assert group["micro"] == pytest.approx(micro)
+    assert list(entry["by_category"]) == ["general", "artist", "meta"]
+    assert list(entry["by_rating"]) == ["g", "s", "e"]
+    for rating, group in entry["by_rating"].items():
+        posts = np.flatnonzero(ratings == rating)
+        macro, _ = expected(posts, np.flatnonzero(truth[posts].any(axis=0)))
+        assert group["posts"] == len(posts)
+        assert group["tags"] == (11 if rating == "g" else 12)
+        assert {name: group["macro"][name] for name in macro} == pytest.approx(macro)
+        assert group["micro"] == pytest.approx(expected(posts, all_tags)[1])
+
+
+def test_curves_and_calibration_points() -> None:
+    scores, truth = sample(400, 7)
+    entry, _ = evaluate(scores, truth, 0.4)
+    curves = entry["curves"]
+    assert curves["threshold"] == [step / 256 for step in range(1, 256)]
+    for place in (0, 40, 128, 254):
+        cut = curves["threshold"][place]
+        each = metrics.per_tag(scores, truth, cut)
+        micro = plain((scores >= cut).ravel(), truth.ravel())
+        for name in ("precision", "recall", "f1"):
+            assert curves[f"macro_{name}"][place] == pytest.approx(each[name].mean())
+            assert curves[f"micro_{name}"][place] == pytest.approx(micro[name])
+    assert sum(bin["count"] for bin in entry["calibration"]) == scores.size
+    for bin in entry["calibration"]:
+        inside = (scores >= bin["low"]) & (scores < bin["high"])
+        assert bin["count"] == inside.sum()
+        assert bin["mean_score"] == pytest.approx(scores[inside].mean(dtype=float))
+        assert bin["positive_rate"] == pytest.approx(truth[inside].mean())
+
+
+@given(cases())
+def test_telling_posts_and_best_thresholds(case: tuple[Array, Array, float]) -> None:
+    scores, truth, threshold = case
+    entry, _ = evaluate(scores, truth, threshold)
+    posts = range(len(scores))
+    json.dumps(entry, allow_nan=False)
+    for tag in range(scores.shape[1]):
+        column, positive = scores[:, tag], truth[:, tag]
+        alarms = sorted((post for post in posts if not positive[post]), key=lambda p: -column[p])
+        misses = sorted((post for post in posts if positive[post]), key=lambda p: column[p])
+        for name, expected in (("false_alarms", alarms), ("misses", misses)):
+            found = entry["telling"][name][tag]
+            assert [post for post, _ in found] == [1000 + post for post in expected[:5]]
+            assert [s for _, s in found] == [round(float(column[p]), 4) for p in expected[:5]]
+        cut = best_threshold(column, positive)
+        assert entry["per_tag"]["best_threshold"][tag] == (cut if positive.any() else None)
+        assert entry["per_tag"]["best_f1"][tag] == pytest.approx(
+            plain(column >= cut, positive)["f1"]
+        )
+
+
+def test_own_threshold_is_named_only_where_there_is_one() -> None:
+    scores, truth = sample(50, 3)
+    assert evaluate(scores, truth, 0.35)[0]["overall"]["own"]["threshold"] == 0.35
+    several = evaluate(scores, truth, np.array([0.35, 0.35, 0.5]))[0]
+    assert several["overall"]["own"]["threshold"] is None
+    same = evaluate(scores, truth, np.array([0.35, 0.35, 0.35]))[0]
+    assert same["overall"]["own"]["threshold"] == 0.35
+
+
+def test_sums_stay_exact_past_what_half_precision_holds() -> None:
+    posts = 20_000
+    scores = np.full((posts, 1), 0.5, np.float32)
+    truth = np.ones((posts, 1), bool)
+    truth[7::3] = False
+    weights = bootstrap.resamples(posts, 4, 1)
+    entry, table = evaluate(scores, truth, 0.4, weights=weights)
+    expected = [weights[truth[:, 0], number].sum(dtype=int) / posts for number in range(4)]
+    assert table["macro_precision"].tolist() == expected
+    assert table["macro_ap"] == pytest.approx(expected, abs=1e-12)
+    assert entry["overall"]["own"]["macro"]["precision"]["value"] == truth.mean()
+
+
+def test_micro_ap_of_resamples_when_there_are_more_scores_than_steps() -> None:
+    scores, truth = sample(3000, 20)
+    assert len(np.unique(scores[truth])) > 4 * bootstrap.RECALL_STEPS
+    weights = bootstrap.resamples(3000, 5, 1)
+    entry, table = evaluate(scores, truth, 0.4, weights=weights)
+    exact = ap(scores.ravel(), truth.ravel())
+    assert entry["overall"]["ranking"]["micro_ap"]["value"] == pytest.approx(exact, abs=1e-9)
+    for number in range(5):
+        rows = np.repeat(np.arange(3000), weights[:, number])
+        exact = ap(scores[rows].ravel(), truth[rows].ravel())
+        assert table["micro_ap"][number] == pytest.approx(exact, abs=2e-5)
+
+
+@pytest.mark.parametrize(
+    ("scores", "truth", "threshold", "message"),
+    [
+        (np.array([[0.1, np.nan]], np.float32), np.ones((1, 2), bool), 0.5, "post 0, tag 1"),
+        (np.ones((2, 3), np.float32), np.ones((3, 2), bool), 0.5, "scores (2, 3)"),
+        (np.ones((2, 3), np.float32), np.ones((2, 3), np.uint8), 0.5, "must be bool"),
+        (np.ones((0, 3), np.float32), np.ones((0, 3), bool), 0.5, "no post"),
+        (np.ones((2, 3), np.float32), np.ones((2, 3), bool), np.ones(2), "3 numbers"),
+        (np.ones((2, 3), np.float32), np.ones((2, 3), bool), float("nan"), "3 numbers"),
+    ],
+)
+def test_what_cannot_be_scored_is_refused(
+    scores: Array, truth: Array, threshold: Any, message: str
+) -> None:
+    for score in (metrics.per_tag, evaluate):
+        with pytest.raises(ValueError) as error:
+            score(scores, truth, threshold)
+        assert message in str(error.value)
+
+
+def test_evaluate_refuses_logits_and_lengths_that_do_not_fit() -> None:
+    scores, truth = sample(30, 3)
+    with pytest.raises(ValueError, match="the score of post 4, tag 2 is 3.5"):
+        evaluate(np.where(np.arange(90).reshape(30, 3) == 14, np.float32(3.5), scores), truth, 0.4)
+    with pytest.raises(ValueError, match="2 categories for 3 tags"):
+        evaluate(scores, truth, 0.4, categories=["general"] * 2)
+    with pytest.raises(ValueError, match="not 30 posts"):
+        evaluate(scores, truth, 0.4, ratings=["g"] * 29)
+    with pytest.raises(ValueError, match="no tag"):
+        evaluate(scores[:, :0], truth[:, :0], 0.4)

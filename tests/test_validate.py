@@ -1,0 +1,510 @@
+"""validate.py through its command line: what it computes, keeps, refuses and survives."""
+
+import json
+import os
+import pickle
+import random
+import shutil
+import signal
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from sklearn.metrics import average_precision_score, precision_recall_fscore_support
+
+from demo.server import serve
+from tests.helpers import (
+    SIZE,
+    Ended,
+    call,
+    make_data,
+    make_image,
+    make_model,
+    make_onnx,
+    refused,
+    run,
+    start,
+    write_mappings,
+)
+
+TAGS = [f"tag_{number}" for number in range(12)]
+QUICK = ("--bootstrap", 0, "--min-count", 1)
+KILLS = 8
+
+
+def validate(data: Path, *models: Path | str, more: tuple[object, ...] = QUICK) -> Ended:
+    names = ",".join(str(model) for model in models)
+    return call("validate.py", "--data", data, "--models", names, *more)
+
+
+def ok(ended: Ended) -> Ended:
+    assert ended.code == 0, ended.err
+    return ended
+
+
+def to_run(ended: Ended) -> list[int]:
+    """How many posts each model was run over, as the script says."""
+    return [
+        int(line.split(": ")[1].split()[0])
+        for line in ended.out.splitlines()
+        if " posts to run, " in line
+    ]
+
+
+def predictions(data: Path, name: str) -> dict[str, Any]:
+    held = torch.load(data / f"{name}_predictions.pt", weights_only=True)
+    return {key: value.numpy() if torch.is_tensor(value) else value for key, value in held.items()}
+
+
+def area_matrix(side: int, size: int) -> np.ndarray:
+    """Exact area averaging in float64."""
+    matrix = np.zeros((size, side))
+    for row in range(size):
+        low, high = row * side / size, (row + 1) * side / size
+        for column in range(side):
+            matrix[row, column] = max(0.0, min(high, column + 1) - max(low, column))
+    return np.asarray(matrix * size / side)
+
+
+def reference_square(path: Path, resize: str) -> np.ndarray:
+    """The square of DESIGN's image paragraph, from Pillow (bicubic) or in float64 (area)."""
+    image = Image.open(path).convert("RGB")
+    side = max(image.size) if resize == "bicubic" else max(*image.size, SIZE)
+    canvas = Image.new("RGB", (side, side), "white")
+    canvas.paste(image, ((side - image.width) // 2, (side - image.height) // 2))
+    if resize == "bicubic":
+        return np.asarray(canvas.resize((SIZE, SIZE), Image.Resampling.BICUBIC), np.float64)
+    matrix = area_matrix(side, SIZE)
+    mean: np.ndarray = np.einsum("ij,jkc,lk->ilc", matrix, np.asarray(canvas, np.float64), matrix)
+    return np.asarray(np.rint(mean))
+
+
+def reference_scores(
+    data: Path, post_ids: np.ndarray, image: dict[str, Any], weights: tuple[np.ndarray, np.ndarray]
+) -> np.ndarray:
+    rows = []
+    for post_id in post_ids:
+        square = reference_square(data / "resized" / f"{post_id}.webp", image["resize"])
+        if image["channels"] == "bgr":
+            square = square[:, :, ::-1]
+        square = (square * image["scale"] - image["mean"]) / image["std"]
+        grid = square.reshape(4, SIZE // 4, 4, SIZE // 4, 3).mean(axis=(1, 3))
+        rows.append(grid.transpose(2, 0, 1).reshape(-1) @ weights[0] + weights[1])
+    scores: np.ndarray = 1 / (1 + np.exp(-np.array(rows)))
+    return scores
+
+
+LOGITS_IMAGE = {
+    "pad": "square",
+    "resize": "bicubic",
+    "channels": "rgb",
+    "layout": "nchw",
+    "scale": 1 / 255,
+    "mean": [0.4, 0.5, 0.6],
+    "std": [0.2, 0.3, 0.25],
+}
+
+
+def test_every_file_and_number_of_a_run(tmp_path: Path) -> None:
+    posts = make_data(tmp_path, 60)
+    # An alias chain, a self-alias, an inactive row; implications that chain over an alias.
+    write_mappings(
+        tmp_path,
+        [("old_3", "older"), ("older", "tag_3"), ("tag_5", "tag_5"), ("tag_4", "no", "deleted")],
+        [("tag_0", "tag_1"), ("tag_1", "old_3"), ("tag_9", "tag_10"), ("tag_2", "x", "pending")],
+    )
+    a = make_model(tmp_path, "a", ["old_3", *TAGS], seed=1)  # Two outputs land on tag_3.
+    image = {**LOGITS_IMAGE}
+    card = {"activation": "sigmoid", "threshold": {"general": 0.45, "character": 0.52}}
+    b_tags = [tag for tag in reversed(TAGS) if tag != "tag_7"]
+    rows = ["tag_id,name,category,count", "0,explicit,9,5"]
+    rows += [f"{i},{tag},{4 if tag == 'tag_0' else 0},9" for i, tag in enumerate(b_tags)]
+    (tmp_path / "b.csv").write_text("\n".join(rows) + "\n")
+    b = make_model(
+        tmp_path,
+        "b",
+        ["explicit", *b_tags],
+        card={**card, "tags": "b.csv", "label": "B | <b>"},
+        image=image,
+        logits=True,
+        seed=2,
+        bias=-0.1,
+    )
+    ended = ok(validate(tmp_path, a, b, more=("--bootstrap", 20, "--min-count", 25)))
+
+    # Ground truth by a brute-force closure.
+    alias = {"old_3": "tag_3", "older": "tag_3"}
+    implied = {"tag_0": {"tag_1"}, "tag_1": {"tag_3"}, "tag_9": {"tag_10"}}
+    sets = {}
+    for post in posts:
+        tags = {alias.get(tag, tag) for tag in post["tag_string"].split()}
+        while more := set().union(*(implied.get(tag, set()) for tag in tags)) - tags:
+            tags |= more
+        sets[post["id"]] = tags
+    counts = {tag: sum(tag in tags for tags in sets.values()) for tag in TAGS}
+    common = sorted(
+        (tag for tag in TAGS if tag != "tag_7" and counts[tag] >= 25),
+        key=lambda tag: (-counts[tag], tag),
+    )
+    ids = sorted(sets)
+    truth = torch.load(tmp_path / "ground_truth.pt", weights_only=True)
+    assert truth["tags"] == common
+    assert truth["post_ids"].tolist() == ids
+    assert truth["ground_truth"].dtype == torch.bool
+    assert truth["ground_truth"].tolist() == [[tag in sets[post] for tag in common] for post in ids]
+    lines = (tmp_path / "validation_post_ids.txt").read_text()
+    assert lines == "".join(f"{post_id}\n" for post_id in ids)
+
+    # Predictions against float64.
+    first, second = predictions(tmp_path, "a"), predictions(tmp_path, "b")
+    assert first["predictions"].dtype == np.float32
+    assert first["predictions"].shape == (60, 13)
+    assert first["tags"] == ["tag_3", *TAGS]
+    assert (first["model"], first["post_ids"].tolist()) == ("a", ids)
+    a_image = {"resize": "area", "channels": "bgr", "scale": 0.0039, "mean": 0, "std": 1}
+    expected = reference_scores(
+        tmp_path, np.array(ids), a_image, make_onnx(tmp_path / "x", 13, seed=1)
+    )
+    np.testing.assert_allclose(first["predictions"], expected, atol=1e-4)
+    weights = make_onnx(tmp_path / "x", 12, seed=2, bias=-0.1)
+    expected = reference_scores(tmp_path, np.array(ids), image, weights)
+    np.testing.assert_allclose(second["predictions"], expected, atol=2e-3)
+
+    # Metrics against scikit-learn, from the files.
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    y = truth["ground_truth"].numpy()
+    merged = np.stack(
+        [
+            first["predictions"][:, [i for i, t in enumerate(first["tags"]) if t == tag]].max(
+                axis=1
+            )
+            for tag in common
+        ],
+        axis=1,
+    )
+    order = [second["tags"].index(tag) for tag in common]
+    tests = [
+        (merged, np.full(len(common), 0.5)),
+        (second["predictions"][:, order], np.where(np.array(common) == "tag_0", 0.52, 0.45)),
+    ]
+    table = [line for line in ended.out.splitlines() if line.startswith("|")]
+    detailed = (tmp_path / "detailed_metrics.txt").read_text().split("\n\n")
+    for number, (scores, threshold) in enumerate(tests):
+        p, r, f1, _ = precision_recall_fscore_support(
+            y, scores >= threshold.astype(np.float32), average=None, zero_division=0
+        )
+        ap = [average_precision_score(y[:, i], scores[:, i]) for i in range(len(common))]
+        per_tag = metrics["models"][number]["per_tag"]
+        for name, values in {"precision": p, "recall": r, "f1": f1, "ap": ap}.items():
+            np.testing.assert_allclose(per_tag[name], values, atol=1e-9)
+        for value in (np.mean(p), np.mean(r), np.mean(f1), np.mean(ap)):
+            assert f" {value:.4f} " in table[2 + number]
+        label = ["Tiny", "B | <b>"][number]
+        line = (
+            f"{label:<20}: Precision {p[0]:.4f}, Recall {r[0]:.4f}, F1 {f1[0]:.4f}, AP {ap[0]:.4f}"
+        )
+        assert detailed[0].splitlines()[0] == common[0]
+        assert detailed[0].splitlines()[1 + number] == line
+    assert metrics["posts"] == {"count": 60, "min_id": ids[0], "max_id": ids[-1]}
+    assert f"60 posts, min id {ids[0]}, max id {ids[-1]}" in ended.out
+
+
+def test_the_cache_runs_only_what_it_lacks(tmp_path: Path) -> None:
+    make_data(tmp_path, 30)
+    a, b = (make_model(tmp_path, name, TAGS, seed=seed) for seed, name in enumerate("ab"))
+    assert to_run(ok(validate(tmp_path, a, b, more=(*QUICK, "--posts", 20)))) == [20, 20]
+    before = (tmp_path / "detailed_metrics.txt").read_bytes()
+    assert to_run(ok(validate(tmp_path, a, b, more=(*QUICK, "--posts", 20)))) == [0, 0]
+    assert (tmp_path / "detailed_metrics.txt").read_bytes() == before
+
+    c = make_model(tmp_path, "c", TAGS, seed=5)
+    assert to_run(ok(validate(tmp_path, a, b, c, more=(*QUICK, "--posts", 20)))) == [0, 0, 20]
+    assert to_run(ok(validate(tmp_path, a, c))) == [10, 10]
+    assert to_run(ok(validate(tmp_path, b, more=(*QUICK, "--posts", 5)))) == [0]
+    assert len(predictions(tmp_path, "b")["post_ids"]) == 20
+
+    # A changed image concerns that post only; a new time with the old content concerns none.
+    image, touched = sorted((tmp_path / "resized").glob("*.webp"))[3:5]
+    make_image(image, np.random.default_rng(99))
+    os.utime(touched, ns=(1, 1))
+    assert to_run(ok(validate(tmp_path, a, c))) == [1, 1]
+    fresh = predictions(tmp_path, "a")["predictions"]
+    # Other weights or image settings concern that model only.
+    make_onnx(tmp_path / "c.onnx", len(TAGS), seed=6)
+    assert to_run(ok(validate(tmp_path, a, c))) == [0, 30]
+    a.write_text(a.read_text().replace('"bgr"', '"rgb"'))
+    assert to_run(ok(validate(tmp_path, a, c))) == [30, 0]
+    a.write_text(a.read_text().replace('"rgb"', '"bgr"'))
+    assert to_run(ok(validate(tmp_path, a))) == [30]
+    np.testing.assert_array_equal(predictions(tmp_path, "a")["predictions"], fresh)
+    # A threshold or an alias changes no score.
+    a.write_text(a.read_text().replace("threshold = 0.5", "threshold = 0.4"))
+    write_mappings(tmp_path, [("tag_2", "tag_11")], [])
+    assert to_run(ok(validate(tmp_path, a))) == [0]
+    assert predictions(tmp_path, "a")["tags"].count("tag_11") == 2
+    assert to_run(ok(validate(tmp_path, a, more=(*QUICK, "--fresh")))) == [30]
+
+
+# validate.py that writes its finished batches at once, not every 15 seconds.
+EAGER = """
+import runpy, sys
+import arena.predict
+arena.predict.FLUSH_SECONDS = 0
+sys.argv[0] = "validate.py"
+runpy.run_path("validate.py", run_name="__main__")
+"""
+
+
+def test_a_killed_run_goes_on_where_it_was(tmp_path: Path) -> None:
+    make_data(tmp_path, 600)
+    models = [make_model(tmp_path, name, TAGS, seed=seed) for seed, name in enumerate("ab")]
+    names = ",".join(map(str, models))
+    args = ("--data", tmp_path, "--models", names, *QUICK, "--batch-size", 7)
+    process = start("-c", EAGER, *args)
+    said_at, ended = _until_ended(process)
+    lasts = time.monotonic() - said_at
+    assert ended.code == 0, ended.err
+    files = ["a_predictions.pt", "b_predictions.pt", "detailed_metrics.txt", "metrics.json"]
+    undisturbed = {name: (tmp_path / name).read_bytes() for name in files}
+    rng = random.Random(4)
+    resumed = []
+    for _ in range(KILLS):
+        for path in [*tmp_path.glob("*_predictions.*"), tmp_path / "detailed_metrics.txt"]:
+            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+        process = start("-c", EAGER, *args)
+        assert process.stdout
+        process.stdout.readline()
+        time.sleep(rng.uniform(0, lasts))
+        process.kill()
+        process.communicate()
+        resumed += to_run(ok(validate(tmp_path, *models, more=(*QUICK, "--batch-size", 7))))
+        for name in files:
+            assert (tmp_path / name).read_bytes() == undisturbed[name], name
+        assert not list(tmp_path.rglob("*.tmp"))
+    assert any(0 < count < 600 for count in resumed), resumed
+
+
+def _until_ended(process: subprocess.Popen[str]) -> tuple[float, Ended]:
+    """When the script said how much there is to run, and how it ended."""
+    assert process.stdout
+    process.stdout.readline()
+    said_at = time.monotonic()
+    out, err = process.communicate()
+    return said_at, Ended(process.returncode, out, err)
+
+
+def test_ctrl_c_keeps_finished_batches(tmp_path: Path) -> None:
+    make_data(tmp_path, 1200)
+    model = make_model(tmp_path, "a", TAGS)
+    process = start("validate.py", "--data", tmp_path, "--models", model, *QUICK)
+    assert process.stdout
+    assert "1200 posts to run" in process.stdout.readline()
+    time.sleep(0.3)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate()
+    assert process.returncode == 130, err
+    assert "Traceback" not in err
+    left = to_run(ok(validate(tmp_path, model)))[0]
+    assert 0 < left < 1200
+
+
+def test_a_second_run_over_the_same_folder_is_refused(tmp_path: Path) -> None:
+    make_data(tmp_path, 600)
+    model = make_model(tmp_path, "a", TAGS)
+    process = start("validate.py", "--data", tmp_path, "--models", model, *QUICK)
+    assert process.stdout
+    process.stdout.readline()
+    refused(validate(tmp_path, model), "validate.py", str(process.pid))
+    _, err = process.communicate()
+    assert process.returncode == 0, err
+
+
+def test_two_processes_give_the_bytes_of_one(tmp_path: Path) -> None:
+    make_data(tmp_path, 50)
+    models = [make_model(tmp_path, name, TAGS, seed=seed) for seed, name in enumerate("ab")]
+    args = ["--data", tmp_path, "--models", ",".join(map(str, models)), *QUICK, "--batch-size", 7]
+    ok(call("validate.py", *args))
+    files = ["a_predictions.pt", "b_predictions.pt", "detailed_metrics.txt", "metrics.json"]
+    alone = {name: (tmp_path / name).read_bytes() for name in files}
+    ended = ok(
+        run("-m", "torch.distributed.run", "--nproc-per-node=2", "validate.py", *args, "--fresh")
+    )
+    assert to_run(ended) == [50, 50]
+    for name in files:
+        assert (tmp_path / name).read_bytes() == alone[name], name
+
+
+def test_a_fixed_batch_is_kept_and_said(tmp_path: Path) -> None:
+    make_data(tmp_path, 11)
+    free = make_model(tmp_path, "free", TAGS, seed=3)
+    fixed = make_model(tmp_path, "fixed", TAGS, seed=3, batch=3)
+    ended = ok(validate(tmp_path, free, fixed, more=(*QUICK, "--min-count", 1)))
+    assert "fixed" in ended.err and "3 image(s) at a time" in ended.err
+    np.testing.assert_allclose(
+        predictions(tmp_path, "fixed")["predictions"],
+        predictions(tmp_path, "free")["predictions"],
+        atol=1e-6,
+    )
+
+
+def test_posts_that_a_model_may_have_seen(tmp_path: Path) -> None:
+    posts = make_data(tmp_path, 40)
+    newest = posts[14]["id"]
+    old = make_model(tmp_path, "old", TAGS, card={"label": "Old"})
+    new = make_model(tmp_path, "new", TAGS, card={"last_post_id": newest, "label": "New"})
+    ended = ok(validate(tmp_path, old, new))
+    rows = [line for line in ended.out.splitlines() if line.startswith("|")]
+    assert "*" in rows[3] and "*" not in rows[2]
+    assert f"New may have been trained on 15 of the 40 posts (ids up to {newest})" in ended.err
+    ended = ok(validate(tmp_path, old, new, more=(*QUICK, "--unseen-only")))
+    assert "may have been" not in ended.err
+    ids = (tmp_path / "validation_post_ids.txt").read_text().split()
+    assert ids == [str(post["id"]) for post in posts[15:]]
+    new.write_text(new.read_text().replace(str(newest), "7000000"))
+    refused(validate(tmp_path, old, new, more=(*QUICK, "--unseen-only")), "7000000", "--start-id")
+
+
+def test_post_ids_repeat_a_run(tmp_path: Path) -> None:
+    posts = make_data(tmp_path, 30)
+    model = make_model(tmp_path, "a", TAGS)
+    wanted = tmp_path / "wanted.txt"
+    wanted.write_text("\n".join(str(post["id"]) for post in posts[5:25]) + "\n")
+    more = (*QUICK, "--post-ids", wanted, "--posts", 3)
+    ok(validate(tmp_path, model, more=more))
+    assert (tmp_path / "validation_post_ids.txt").read_text() == wanted.read_text()
+    wanted.write_text(wanted.read_text() + "99\n")
+    assert "1 of the 21 posts" in ok(validate(tmp_path, model, more=more)).err
+    wanted.write_text("12\n1O\n")
+    refused(validate(tmp_path, model, more=more), "line 2", "1O")
+    refused(validate(tmp_path, model, more=(*QUICK, "--post-ids", "no.txt")), "no.txt")
+
+
+@pytest.mark.parametrize(
+    ("card", "image", "network", "words"),
+    [
+        ({}, {}, {"tags": 11}, ["11 outputs", "12 tags", "'tags'"]),
+        ({}, {"size": 64}, {"size": 32}, ["'image.size'"]),
+        ({}, {"layout": "nchw"}, {"layout": "nhwc"}, ["'image.layout'"]),
+        ({}, {}, {"half": True}, ["float16", "'file'"]),
+        ({}, {}, {"logits": True}, ["logits", 'activation = "sigmoid"']),
+        ({"activation": "sigmoid"}, {}, {}, ['activation = "none"']),
+        ({}, {}, {"bias": float("nan")}, ["no numbers", "image.scale"]),
+    ],
+)
+def test_a_wrong_model_is_caught_at_once(
+    tmp_path: Path,
+    card: dict[str, Any],
+    image: dict[str, Any],
+    network: dict[str, Any],
+    words: list[str],
+) -> None:
+    make_data(tmp_path, 12)
+    path = make_model(tmp_path, "wrong", TAGS, card=card, image=image)
+    options = {"tags": len(TAGS), **network}
+    options.setdefault("size", {"size": SIZE, **image}["size"])
+    make_onnx(tmp_path / "wrong.onnx", **options)
+    refused(validate(tmp_path, path), "wrong", *words)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("threshold = 0.5", "treshold = 0.5", ["unknown key 'treshold'"]),
+        ("threshold = 0.5\n", "", ["key 'threshold' is missing"]),
+        ("threshold = 0.5", 'threshold = "0.5"', ["'threshold'", "a number"]),
+        ("threshold = 0.5", "threshold = 1.5", ["'threshold'", "0 to 1"]),
+        ('kind = "onnx"', 'kind = "tflite"', ["'kind'", "onnx or joytag"]),
+        ('source = "."', 'source = "nowhere"', ["'source'", "org/name"]),
+        ('source = "."', 'source = "./nowhere"', ["nowhere/bad.txt is missing"]),
+        ('source = "."', 'source = "some/where"', ["'revision'"]),
+        ('file = "bad.onnx"', 'file = "../bad.onnx"', ["'file'", "inside"]),
+        ("size = 32", "size = true", ["'image.size'", "whole number"]),
+        ("size = 32", "sise = 32", ["unknown key 'image.sise'"]),
+        ("std = [1.0, 1.0, 1.0]", "std = [1.0, 0.0, 1.0]", ["'image.std'", "above 0"]),
+        ('label = "Tiny"', "label = Tiny", ["not valid TOML"]),
+    ],
+)
+def test_a_wrong_card_names_its_file_and_key(
+    tmp_path: Path, old: str, new: str, words: list[str]
+) -> None:
+    make_data(tmp_path, 12)
+    path = make_model(tmp_path, "bad", TAGS)
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+    refused(validate(tmp_path, path), "bad", *words)
+
+
+def test_what_is_missing_is_named_with_what_to_do(tmp_path: Path) -> None:
+    refused(call("validate.py", "--data", tmp_path / "no"), "--data")
+    refused(call("validate.py", "--data", tmp_path), "download.py --tags-only")
+    make_data(tmp_path, 12)
+    refused(call("validate.py", "--data", tmp_path), "wd-v1-4-vit-tagger-v2", "export_sw.py")
+    refused(validate(tmp_path, "no-such"), "no-such", "joytag")
+    refused(validate(tmp_path, tmp_path / "no.toml"), "no.toml")
+    model = make_model(tmp_path, "a", TAGS)
+    other = make_model(tmp_path, "b", ["unlike", "these"])
+    refused(validate(tmp_path, model, other), "no tag in common")
+    refused(validate(tmp_path, model, more=(*QUICK, "--min-count", 99)), "--min-count")
+    refused(validate(tmp_path, model, model), "twice")
+    refused(validate(tmp_path, model, more=(*QUICK, "--device", "cuda")), "--device cpu")
+    refused(validate(tmp_path, model, more=("--posts", "many")), "--posts")
+    (tmp_path / "a.onnx").write_bytes((tmp_path / "a.onnx").read_bytes()[:900])
+    refused(validate(tmp_path, model), "a.onnx", "'file'")
+    (tmp_path / "posts.jsonl").rename(tmp_path / "elsewhere")
+    refused(validate(tmp_path, other), "posts.jsonl", "download.py")
+    (tmp_path / "elsewhere").rename(tmp_path / "posts.jsonl")
+    shutil.rmtree(tmp_path / "resized")
+    refused(validate(tmp_path, other), "resized", "trainable.py")
+    (tmp_path / "resized").mkdir()
+    refused(validate(tmp_path, other), "no post", "trainable.py")
+
+
+def test_a_hostile_predictions_file_runs_nothing(tmp_path: Path) -> None:
+    make_data(tmp_path, 12)
+    model = make_model(tmp_path, "a", TAGS)
+
+    class Evil:
+        def __reduce__(self) -> tuple[Any, ...]:
+            return (Path.touch, (tmp_path / "executed",))
+
+    for content in (pickle.dumps(Evil()), b"", b"rubbish" * 99):
+        (tmp_path / "a_predictions.pt").write_bytes(content)
+        refused(validate(tmp_path, model), "a_predictions.pt", "--fresh")
+    torch.save({"predictions": Evil()}, tmp_path / "a_predictions.pt")
+    refused(validate(tmp_path, model), "a_predictions.pt", "--fresh")
+    assert not (tmp_path / "executed").exists()
+    ok(validate(tmp_path, model, more=(*QUICK, "--fresh")))
+
+
+def test_a_damaged_image_is_named(tmp_path: Path) -> None:
+    make_data(tmp_path, 12)
+    model = make_model(tmp_path, "a", TAGS)
+    image = sorted((tmp_path / "resized").glob("*.webp"))[5]
+    image.write_bytes(image.read_bytes()[:-40])
+    refused(validate(tmp_path, model), image.name, "trainable.py")
+
+
+def test_models_from_the_hub(tmp_path: Path) -> None:
+    make_data(tmp_path, 12)
+    model = make_model(tmp_path, "a", TAGS, card={"source": "some/tagger", "revision": "v2.0"})
+    repository = tmp_path / "hub" / "some" / "tagger"
+    repository.mkdir(parents=True)
+    for name in ("a.onnx", "a.txt"):
+        (tmp_path / name).rename(repository / name)
+    with serve(hub=tmp_path / "hub") as server:
+        hub = {"HF_ENDPOINT": server.url, "HF_HOME": str(tmp_path / "cache")}
+        args = ("--data", tmp_path, "--models", model, *QUICK)
+        ended = run("validate.py", *args, env={**hub, "HF_HUB_OFFLINE": "1"})
+        refused(ended, "some/tagger", "HF_HUB_OFFLINE")
+        ok(run("validate.py", *args, env=hub))
+        asked = len(server.requests)
+        ok(run("validate.py", *args, env={**hub, "HF_HUB_OFFLINE": "1"}))
+        assert len(server.requests) == asked
+        model.write_text(model.read_text().replace("v2.0", "v9"))
+        refused(run("validate.py", *args, env=hub), "v9")

@@ -1,0 +1,280 @@
+"""Keep the images a tagger can be tried on, and shrink them.
+
+    python trainable.py
+
+Judges the original of every post in posts.jsonl. A still image that decodes whole, has no
+transparent pixel and is no GIF is written to resized/<id>.webp: RGB, upright, its longest side at
+most --max-size. Every post's verdict goes to trainable.jsonl with the reason. Run it again at any
+time: only files that are new, changed or lost are decoded.
+"""
+
+import json
+import os
+import signal
+import stat
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from arena import files, posts, workers
+from arena.cli import UserError, at_least, parser, progress, run, warn
+from arena.images import VERDICTS, Judgement, confine, judge
+
+SECONDS = 60  # For one file. The largest that may pass, of 134 megapixels, takes under ten.
+
+Record = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What a resized image depends on besides its original."""
+
+    max_size: int
+    quality: int
+
+
+@dataclass(frozen=True, slots=True)
+class Original:
+    """The file of one post; its size and time (ns) tell whether it changed. None: no such file."""
+
+    post: int
+    path: Path
+    size: int | None
+    mtime_ns: int | None
+    regular: bool
+
+
+def main() -> None:
+    """Judge what has not been judged, then say how many posts have which verdict."""
+    args = parser(__doc__)
+    args.add_argument(
+        "--max-size",
+        type=at_least(1, 16383),
+        default=1024,
+        metavar="PIXELS",
+        help="longest side of a resized image (default: %(default)s)",
+    )
+    args.add_argument(
+        "--quality",
+        type=at_least(0, 100),
+        default=80,
+        help="WebP quality, 0 to 100 (default: %(default)s)",
+    )
+    args.add_argument(
+        "--workers",
+        type=at_least(1, 1024),
+        default=len(os.sched_getaffinity(0)),
+        metavar="N",
+        help="processes that decode (default: one per CPU, here %(default)s)",
+    )
+    options = args.parse_args()
+    data: Path = options.data
+    settings = Settings(options.max_size, options.quality)
+    with files.lock(data, "trainable"):
+        wanted = read_posts(data)
+        prepare_folders(data)
+        lines = finished_lines(data, wanted, settings)
+        already = len(lines)
+        rest = sorted(wanted - lines.keys())
+        judge_rest(data, rest, lines, settings, options.workers)
+        write_lines(data, lines)
+    counts = Counter(json.loads(line)["verdict"] for line in lines.values())
+    print(", ".join(f"{counts[verdict]} {verdict}" for verdict in VERDICTS), end="")
+    print(f"; {already} already judged")
+
+
+def read_posts(data: Path) -> set[int]:
+    """The IDs in posts.jsonl."""
+    path = data / "posts.jsonl"
+    problems = posts.Problems()
+    wanted = {record["id"] for _, record in posts.lines(path, problems)}
+    problems.tell(path)
+    if not wanted:
+        raise UserError(f"{path} has no post in it: run download.py first, or check --data")
+    return wanted
+
+
+def prepare_folders(data: Path) -> None:
+    """See that originals/ is there, and resized/ is there and free of a killed run's leftovers."""
+    if not (data / "originals").is_dir():
+        raise UserError(f"{data / 'originals'} is missing: run download.py first, or check --data")
+    with writing(data):
+        (data / "resized").mkdir(exist_ok=True)
+        files.sweep(data / "resized")
+
+
+def finished_lines(data: Path, wanted: set[int], settings: Settings) -> dict[int, bytes]:
+    """The lines of trainable.jsonl that still hold, by post ID; the file is left with only those.
+
+    Lines rather than what they say: of a million posts they take a third of the memory.
+    """
+    path = data / "trainable.jsonl"
+    lines: dict[int, bytes] = {}
+    if not path.exists():
+        return lines
+    with writing(data):
+        files.repair(path)
+    for _, record in posts.lines(path, posts.Problems()):
+        if record["id"] in wanted and still_holds(record, data, settings):
+            lines[record["id"]] = files.json_line(record)
+    # An ID must not get a second line when its first no longer holds.
+    write_lines(data, lines)
+    return lines
+
+
+def still_holds(record: Record, data: Path, settings: Settings) -> bool:
+    """Whether a verdict was reached on the files as they are now, with the settings of now."""
+    original = find_original(data, record["id"])
+    try:
+        kept = resized(data, record["id"]).stat().st_size
+    except FileNotFoundError:
+        kept = None
+    same_files = (original.size, original.mtime_ns, kept) == tuple(
+        record.get(key) for key in ("size", "mtime_ns", "bytes")
+    )
+    if record.get("verdict") != "ok":
+        return same_files and record.get("verdict") in VERDICTS
+    same_settings = (record.get("max_size"), record.get("quality")) == (
+        settings.max_size,
+        settings.quality,
+    )
+    return same_files and same_settings and kept is not None
+
+
+def find_original(data: Path, post: int) -> Original:
+    """What stands in originals/ for a post."""
+    path = data / "originals" / str(post)
+    try:
+        facts = path.stat()
+    except FileNotFoundError:
+        return Original(post, path, None, None, False)
+    return Original(post, path, facts.st_size, facts.st_mtime_ns, stat.S_ISREG(facts.st_mode))
+
+
+def resized(data: Path, post: int) -> Path:
+    """Where a post's resized image stands."""
+    return data / "resized" / f"{post}.webp"
+
+
+def judge_rest(
+    data: Path, rest: list[int], lines: dict[int, bytes], settings: Settings, count: int
+) -> None:
+    """Judge the originals of the posts in `rest`; each verdict is on disk before the next."""
+    path = data / "trainable.jsonl"
+    try:
+        with writing(data), path.open("ab") as file, progress(total=len(rest)) as bar:
+            for original, judgement, remember in judgements(data, rest, settings, count):
+                image = resized(data, original.post)
+                if judgement.verdict == "ok":
+                    # Unsynced: should a power cut empty it, its size is not the recorded one.
+                    with files.atomic(image, sync=False) as out:
+                        out.write(judgement.webp)
+                else:
+                    image.unlink(missing_ok=True)
+                record = describe(original, judgement, settings, remember)
+                lines[original.post] = files.json_line(record)
+                file.write(lines[original.post])
+                file.flush()
+                bar.update()
+    finally:
+        files.repair(path)  # On a full disk, the last line may be cut short.
+
+
+def describe(
+    original: Original, judgement: Judgement, settings: Settings, remember: bool
+) -> Record:
+    """A post's record. Without the facts of its file it does not hold for the next run."""
+    record: Record = {
+        "id": original.post,
+        "verdict": judgement.verdict,
+        "reason": judgement.reason,
+    }
+    if remember and original.size is not None:
+        record |= {"size": original.size, "mtime_ns": original.mtime_ns}
+    if judgement.verdict == "ok":
+        record |= {"max_size": settings.max_size, "quality": settings.quality}
+        record["bytes"] = len(judgement.webp)
+    return record
+
+
+def judgements(
+    data: Path, rest: list[int], settings: Settings, count: int
+) -> Iterator[tuple[Original, Judgement, bool]]:
+    """Every post's original, the judgement on it, and whether that is the file's own doing.
+
+    What is not, a worker killed by the system or a disk that fails, the next run tries again.
+    """
+    present = []
+    for post in rest:
+        original = find_original(data, post)
+        if original.regular:
+            present.append(original)
+        elif original.size is None:
+            yield original, Judgement("missing", f"there is no originals/{post}"), True
+        else:
+            yield original, Judgement("unreadable", "is not a file"), True
+    if not present:
+        return
+    answers = workers.each(
+        partial(examine, settings=settings),
+        present,
+        min(count, len(present)),
+        prepare=confine,
+        seconds=SECONDS,
+    )
+    with closing(answers):
+        for original, answer in answers:
+            if isinstance(answer, Judgement):
+                yield original, answer, True
+            elif answer == workers.Died(signal.SIGALRM):
+                yield original, Judgement("unreadable", f"takes over {SECONDS} s to decode"), True
+            else:
+                reason = explain(answer)
+                warn(f"{original.path}: {reason}; it counts as unreadable until the next run")
+                yield original, Judgement("unreadable", reason), False
+
+
+def examine(original: Original, settings: Settings) -> Judgement | OSError:
+    """Read and judge one file, in a worker. An OSError is the disk's or the folder's doing."""
+    try:
+        content = original.path.read_bytes()
+    except OSError as error:
+        return error
+    except MemoryError:
+        return Judgement("unreadable", "is larger than the memory a worker may use")
+    return judge(content, settings.max_size, settings.quality)
+
+
+def explain(failure: OSError | workers.Died) -> str:
+    """Why a file has no judgement of its own."""
+    if isinstance(failure, OSError):
+        return f"could not be read: {failure.strerror}"
+    if failure.signal is None:
+        return "the worker decoding it ended"
+    return f"the worker decoding it was killed by signal {failure.signal}"
+
+
+def write_lines(data: Path, lines: dict[int, bytes]) -> None:
+    """Replace trainable.jsonl by these lines in the order of their IDs."""
+    with writing(data), files.atomic(data / "trainable.jsonl") as file:
+        file.writelines(lines[post] for post in sorted(lines))
+
+
+@contextmanager
+def writing(data: Path) -> Iterator[None]:
+    """Say of a failure to write where it was and that nothing is lost."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(
+            f"cannot write in {data}: {error.strerror}; finished work is kept, "
+            "put that right and run again"
+        ) from error
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,392 @@
+#!/usr/bin/env python3
+"""Run taggers over the same unseen posts and score them on the tags they share.
+
+    python validate.py
+    python validate.py --models wd-v1-4-vit-tagger-v2,joytag,wd-vit-tagger-v3 --unseen-only
+    torchrun --nproc-per-node=2 validate.py
+
+Reads posts.jsonl, metadata/ and resized/. Writes <model>_predictions.pt, ground_truth.pt,
+validation_post_ids.txt, detailed_metrics.txt, per_tag.csv, metrics.json and report.html, and prints
+the results table. Predictions are kept: a rerun works out only the scores it lacks.
+"""
+
+import argparse
+import json
+import os
+import platform
+from contextlib import nullcontext
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from arena import bootstrap, cluster, files, metrics, posts, predict, report, truth
+from arena.cli import UserError, at_least, parser, run, warn
+from arena.truth import GroundTruth
+from danbooru_metadata import TagMappings
+from models import card as cards
+from models.card import ModelCard
+
+SEED = 0  # Of the bootstrap: a rerun prints the same intervals.
+CPU_BATCH = 4  # On a CPU larger batches gain nothing, and a kill would lose more.
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """A model's outputs in order: canonical tag and category of each."""
+
+    tags: list[str]
+    categories: list[str]
+
+
+def main() -> None:
+    """Choose posts, fill the prediction cache, score every model, write the results."""
+    args = arguments()
+    if args.list_models:
+        print(model_table(args.data))
+        return
+    device = pick_device(args.device)
+    chosen = [cards.card(name) for name in args.models]
+    lead = cluster.rank() == 0
+    with files.lock(args.data, "validate") if lead else nullcontext():
+        mappings = truth.mappings(args.data)
+        vocabularies = [vocabulary(model, args.data, mappings) for model in chosen]
+        ground = choose_posts(args, chosen, mappings)
+        tags = common_tags(ground, vocabularies, args.min_count)
+        infer(args, device, chosen, vocabularies, ground)
+        if lead:
+            results = score(args, chosen, vocabularies, ground, tags)
+            write(args.data, results)
+            tell(args, results)
+
+
+def arguments() -> argparse.Namespace:
+    """The command line."""
+    options = parser(__doc__)
+    options.add_argument(
+        "--models",
+        default="wd-v1-4-vit-tagger-v2,joytag",
+        metavar="A,B",
+        help="names of TOML files in models/, or paths to such files (default: %(default)s)",
+    )
+    options.add_argument(
+        "--list-models", action="store_true", help="print what is known of each model, and stop"
+    )
+    options.add_argument(
+        "--posts",
+        type=at_least(1),
+        default=32768,
+        metavar="N",
+        help="how many posts, lowest ids first (default: %(default)s)",
+    )
+    options.add_argument(
+        "--post-ids", type=Path, metavar="FILE", help="exactly these posts, one id a line"
+    )
+    options.add_argument(
+        "--unseen-only",
+        action="store_true",
+        help="leave out posts that a chosen model may have been trained on (default: keep them)",
+    )
+    options.add_argument(
+        "--min-count",
+        type=at_least(1),
+        default=10,
+        metavar="N",
+        help="leave out tags on fewer posts (default: %(default)s)",
+    )
+    options.add_argument(
+        "--batch-size",
+        type=at_least(1),
+        metavar="N",
+        help=f"images a batch (default: 128 on a GPU, {CPU_BATCH} on a CPU)",
+    )
+    options.add_argument(
+        "--workers",
+        type=at_least(1),
+        default=os.cpu_count(),
+        metavar="N",
+        help="threads that decode images (default: one a CPU, here %(default)s)",
+    )
+    options.add_argument(
+        "--device",
+        choices=["auto", "cpu", "cuda"],
+        default="auto",
+        help="where the networks run; auto is cuda where there is one (default: %(default)s)",
+    )
+    options.add_argument(
+        "--bootstrap",
+        type=at_least(0),
+        default=200,
+        metavar="N",
+        help="resamples for the intervals, 0 for none (default: %(default)s)",
+    )
+    options.add_argument(
+        "--ci", action="store_true", help="print 95%% intervals in the table (default: off)"
+    )
+    options.add_argument(
+        "--fresh", action="store_true", help="forget the chosen models' predictions (default: off)"
+    )
+    args = options.parse_args()
+    args.models = [name for name in args.models.split(",") if name]
+    stems = [Path(name).stem if name.endswith(".toml") else name for name in args.models]
+    if not stems:
+        raise UserError("no model is chosen: give --models at least one name")
+    if len(set(stems)) < len(stems):
+        raise UserError(f"--models names a model twice: {', '.join(args.models)}")
+    return args
+
+
+def model_table(data: Path) -> str:
+    """The Markdown table of --list-models."""
+    lines = [
+        "| Name | Label | Source | Threshold | Newest training post | Cached |",
+        "|------|-------|--------|-----------|----------------------|--------|",
+    ]
+    for name in cards.names():
+        model = cards.card(name)
+        source = f"{model.source}@{model.revision}" if model.revision else "the data folder"
+        threshold = json.dumps(model.threshold).strip("{}").replace('"', "")
+        cached = "yes" if cards.is_cached(model, data) else "no"
+        lines.append(
+            f"| {name} | {model.label} | {source} | {threshold} | {model.last_post_id} | {cached} |"
+        )
+    return "\n".join(lines)
+
+
+def vocabulary(model: ModelCard, data: Path, mappings: TagMappings) -> Vocabulary:
+    """A model's tags, through the aliases. The ratings some models score are not tags."""
+    (path,) = cards.locate(model, data, model.tags)
+    names, categories = cards.read_tags(path)
+    if isinstance(model.threshold, dict):
+        for category in sorted(set(categories) - {"rating"} - model.threshold.keys()):
+            raise UserError(
+                f"{model.path}: key 'threshold' has no {category}, a category of {path.name}"
+            )
+    return Vocabulary([mappings.get_canonical(name) for name in names], categories)
+
+
+def choose_posts(
+    args: argparse.Namespace, chosen: list[ModelCard], mappings: TagMappings
+) -> GroundTruth:
+    """The posts to score on, ids ascending: those of --post-ids, or the first --posts."""
+    folder = args.data / "resized"
+    if not folder.is_dir():
+        raise UserError(f"{folder} is missing: run trainable.py --data {args.data}")
+    usable = {
+        int(path.stem)
+        for path in folder.glob("*.webp")
+        if path.stem.isascii() and path.stem.isdigit()
+    }
+    if args.post_ids:
+        asked = set(posts.ids(args.post_ids))
+        if lacking := len(asked - usable):
+            warn(
+                f"{lacking} of the {len(asked)} posts in {args.post_ids} have no resized image: run"
+                f" download.py --post-ids {args.post_ids} and trainable.py"
+            )
+        usable &= asked
+    ground = truth.read(args.data, usable, mappings)
+    newest = max(model.last_post_id for model in chosen)
+    if args.unseen_only:
+        ground = ground.only(ground.post_ids > newest)
+    if not args.post_ids:
+        ground = ground.only(np.arange(len(ground.post_ids)) < args.posts)
+    if not len(ground.post_ids):
+        mend = (
+            f"all are at or below {newest}, which a model may have been trained on: download newer"
+            " posts with download.py --start-id"
+            if args.unseen_only
+            else f"run download.py and trainable.py with --data {args.data}"
+        )
+        raise UserError(
+            f"no post with both a resized image and a line in posts.jsonl is left: {mend}"
+        )
+    return ground
+
+
+def common_tags(ground: GroundTruth, vocabularies: list[Vocabulary], min_count: int) -> list[str]:
+    """The tags in every vocabulary and on at least `min_count` posts; by falling count, name."""
+    known = set.intersection(*({*words.tags} - ratings_of(words) for words in vocabularies))
+    if not known:
+        raise UserError("the chosen models have no tag in common: choose others with --models")
+    counts = dict(zip(ground.tags, ground.counts().tolist(), strict=True))
+    tags = [tag for tag in known if counts.get(tag, 0) >= min_count]
+    if not tags:
+        raise UserError(
+            f"none of the models' {len(known)} common tags is on {min_count} of the"
+            f" {len(ground.post_ids)} posts: download more posts or lower --min-count"
+        )
+    return sorted(tags, key=lambda tag: (-counts[tag], tag))
+
+
+def ratings_of(words: Vocabulary) -> set[str]:
+    """The names of outputs that score a post's rating, which is no tag."""
+    return {
+        tag
+        for tag, category in zip(words.tags, words.categories, strict=True)
+        if category == "rating"
+    }
+
+
+def infer(
+    args: argparse.Namespace,
+    device: str,
+    chosen: list[ModelCard],
+    vocabularies: list[Vocabulary],
+    ground: GroundTruth,
+) -> None:
+    """Fill every model's predictions file with the scores it lacks."""
+    batch_size = args.batch_size or (128 if device == "cuda" else CPU_BATCH)
+    work = []
+    for model, words in zip(chosen, vocabularies, strict=True):
+        fresh = args.fresh and cluster.rank() == 0
+        work.append(predict.plan(model, words.tags, ground.post_ids, args.data, fresh=fresh))
+    predict.open_networks(work, args.data, batch_size, device)
+    cluster.barrier()
+    if cluster.rank() == 0:
+        for each in work:
+            cached = len(ground.post_ids) - len(each.missing)
+            where = f", {each.network.runs_on}" if each.network else ""
+            print(f"{each.model.label}: {len(each.missing)} posts to run, {cached} cached{where}")
+    predict.run(work, args.data, args.workers, device)
+    cluster.barrier()
+    for each in work:
+        each.network = None
+        if cluster.rank() == 0:
+            predict.merge(each, args.data)
+
+
+def pick_device(wanted: str) -> str:
+    """`cpu` or `cuda`, as asked and as there is."""
+    there = torch.cuda.is_available()
+    if wanted == "cuda" and not there:
+        raise UserError("--device cuda: torch finds no CUDA GPU here: give --device cpu")
+    if wanted == "cpu" or not there:
+        return "cpu"
+    torch.cuda.set_device(cluster.local_rank())
+    return "cuda"
+
+
+def score(
+    args: argparse.Namespace,
+    chosen: list[ModelCard],
+    vocabularies: list[Vocabulary],
+    ground: GroundTruth,
+    tags: list[str],
+) -> dict[str, Any]:
+    """Everything the results show, one model in memory at a time; the README has the schema."""
+    ids = ground.post_ids
+    matrix = ground.matrix(tags)
+    save_truth(args.data, matrix, ids, tags)
+    category_of = dict(zip(ground.tags, ground.categories, strict=True))
+    weights = bootstrap.resamples(len(ids), args.bootstrap, SEED) if args.bootstrap else None
+    entries: list[dict[str, Any]] = []
+    tables = []
+    for model, words in zip(chosen, vocabularies, strict=True):
+        scores = predict.common_scores(predict.path_of(args.data, model), ids, tags)
+        known, total = ground.covered(set(words.tags) - ratings_of(words))
+        numbers, table = metrics.evaluate(
+            scores,
+            matrix,
+            thresholds(model, words, tags),
+            categories=[category_of[tag] for tag in tags],
+            ratings=ground.ratings,
+            known=known,
+            total=total,
+            post_ids=ids,
+            weights=weights,
+        )
+        entries.append(
+            {
+                "name": model.name,
+                "label": model.label,
+                "source": model.source,
+                "revision": model.revision,
+                "threshold": model.threshold,
+                "last_post_id": model.last_post_id,
+                "maybe_seen": int((ids <= model.last_post_id).sum()),
+                "vocabulary": len(words.tags),
+                **numbers,
+            }
+        )
+        tables.append(table)
+    return {
+        "version": 1,
+        "posts": {"count": len(ids), "min_id": int(ids[0]), "max_id": int(ids[-1])},
+        "tags": {"count": len(tags), "min_count": args.min_count},
+        "bootstrap": {"resamples": args.bootstrap, "seed": SEED, "confidence": 0.95},
+        "software": {
+            "python": platform.python_version(),
+            **{name: version(name) for name in ("numpy", "torch", "onnxruntime-gpu")},
+        },
+        "tag_names": tags,
+        "tag_categories": [category_of[tag] for tag in tags],
+        "tag_counts": matrix.sum(axis=0).tolist(),
+        "models": entries,
+        "pairs": [
+            metrics.compare(
+                entries[a]["name"], entries[a], tables[a], entries[b]["name"], entries[b], tables[b]
+            )
+            for a in range(len(entries))
+            for b in range(a + 1, len(entries))
+        ],
+    }
+
+
+def thresholds(model: ModelCard, words: Vocabulary, tags: list[str]) -> float | np.ndarray:
+    """The model's threshold: one number, or by each tag's category in the model's own tags."""
+    if not isinstance(model.threshold, dict):
+        return float(model.threshold)
+    by_tag = {
+        tag: model.threshold[category]
+        for tag, category in zip(words.tags, words.categories, strict=True)
+        if category != "rating"
+    }
+    return np.array([by_tag[tag] for tag in tags])
+
+
+def save_truth(data: Path, matrix: np.ndarray, post_ids: np.ndarray, tags: list[str]) -> None:
+    """ground_truth.pt and validation_post_ids.txt."""
+    with files.atomic(data / "ground_truth.pt") as file:
+        torch.save(
+            {
+                "ground_truth": torch.from_numpy(matrix),
+                "post_ids": torch.from_numpy(post_ids),
+                "tags": tags,
+            },
+            file,
+        )
+    lines = "".join(f"{post_id}\n" for post_id in post_ids)
+    files.write_text(data / "validation_post_ids.txt", lines)
+
+
+def write(data: Path, results: dict[str, Any]) -> None:
+    """The result files."""
+    files.write_text(data / "detailed_metrics.txt", report.detailed_metrics(results))
+    files.write_text(data / "per_tag.csv", report.per_tag_csv(results))
+    files.write_text(data / "metrics.json", json.dumps(results))
+    files.write_text(data / "report.html", report.html(results))
+
+
+def tell(args: argparse.Namespace, results: dict[str, Any]) -> None:
+    """The results table, what it means, and where the files are."""
+    print(f"\n{report.markdown_table(results, ci=args.ci)}\n")
+    for sentence in report.verdicts(results):
+        print(sentence)
+    for entry in results["models"]:
+        if seen := entry["maybe_seen"]:
+            warn(
+                f"{entry['label']} may have been trained on {seen} of the"
+                f" {results['posts']['count']} posts (ids up to {entry['last_post_id']}):"
+                " --unseen-only leaves them out"
+            )
+    print(
+        f"\nSee {args.data / 'report.html'}; every tag is in {args.data / 'detailed_metrics.txt'}"
+    )
+
+
+if __name__ == "__main__":
+    run(main)
