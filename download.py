@@ -16,16 +16,17 @@ import os
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from arena import danbooru, files, posts
 from arena.cli import at_least, parser, progress, run
-from arena.fetch import COUNTED, Fetcher, Outcome
-from arena.walk import Filter, PostFile, Walk
+from arena.fetch import COUNTED, Fetcher, Original, Outcome, is_there, original
+from arena.walk import Filter, PostFile, Walk, renewed
 
 Json = dict[str, Any]
+T = TypeVar("T")
 
 NOT_SHOWN = "not shown by the site"
 
@@ -36,31 +37,35 @@ def main() -> None:
     site = danbooru.Site(
         options.url,
         danbooru.login_from_environment(),
-        options.api_interval,
-        options.tries,
-        options.backoff,
-        options.timeout,
+        api_interval=options.api_interval,
+        tries=options.tries,
+        backoff=options.backoff,
+        timeout=options.timeout,
     )
     client = danbooru.Client(site, threading.Event())
     with files.lock(options.data, "download"):
         fetch_metadata(client, options.data / "metadata", again=options.tags_only)
-        if options.tags_only:
-            return
-        post_file, outcome = PostFile(options.data), Outcome()
-        failed = options.data / "failed_posts.jsonl"
+        if not options.tags_only:
+            fetch_posts(client, options)
+
+
+def fetch_posts(client: danbooru.Client, options: argparse.Namespace) -> None:
+    """Fetch the posts that the options ask for and their files, and tell what became of them."""
+    post_file, outcome = PostFile(options.data), Outcome()
+    try:
         if options.post_ids:
-            wanted = posts.ids(options.post_ids)
-            fetch_files(client, listed_posts(client, post_file, wanted), outcome, options)
-            outcome.failed |= dict.fromkeys(set(wanted) - post_file.ids, NOT_SHOWN)
+            wanted = set(posts.ids(options.post_ids))
+            fetch_files(client, listed_posts(client, post_file, wanted, options), outcome, options)
+            outcome.failed |= dict.fromkeys(wanted - post_file.ids, NOT_SHOWN)
         else:
             keep = Filter(options.rating, options.min_age_days, time.time())
             walk = Walk(client, post_file, keep, options.start_id, options.posts)
-            fetch_files(client, walked_posts(walk), outcome, options)
+            fetch_files(client, walked_posts(walk, options), outcome, options)
             tell_walk(walk)
-        list_failed(failed, outcome)
-        fetch_files(client, renewed_posts(client, post_file, outcome), outcome, options)
-        list_failed(failed, outcome)
-        tell(outcome, post_file)
+        fetch_files(client, changed_posts(client, post_file, outcome), outcome, options)
+    finally:
+        list_failed(options.data / "failed_posts.jsonl", outcome)
+    tell(outcome, post_file)
 
 
 def fetch_metadata(client: danbooru.Client, folder: Path, *, again: bool) -> None:
@@ -84,16 +89,16 @@ def fetch_files(
     client: danbooru.Client, found: Iterable[Json], outcome: Outcome, options: argparse.Namespace
 ) -> None:
     """Fetch the files of posts while they are being found."""
-    originals = options.data / "originals"
-    originals.mkdir(exist_ok=True)
-    files.sweep(originals)
+    folder = options.data / "originals"
+    folder.mkdir(exist_ok=True)
+    files.sweep(folder)
     with (
         progress(desc="files", unit="file", position=1, total=0) as bar,
         Fetcher(
             client.site,
-            originals,
+            folder,
             workers=options.workers,
-            most=options.max_file_size * 1_000_000,
+            most=options.max_file_size,
             stop=client.stop,
             outcome=outcome,
             bar=bar,
@@ -102,45 +107,71 @@ def fetch_files(
         fetcher.fetch(found)
 
 
-def walked_posts(walk: Walk) -> Iterator[Json]:
+def walked_posts(walk: Walk, options: argparse.Namespace) -> Iterator[Json]:
     """The posts held, then those that walking down the site adds."""
-    yield from (post for post in walk.post_file.read() if walk.keep.has_rating(post))
+    yield from held_posts(walk.client, walk.post_file, walk.keep.has_rating, options)
     with progress(desc="posts", unit="post", total=walk.want) as bar:
         for page in walk.pages():
             bar.update(walk.held - bar.n)
             yield from page
 
 
-def listed_posts(client: danbooru.Client, post_file: PostFile, wanted: list[int]) -> Iterator[Json]:
+def listed_posts(
+    client: danbooru.Client, post_file: PostFile, wanted: set[int], options: argparse.Namespace
+) -> Iterator[Json]:
     """The posts of a list: those held, then those that the site is asked for."""
-    listed = set(wanted)
-    yield from (post for post in post_file.read() if post["id"] in listed)
-    missing = sorted(listed - post_file.ids, reverse=True)
+    yield from held_posts(client, post_file, lambda post: post["id"] in wanted, options)
+    missing = sorted(wanted - post_file.ids, reverse=True)
     with progress(desc="posts", unit="post", total=len(missing)) as bar:
-        for page in danbooru.by_id(client, missing):
+        for batch in batches(missing):
+            page = client.posts_by_id(batch)
             bar.update(len(page))
             yield from post_file.add(page)
 
 
-def renewed_posts(client: danbooru.Client, post_file: PostFile, outcome: Outcome) -> Iterator[Json]:
-    """Posts whose file failed because the site has changed them since, with their new record.
+def held_posts(
+    client: danbooru.Client,
+    post_file: PostFile,
+    wanted: Callable[[Json], bool],
+    options: argparse.Namespace,
+) -> Iterator[Json]:
+    """The wanted posts in posts.jsonl; those without their file as the site has them now."""
 
-    The site hides a post, or replaces its file, between one day and the next.
-    """
-    failed = sorted(post_file.ids & outcome.failed.keys(), reverse=True)
-    if not failed:
+    def lacks_file(post: Json) -> bool:
+        found = original(post, options.max_file_size)
+        return isinstance(found, Original) and not is_there(options.data / "originals", found)
+
+    held = filter(wanted, post_file.read())
+    waiting = []
+    for post in held:
+        if lacks_file(post):
+            waiting.append(post)
+        else:
+            yield post
+        if len(waiting) == danbooru.PAGE_LIMIT:
+            yield from renewed(client, post_file, waiting)
+            waiting = []
+    if waiting:
+        yield from renewed(client, post_file, waiting)
+
+
+def changed_posts(client: danbooru.Client, post_file: PostFile, outcome: Outcome) -> Iterator[Json]:
+    """Posts whose file failed and that the site has changed since, as they are now."""
+    if not outcome.failed:
         return
-    now = {post["id"]: post for page in danbooru.by_id(client, failed) for post in page}
-    changed = {}
-    for _, post in posts.lines(post_file.path, posts.Problems()):
-        new = now.get(post["id"], post)
-        if any(new.get(key) != post.get(key) for key in ("md5", "file_url")):
-            changed[post["id"]] = new
-    if changed:
-        post_file.replace(changed)
-    for number, post in changed.items():
-        del outcome.failed[number]
-        yield post
+    lines = posts.lines(post_file.path, posts.Problems())
+    failed = (post for _, post in lines if post["id"] in outcome.failed)
+    for batch in batches(list(failed)):
+        for old, new in zip(batch, renewed(client, post_file, batch), strict=True):
+            if any(new.get(key) != old.get(key) for key in ("md5", "file_url")):
+                del outcome.failed[new["id"]]
+                yield new
+
+
+def batches(items: list[T]) -> Iterator[list[T]]:
+    """As many items at a time as the site takes in one call."""
+    for first in range(0, len(items), danbooru.PAGE_LIMIT):
+        yield items[first : first + danbooru.PAGE_LIMIT]
 
 
 def list_failed(path: Path, outcome: Outcome) -> None:
@@ -156,7 +187,7 @@ def list_failed(path: Path, outcome: Outcome) -> None:
 def tell_walk(walk: Walk) -> None:
     """Say what the walk left out and whether it met the site's end."""
     for kind, count in walk.left_out.items():
-        print(f"left out {count} posts {kind}")
+        print(f"left out as {kind}: {count}")
     if walk.ended:
         print(f"the site has no more posts below ID {walk.start}: {walk.held} of {walk.want} found")
 
@@ -218,8 +249,8 @@ def parse() -> argparse.Namespace:
     )
     args.add_argument(
         "--max-file-size",
-        type=at_least(1, 100_000),
-        default=100,
+        type=megabytes,
+        default="100",
         metavar="MB",
         help="skip files larger than this (default: %(default)s)",
     )
@@ -251,7 +282,7 @@ def parse() -> argparse.Namespace:
     args.add_argument(
         "--tries",
         type=at_least(1, 100),
-        default=6,
+        default=8,
         metavar="N",
         help="how often a failing request is made (default: %(default)s)",
     )
@@ -278,6 +309,11 @@ def seconds(text: str) -> float:
     if not 0 <= value <= 86400 or math.isnan(value):
         raise ValueError
     return value
+
+
+def megabytes(text: str) -> int:
+    """An argparse type: a size given in MB, in bytes."""
+    return at_least(1, 100_000)(text) * 1_000_000
 
 
 def ratings(text: str) -> str:

@@ -49,7 +49,7 @@ def main() -> None:
     args = options.parse_args()
     name = args.repo.rpartition("/")[2]
     if not name.strip("."):
-        raise UserError(f"'{args.repo}' is not the name of a hub repository: give organisation/name")
+        raise UserError(f"'{args.repo}' names no hub repository: give organisation/name")
     with files.lock(args.data, "export_sw"):
         source = args.saved_model or hub.fetch_many(args.repo, args.revision, NEEDED)
         tags = count_tags(source / TAGS)
@@ -130,10 +130,9 @@ def export(source: Path, target: Path, tags: int, made_from: str) -> float:
         file.write(onnx_export.serialised(model))
         file.flush()
         network = onnx_export.session(os.fspath(files.temporary(target)))
-        difference = 0.0
-        for batch, scores in zip(images, expected, strict=True):
-            answer = network.run(None, {signature.input_name: batch})[0]
-            difference = max(difference, float(np.abs(answer - scores).max()))
+        answers = [network.run(None, {signature.input_name: batch})[0] for batch in images]
+        apart = [np.abs(a - b).max() for a, b in zip(answers, expected, strict=True)]
+        difference = float(np.max(apart))  # NaN if there is one anywhere, unlike max().
         if not difference <= LARGEST_DIFFERENCE:
             raise UserError(
                 f"the ONNX file's scores are up to {difference:.1e} away from TensorFlow's: it was "

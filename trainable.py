@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
+from io import FileIO
 from pathlib import Path
 from typing import Any
 
@@ -165,23 +166,39 @@ def judge_rest(
 ) -> None:
     """Judge the originals of the posts in `rest`; each verdict is on disk before the next."""
     path = data / "trainable.jsonl"
+    with writing(data):
+        file = path.open("ab", buffering=0)
+    with file, progress(total=len(rest)) as bar:
+        for original, judgement, remember in judgements(data, rest, settings, count):
+            lines[original.post] = files.json_line(
+                describe(original, judgement, settings, remember)
+            )
+            with writing(data):
+                store_image(resized(data, original.post), judgement)
+                store_line(file, lines[original.post])
+            bar.update()
+
+
+def store_image(path: Path, judgement: Judgement) -> None:
+    """Write a post's resized image, or remove one that a former verdict left."""
+    if judgement.verdict != "ok":
+        path.unlink(missing_ok=True)
+        return
+    # Not synced: should a power cut empty it, its size will not be the recorded one.
+    with files.atomic(path, sync=False) as file:
+        file.write(judgement.webp)
+
+
+def store_line(file: FileIO, line: bytes) -> None:
+    """Append a whole line, or, when the disk takes only a part of it, nothing."""
+    end = file.seek(0, os.SEEK_END)
+    rest = line
     try:
-        with writing(data), path.open("ab") as file, progress(total=len(rest)) as bar:
-            for original, judgement, remember in judgements(data, rest, settings, count):
-                image = resized(data, original.post)
-                if judgement.verdict == "ok":
-                    # Unsynced: should a power cut empty it, its size is not the recorded one.
-                    with files.atomic(image, sync=False) as out:
-                        out.write(judgement.webp)
-                else:
-                    image.unlink(missing_ok=True)
-                record = describe(original, judgement, settings, remember)
-                lines[original.post] = files.json_line(record)
-                file.write(lines[original.post])
-                file.flush()
-                bar.update()
-    finally:
-        files.repair(path)  # On a full disk, the last line may be cut short.
+        while rest:
+            rest = rest[file.write(rest) :]
+    except OSError:
+        file.truncate(end)
+        raise
 
 
 def describe(

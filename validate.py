@@ -240,10 +240,14 @@ def infer(
 ) -> None:
     """Fill every model's predictions file with the scores it lacks."""
     batch_size = args.batch_size or (128 if device == "cuda" else CPU_BATCH)
-    work = []
-    for model, words in zip(chosen, vocabularies, strict=True):
-        fresh = args.fresh and cluster.rank() == 0
-        work.append(predict.plan(model, words.tags, ground.post_ids, args.data, fresh=fresh))
+    if args.fresh and cluster.rank() == 0:
+        for model in chosen:
+            predict.forget(model, args.data)
+    cluster.barrier()
+    work = [
+        predict.plan(model, words.tags, ground.post_ids, args.data)
+        for model, words in zip(chosen, vocabularies, strict=True)
+    ]
     predict.open_networks(work, args.data, batch_size, device)
     cluster.barrier()
     if cluster.rank() == 0:
@@ -373,9 +377,9 @@ def write(data: Path, results: dict[str, Any]) -> None:
 
 def tell(args: argparse.Namespace, results: dict[str, Any]) -> None:
     """The results table, what it means, and where the files are."""
-    print(f"\n{report.markdown_table(results, ci=args.ci)}\n")
-    for sentence in report.verdicts(results):
-        print(sentence)
+    print(f"\n{report.markdown_table(results, ci=args.ci)}")
+    if sentences := report.verdicts(results):
+        print("", *sentences, sep="\n")
     for entry in results["models"]:
         if seen := entry["maybe_seen"]:
             warn(

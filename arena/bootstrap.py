@@ -239,6 +239,14 @@ def count(scores: Array, truth: Array, threshold: Array, weights: Array) -> Coun
     )
 
 
+def _weighed(weights: Array, counted: Array) -> Array:
+    """What is counted per post (…, posts, bins), summed under every weighting, in its precision.
+
+    By torch, which keeps to one thread in each of the pool's; NumPy's BLAS would start its own.
+    """
+    return (torch.from_numpy(weights.T.astype(counted.dtype)) @ torch.from_numpy(counted)).numpy()
+
+
 def calibrate(scores: Array, truth: Array, weights: Array) -> tuple[Array, Array, Array]:
     """Count, sum of scores and positives of every bin of scores: float64 (weightings, bins) each.
 
@@ -263,7 +271,7 @@ def calibrate(scores: Array, truth: Array, weights: Array) -> tuple[Array, Array
             ).reshape(len(scores), CALIBRATION_BINS)
             for value in values
         ]
-        return weights[part].T.astype(np.float64) @ np.stack(counted)
+        return _weighed(weights[part], np.stack(counted))
 
     for _, counted in by_posts(scores, truth, block):
         sums += counted
@@ -307,7 +315,7 @@ def micro_ap(scores: Array, truth: Array, weights: Array) -> Array:
             np.bincount(kept.ravel(), minlength=shape[0] * shape[1]).reshape(shape)
             for kept in (bins[truth], bins)
         ]
-        return weights[part].T.astype(np.float32) @ np.stack(counted).astype(np.float32)
+        return _weighed(weights[part], np.stack(counted).astype(np.float32))
 
     sums = np.zeros((2, weights.shape[1], len(steps) + 1))
     for _, counted in by_posts(scores, truth, binned):

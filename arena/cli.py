@@ -12,6 +12,9 @@ from typing import Any, NoReturn
 
 from tqdm import tqdm
 
+# torchrun numbers the processes that it starts: one of them speaks for all.
+SPEAKS = os.environ.get("RANK", "0") == "0"
+
 
 class UserError(Exception):
     """Something the user can mend. Its text says what is wrong, where, and what to do."""
@@ -53,12 +56,15 @@ def at_least(low: int, high: int | None = None) -> Callable[[str], int]:
 
 def progress(items: Iterable[Any] | None = None, **options: Any) -> Any:
     """A tqdm bar on stderr that is off when stderr is no terminal."""
-    return tqdm(items, disable=None, file=sys.stderr, dynamic_ncols=True, **options)
+    return tqdm(
+        items, disable=None if SPEAKS else True, file=sys.stderr, dynamic_ncols=True, **options
+    )
 
 
 def warn(message: str) -> None:
     """One line on stderr that does not tear a progress bar."""
-    tqdm.write(f"warning: {message}", file=sys.stderr)
+    if SPEAKS:
+        tqdm.write(f"warning: {message}", file=sys.stderr)
 
 
 def run(main: Callable[[], None]) -> NoReturn:

@@ -1,8 +1,8 @@
 """Danbooru over HTTP: a client that is polite, patient and tells nobody the user's password.
 
-Every answer is one of three things: what was asked for; a `TransientError`, after which it is
-tried again with exponential back-off and jitter; or a `RefusedError`, which asking again would
-not change.
+Every answer is one of three things: what was asked for; a `TransientError` or `MismatchError`,
+after which it is asked for again with exponential back-off and jitter; or a `RefusedError`, which
+asking again would not change.
 """
 
 import base64
@@ -42,15 +42,15 @@ SLOWEST = 20  # A whole answer may take this many times the time-out of one sile
 
 
 class TransientError(Exception):
-    """A failure that may pass. `retry_after`: seconds that the site asked to wait, if it did."""
+    """A failure that may pass. `retry_after`: seconds that the site asked to wait, 0 if none."""
 
-    def __init__(self, reason: str, retry_after: float | None = None) -> None:
+    def __init__(self, reason: str, retry_after: float = 0.0) -> None:
         super().__init__(reason)
         self.retry_after = retry_after
 
 
-class MismatchError(TransientError):
-    """A file that is not the one its post describes; the fault may be the file's alone."""
+class MismatchError(Exception):
+    """A file that is not the one its post describes. That may pass, too."""
 
 
 class RefusedError(Exception):
@@ -72,7 +72,7 @@ class Site:
     url: str
     login: tuple[str, str] | None = field(default=None, repr=False)
     api_interval: float = 1.0
-    tries: int = 6
+    tries: int = 8
     backoff: float = 1.0
     timeout: float = 30.0
 
@@ -124,13 +124,24 @@ def login_from_environment() -> tuple[str, str] | None:
     return (login, key) if login else None
 
 
+class _Session(requests.Session):
+    """A session that leaves redirects alone, so that `Client` checks each before it is followed.
+
+    `allow_redirects=False` is not enough: requests then still reads the whole body of a redirect
+    and parses where it leads.
+    """
+
+    def get_redirect_target(self, resp: requests.Response) -> None:
+        """None, always."""
+
+
 class Client:
     """One connection to the site and one to its file host, kept open; one thread's own."""
 
     def __init__(self, site: Site, stop: threading.Event) -> None:
         self.site = site
         self.stop = stop
-        self.session = requests.Session()
+        self.session = _Session()
         self.session.headers["User-Agent"] = USER_AGENT
         self.session.auth = site.authorize
         self._next_call = 0.0
@@ -156,8 +167,8 @@ class Client:
     def save(self, url: str, path: Path, *, size: int | None, md5: str, most: int) -> None:
         """Fetch a file to `path`, which appears only when size and MD5 are as given.
 
-        `most` is the largest size accepted, in bytes. Raises TransientError when it kept failing,
-        RefusedError, StoppedError, or OSError when it cannot be written.
+        `most` is the largest size accepted, in bytes. Raises TransientError or MismatchError when
+        it kept failing, RefusedError, StoppedError, or OSError when it cannot be written.
         """
         self._persist(lambda: self._save_once(url, path, size, md5, most))
 
@@ -223,12 +234,10 @@ class Client:
         for tried in range(1, self.site.tries):
             try:
                 return action()
-            except TransientError as failure:
-                wait = failure.retry_after
-                if wait is None:
-                    wait = min(self.site.backoff * 2 ** (tried - 1), MAX_BACKOFF)
-                    wait *= random.uniform(0.5, 1.5)
-                self._wait(wait)
+            except (TransientError, MismatchError) as failure:
+                asked = getattr(failure, "retry_after", 0.0)
+                wait = min(self.site.backoff * 2 ** (tried - 1), MAX_BACKOFF)
+                self._wait(max(asked, wait * random.uniform(0.5, 1.5)))
         return action()
 
     def _wait(self, seconds: float) -> None:
@@ -239,7 +248,7 @@ class Client:
     def _open(self, url: str, params: dict[str, str] | None = None) -> Iterator[requests.Response]:
         """A good answer to a GET, its body not yet read.
 
-        Redirects are followed here, not by requests, so that each one passes the same checks.
+        Redirects are followed here so that each passes the same checks as the first URL.
         """
         for _ in range(MAX_REDIRECTS + 1):
             response = self._get(url, params)
@@ -262,13 +271,7 @@ class Client:
         except ValueError:
             raise RefusedError("not an http or https URL") from None
         try:
-            return self.session.get(
-                url,
-                params=params,
-                timeout=self.site.timeout,
-                stream=True,
-                allow_redirects=False,
-            )
+            return self.session.get(url, params=params, timeout=self.site.timeout, stream=True)
         except requests.Timeout:
             raise TransientError("timed out") from None
         except requests.exceptions.SSLError:
@@ -326,26 +329,19 @@ class Client:
             raise TransientError("connection dropped") from None
 
 
-def by_id(client: Client, ids: list[int]) -> Iterator[list[Json]]:
-    """The posts with these ids that the site shows, in pages."""
-    for first in range(0, len(ids), PAGE_LIMIT):
-        yield client.posts_by_id(ids[first : first + PAGE_LIMIT])
-
-
 def newest_first(rows: list[Any]) -> list[Json]:
     """The rows that are objects with a valid id, each id once, by falling id."""
-    found = {
-        row["id"]: row for row in rows if isinstance(row, dict) and post_id(row.get("id"))
-    }  # fmt: skip
+    objects = (row for row in rows if isinstance(row, dict))
+    found = {row["id"]: row for row in objects if post_id(row.get("id"))}
     return [found[number] for number in sorted(found, reverse=True)]
 
 
-def retry_after(header: str) -> float | None:
-    """Seconds to wait by a Retry-After header (a number or a date), None without a valid one."""
+def retry_after(header: str) -> float:
+    """Seconds to wait by a Retry-After header (a number or a date), 0 without a valid one."""
     if header.isascii() and header.isdecimal():
         return min(float(header), MAX_RETRY_AFTER)
     try:
         due = email.utils.parsedate_to_datetime(header).timestamp()
     except (ValueError, OverflowError):
-        return None
+        return 0.0
     return min(max(0.0, due - time.time()), MAX_RETRY_AFTER)

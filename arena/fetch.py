@@ -65,6 +65,15 @@ def original(post: dict[str, Any], most: int) -> Original | str:
     return Original(post["id"], url, md5, size)
 
 
+def is_there(folder: Path, found: Original) -> bool:
+    """Whether the file has been fetched; one of another size is not it."""
+    try:
+        size = (folder / str(found.post_id)).stat().st_size
+    except FileNotFoundError:
+        return False
+    return found.size is None or found.size == size
+
+
 class Fetcher:
     """`workers` threads that fetch to `folder`, each over its own connections.
 
@@ -97,7 +106,7 @@ class Fetcher:
         """Hand over posts as they come; those that need no request are only counted."""
         for post in posts:
             found = original(post, self.most)
-            if isinstance(found, Original) and self._is_there(found):
+            if isinstance(found, Original) and is_there(self.folder, found):
                 found = "already there"
             if isinstance(found, Original):
                 self.bar.total = (self.bar.total or 0) + 1
@@ -145,13 +154,6 @@ class Fetcher:
             thread.join(max(0.0, end - time.monotonic()))
         files.sweep(self.folder)
 
-    def _is_there(self, found: Original) -> bool:
-        try:
-            size = (self.folder / str(found.post_id)).stat().st_size
-        except FileNotFoundError:
-            return False
-        return found.size is None or found.size == size
-
     def _put(self, job: Original | None) -> None:
         while True:
             self._check()
@@ -180,10 +182,9 @@ class Fetcher:
         path = self.folder / str(job.post_id)
         try:
             client.save(job.url, path, size=job.size, md5=job.md5, most=self.most)
-        except (TransientError, RefusedError) as error:
+        except (MismatchError, RefusedError, TransientError) as error:
             self._fail(job.post_id, str(error))
-            site_fails = isinstance(error, TransientError | DeniedError)
-            if site_fails and not isinstance(error, MismatchError):
+            if isinstance(error, TransientError | DeniedError):
                 self._in_a_row += 1
             if self._in_a_row >= HOPELESS:
                 raise UserError(

@@ -1,10 +1,11 @@
-"""Files from the model hub, kept in huggingface_hub's own cache, and one clear line for each failure.
+"""Files from the model hub, kept in huggingface_hub's own cache; each failure in one clear line.
 
 `HF_HOME`, `HF_ENDPOINT`, `HF_TOKEN` and `HF_HUB_OFFLINE` work as huggingface_hub documents them. No
 message here quotes a request or the library's own text, so a token cannot end up on a screen.
 """
 
 import errno
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -15,12 +16,13 @@ from urllib.parse import urlsplit
 import httpx2
 import huggingface_hub
 from huggingface_hub import constants, errors
+from huggingface_hub.utils.tqdm import disable_progress_bars
 
 from arena.cli import UserError
 
 huggingface_hub.logging.set_verbosity_error()
 if not sys.stderr.isatty():
-    huggingface_hub.utils.disable_progress_bars()
+    disable_progress_bars()
 
 
 def fetch(repo: str, revision: str, filename: str) -> Path:
@@ -39,8 +41,9 @@ def fetch_many(repo: str, revision: str, patterns: Sequence[str]) -> Path:
     """
     what = "a file" if len(patterns) > 1 else patterns[0]
     with _explained(repo, revision, what):
+        allowed = list(patterns)
         folder = Path(
-            huggingface_hub.snapshot_download(repo, revision=revision, allow_patterns=list(patterns))
+            huggingface_hub.snapshot_download(repo, revision=revision, allow_patterns=allowed)
         )
     held = [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()]
     for pattern in patterns:
@@ -108,11 +111,11 @@ def _explained(repo: str, revision: str, what: str) -> Iterator[None]:
         raise UserError(_unreachable()) from None
     except httpx2.HTTPError:
         raise UserError(_interrupted(repo, what)) from None
-    except ValueError:
+    except (OSError, RuntimeError) as error:
+        raise UserError(_not_kept(repo, what, error)) from None
+    except (ValueError, LookupError, TypeError, AssertionError):
         # A listing with `../` in a name, or an answer that is not the hub's JSON.
-        raise UserError(f"{_site()} does not answer like a model hub: check HF_ENDPOINT") from None
-    except OSError as error:
-        raise UserError(_os_error(repo, what, error)) from None
+        raise UserError(_no_hub()) from None
 
 
 def _not_here(repo: str, revision: str, what: str, cause: BaseException | None) -> str:
@@ -120,7 +123,7 @@ def _not_here(repo: str, revision: str, what: str, cause: BaseException | None) 
     if isinstance(cause, errors.HfHubHTTPError):
         return _refused(repo, cause.response.status_code)
     if isinstance(cause, errors.FileMetadataError):
-        return f"{_site()} does not answer like a model hub: check HF_ENDPOINT"
+        return _no_hub()
     if constants.HF_HUB_OFFLINE or isinstance(cause, errors.OfflineModeIsEnabled):
         return (
             f"{what} of {repo} at {revision} is not in the cache {constants.HF_HUB_CACHE} and "
@@ -145,7 +148,7 @@ def _refused(repo: str, status: int) -> str:
     if status == 401:
         return f"{_site()} does not accept HF_TOKEN for {repo}: make a new token, or unset it"
     if status == 403:
-        return f"{_site()} forbids access to {repo}: ask its owner, or set HF_TOKEN to another token"
+        return f"{_site()} forbids access to {repo}: ask its owner, or set another HF_TOKEN"
     if status == 429:
         return f"{_site()} asks for fewer requests: wait some minutes and run the command again"
     if status >= 500:
@@ -153,13 +156,19 @@ def _refused(repo: str, status: int) -> str:
     return f"{_site()} refused {repo} (HTTP {status}): check the name, the revision and HF_ENDPOINT"
 
 
-def _os_error(repo: str, what: str, error: OSError) -> str:
+def _no_hub() -> str:
+    return f"{_site()} does not answer like a model hub: check HF_ENDPOINT"
+
+
+def _not_kept(repo: str, what: str, error: OSError | RuntimeError) -> str:
+    """Why a file that the hub was sending is not on this disk."""
     cache = constants.HF_HUB_CACHE
-    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+    code = getattr(error, "errno", None)
+    if code in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) or "No space left" in str(error):
         return f"no room for {what} of {repo} in {cache}: free some, or set HF_HOME to another disk"
-    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+    if code in (errno.EACCES, errno.EPERM, errno.EROFS):
         return f"cannot write to the cache {cache}: mend its permissions, or set HF_HOME elsewhere"
-    if error.errno is None:
-        # http_get's own check: the body ended before the length that the server had announced.
+    if code is None:
+        # The body ended before its announced length, or the hub's own transfer library gave up.
         return _interrupted(repo, what)
-    return f"cannot keep {what} of {repo} in {cache}: {error.strerror}"
+    return f"cannot keep {what} of {repo} in {cache}: {os.strerror(code)}"

@@ -149,6 +149,8 @@ def decode(data: bytes, enough: int) -> tuple[Image.Image, tuple[int, int]]:
         if decoder is JpegImageFile:
             image.draft(None, fit(size, enough))
         image.load()
+        if image.mode == "P" and image.palette is None:
+            raise Rejected("unreadable", "lacks its palette")
     except DAMAGE as error:
         text = " ".join(str(error).split())[:200] or type(error).__name__
         raise Rejected("unreadable", f"does not decode: {text}") from None
@@ -200,7 +202,7 @@ def transparent(image: Image.Image) -> bool:
     """Whether any pixel is not wholly opaque, in any mode that can hold such a one."""
     bands = image.getbands()
     if bands[-1] in ("A", "a"):
-        return image.getchannel(len(bands) - 1).getextrema()[0] < 255
+        return sum(image.getchannel(len(bands) - 1).histogram()[:255]) > 0
     key = image.info.get("transparency")
     if key is None:
         return False
@@ -214,7 +216,7 @@ def transparent(image: Image.Image) -> bool:
             for channel, wanted in zip(image.split(), key, strict=True)
         ]
         both = ImageChops.darker(matches[0], matches[1])
-        return ImageChops.darker(both, matches[2]).getextrema()[1] > 0
+        return ImageChops.darker(both, matches[2]).getbbox() is not None
     return bool((np.asarray(image.convert("L") if image.mode == "1" else image) == key).any())
 
 
@@ -237,13 +239,15 @@ def to_rgb(image: Image.Image) -> Image.Image:
         # 16-bit grey, which Pillow's own conversion would clip at 255.
         return Image.fromarray(TO_8_BIT[np.clip(np.asarray(image), 0, 65535)]).convert("RGB")
     if image.mode != "CMYK":
-        return image.convert("RGB")
+        return image if image.mode == "RGB" else image.convert("RGB")
     if "adobe" not in image.info:
         # Pillow takes every CMYK JPEG for one of Adobe's, whose values stand for paper, not ink.
         image = ImageChops.invert(image)
     try:
         profile = ImageCms.ImageCmsProfile(io.BytesIO(image.info["icc_profile"]))
-        return ImageCms.profileToProfile(image, profile, SRGB, outputMode="RGB")
+        converted = ImageCms.profileToProfile(image, profile, SRGB, outputMode="RGB")
+        assert converted is not None  # Only a conversion in place gives none.
+        return converted
     except (KeyError, TypeError, OSError, ImageCms.PyCMSError):
         return image.convert("RGB")
 

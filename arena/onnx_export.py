@@ -8,6 +8,7 @@ them alone, such as a kernel's transposition, is computed once.
 
 import hashlib
 import logging
+import math
 import os
 import sys
 import tempfile
@@ -24,12 +25,6 @@ import onnxruntime.capi.onnxruntime_pybind11_state as onnxruntime_errors
 from numpy.typing import NDArray
 
 from arena.cli import UserError
-
-OPSET = 17
-LARGEST_FILE = 2**31 - 1  # Bytes: what one protocol buffer, and so one ONNX file, can hold.
-LARGEST_CONSTANT = 1024  # Elements: a float constant above this is a weight, not a setting.
-# Operations that only repeat what is already there: folding them would grow the file for nothing.
-NEVER_FOLDED = ("Expand", "Tile", "ConstantOfShape")
 
 
 @contextmanager
@@ -68,6 +63,18 @@ with _unheard():
 logging.getLogger("tf2onnx").setLevel(logging.CRITICAL)
 tf.get_logger().setLevel(logging.ERROR)
 
+OPSET = 17
+SIZES = {tf.float32.as_datatype_enum: 4, tf.int64.as_datatype_enum: 8}  # Bytes an element.
+LARGEST_FILE = 2**31 - 1  # Bytes: what one protocol buffer, and so one ONNX file, can hold.
+LARGEST_CONSTANT = 1024  # Elements: a float constant above this is a weight, not a setting.
+# What tf.saved_model.load raises for files with wrong bytes in them.
+DAMAGE = (
+    *(tf.errors.OpError, DecodeError, OSError),
+    *(ValueError, LookupError, TypeError, AttributeError, AssertionError),
+)
+# Operations that only repeat what is already there: folding them would grow the file for nothing.
+NEVER_FOLDED = ("Expand", "Tile", "ConstantOfShape")
+
 
 @dataclass(frozen=True, slots=True)
 class Signature:
@@ -93,47 +100,56 @@ def load(folder: Path) -> Signature:
     not one, holds more than a network, or is not a tagger of RGB images.
     """
     _inspect(folder)
-    damaged = f"the SavedModel in {folder} is damaged: get its files again"
     try:
         owner = tf.saved_model.load(str(folder))
-    except (tf.errors.OpError, OSError, ValueError, LookupError, TypeError, AttributeError) as error:
-        raise UserError(f"{damaged} ({_first_line(error)})") from None
+    except DAMAGE as error:
+        raise UserError(
+            f"the SavedModel in {folder} is damaged, get its files again ({_first_line(error)})"
+        ) from None
     function = owner.signatures.get("serving_default")
     if function is None:
         raise UserError(f"the SavedModel in {folder} has no signature serving_default to export")
     inputs = function.structured_input_signature[1]
     outputs = function.structured_outputs
-    found = ", ".join(f"{spec.dtype.name}{spec.shape}" for spec in inputs.values())
     if not (
         len(inputs) == 1
-        and (spec := next(iter(inputs.values()))).dtype == tf.float32
-        and spec.shape.rank == 4
-        and spec.shape[3] == 3
-        and spec.shape[1:].is_fully_defined()
+        and (images := next(iter(inputs.values()))).dtype == tf.float32
+        and images.shape.rank == 4
+        and images.shape[1:].is_fully_defined()
+        and images.shape[3] == 3
     ):
         raise UserError(
             f"the SavedModel in {folder} must take one float32 batch of RGB images "
-            f"(None, height, width, 3), not {found or 'nothing'}"
+            f"(None, height, width, 3), not {_described(inputs)}"
         )
-    if spec.shape[0] is not None:
+    if images.shape[0] is not None:
         raise UserError(
-            f"the SavedModel in {folder} takes batches of {spec.shape[0]} only: save it again with "
-            "a batch size of None"
+            f"the SavedModel in {folder} takes batches of {images.shape[0]} only: save it again "
+            "with a batch size of None"
         )
-    given = ", ".join(f"{out.dtype.name}{out.shape}" for out in outputs.values())
     if not (
         len(outputs) == 1
-        and (out := next(iter(outputs.values()))).dtype == tf.float32
-        and out.shape.rank == 2
-        and out.shape[1] is not None
+        and (scores := next(iter(outputs.values()))).dtype == tf.float32
+        and scores.shape.rank == 2
+        and scores.shape[1] is not None
     ):
         raise UserError(
             f"the SavedModel in {folder} must give one float32 table of scores (None, tags), "
-            f"not {given or 'nothing'}"
+            f"not {_described(outputs)}"
         )
+    height, width, channels = images.shape[1:]
     return Signature(
-        function, owner, next(iter(inputs)), next(iter(outputs)), tuple(spec.shape[1:]), out.shape[1]
+        function=function,
+        owner=owner,
+        input_name=next(iter(inputs)),
+        output_name=next(iter(outputs)),
+        image_shape=(height, width, channels),
+        width=scores.shape[1],
     )
+
+
+def _described(specs: dict[str, Any]) -> str:
+    return ", ".join(f"{spec.dtype.name} {spec.shape}" for spec in specs.values()) or "nothing"
 
 
 def _inspect(folder: Path) -> None:
@@ -150,9 +166,11 @@ def _inspect(folder: Path) -> None:
         model.ParseFromString(path.read_bytes())
     except DecodeError:
         raise UserError(f"{path} is damaged: get the SavedModel's files again") from None
+    if not model.meta_graphs:
+        raise UserError(f"{path} is empty: get the SavedModel's files again")
     if len(model.meta_graphs) != 1 or not model.meta_graphs[0].object_graph_def.nodes:
         raise UserError(f"{path} is not a SavedModel of TensorFlow 2: save the model with it again")
-    claimed = 0
+    claimed = 0  # Bytes
     for node in model.meta_graphs[0].object_graph_def.nodes:
         if node.WhichOneof("kind") == "resource":
             raise UserError(
@@ -161,7 +179,7 @@ def _inspect(folder: Path) -> None:
             )
         if node.WhichOneof("kind") == "variable":
             sides = [max(0, side.size) for side in node.variable.shape.dim]
-            claimed += tf.dtypes.as_dtype(node.variable.dtype).size * int(np.prod(sides, dtype=object))
+            claimed += math.prod(sides) * SIZES.get(node.variable.dtype, 1)
     held = sum(file.stat().st_size for file in (folder / "variables").glob("*"))
     if claimed > held:
         raise UserError(
@@ -185,10 +203,11 @@ def lift(signature: Signature) -> tuple[Any, dict[str, NDArray[Any]]]:
     variables = {id(variable.handle): variable for variable in signature.function.variables}
     for outer, inner in signature.function.graph.captures:
         if outer.dtype == tf.resource and id(outer) not in variables:
-            raise UserError(f"the SavedModel's graph needs {outer.name}, which is not a variable")
+            raise UserError(f"the SavedModel's graph needs {inner.op.name}, which is no variable")
         weights[inner.op.name] = variables.get(id(outer), outer).numpy()
-    passed = [node for node in graph.node if node.attr["T"].type == tf.resource.as_datatype_enum]
-    handles = {node.name: node.input[0] for node in passed if node.op == "Identity"}
+    resource = tf.resource.as_datatype_enum
+    passed = [n for n in graph.node if n.op == "Identity" and n.attr["T"].type == resource]
+    handles = {node.name: node.input[0] for node in passed}
     for node in graph.node:
         # Control inputs only order side effects, and a graph with those is refused below.
         kept = [name for name in node.input if not name.startswith("^")]
@@ -208,8 +227,9 @@ def lift(signature: Signature) -> tuple[Any, dict[str, NDArray[Any]]]:
                 _become_placeholder(node, value)
     for node in passed:
         graph.node.remove(node)
-    for node in [*graph.node, *(n for function in graph.library.function for n in function.node_def)]:
-        _refuse_side_effects(node)
+    for nodes in (graph.node, *(function.node_def for function in graph.library.function)):
+        for node in nodes:
+            _refuse_side_effects(node)
     total = sum(weight.nbytes for weight in weights.values())
     if total > LARGEST_FILE:
         raise UserError(
@@ -277,30 +297,32 @@ def convert(signature: Signature) -> onnx.ModelProto:
     graph, weights = lift(signature)
     images = f"{signature.input_name}:0"
     scores = signature.function.outputs[0].name
-    model, _ = tf2onnx.convert.from_graph_def(
+    model: onnx.ModelProto = tf2onnx.convert.from_graph_def(
         graph,
         name=signature.output_name,
         input_names=[images, *(f"{name}:0" for name in weights)],
         output_names=[scores],
         opset=OPSET,
-        custom_op_handlers={"Erfc": (_erfc, [])},
+        custom_op_handlers={"Erfc": (erfc, [])},
         tensors_to_rename={
             images: signature.input_name,
             scores: signature.output_name,
             **{f"{name}:0": name for name in weights},
         },
-    )
+    )[0]
     for node in model.graph.node:
         if not onnx.defs.has(node.op_type, node.domain):
-            raise UserError(f"the operation {node.op_type} ({node.name}) has no counterpart in ONNX")
-    fold(model, weights)
-    tidy(model.graph)
+            raise UserError(f"no ONNX for the operation {node.op_type} ({node.name}) is known")
+        if _has_subgraph(node):
+            raise UserError(f"the network holds a loop or a branch ({node.name}): not supported")
+    constants = fold(model, weights)
+    tidy(model.graph, constants)
     for tensor in (model.graph.input[0], model.graph.output[0]):
         tensor.type.tensor_type.shape.dim[0].dim_param = "batch"
     return model
 
 
-def _erfc(ctx: Any, node: Any, name: str, args: Sequence[Any]) -> None:
+def erfc(ctx: Any, node: Any, name: str, args: Sequence[Any]) -> None:
     """Give tf2onnx 1 + Erf(-x) for Erfc(x); ONNX Runtime knows GELU by it when -x is spelt out.
 
     TensorFlow writes GELU as x/2 · Erfc(-x · √½): both signs go.
@@ -329,10 +351,10 @@ def _erfc(ctx: Any, node: Any, name: str, args: Sequence[Any]) -> None:
     )
 
 
-def fold(model: onnx.ModelProto, weights: dict[str, NDArray[Any]]) -> None:
-    """Replace the inputs named in `weights` by initialisers, in place.
+def fold(model: onnx.ModelProto, weights: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    """Take from the model what depends on its weights alone; all the constants the rest needs.
 
-    Nodes that depend on weights alone are run once, by ONNX Runtime, and leave only their results.
+    The nodes taken are run once, by ONNX Runtime. Equal constants become one.
     """
     graph = model.graph
     constant = set(weights) | {tensor.name for tensor in graph.initializer}
@@ -340,85 +362,72 @@ def fold(model: onnx.ModelProto, weights: dict[str, NDArray[Any]]) -> None:
     after: list[onnx.NodeProto] = []
     for node in graph.node:
         alone = all(name in constant for name in node.input if name)
-        whole = all(attribute.type != onnx.AttributeProto.GRAPH for attribute in node.attribute)
-        if alone and whole and node.op_type not in NEVER_FOLDED:
+        if alone and node.op_type not in NEVER_FOLDED:
             before.append(node)
             constant.update(node.output)
         else:
             after.append(node)
     used = {name for node in after for name in node.input}
     results = [name for node in before for name in node.output if name in used]
-    values = {name: weight for name, weight in weights.items() if name in used}
-    values.update(zip(results, _run(model, before, results, weights), strict=True))
-    values.update(
-        (tensor.name, onnx.numpy_helper.to_array(tensor))
-        for tensor in graph.initializer
-        if tensor.name in used
-    )
+    values = dict(zip(results, _run(model, before, results, weights), strict=True)) | weights
+    for tensor in graph.initializer:
+        values[tensor.name] = onnx.numpy_helper.to_array(tensor)
     inputs = [tensor for tensor in graph.input if tensor.name not in weights]
     del graph.node[:], graph.initializer[:], graph.input[:], graph.value_info[:]
     graph.node.extend(after)
     graph.input.extend(inputs)
-    same: dict[tuple[Any, ...], str] = {}
+    first: dict[tuple[Any, ...], str] = {}
     names: dict[str, str] = {}
-    for name, value in values.items():
-        data = np.ascontiguousarray(value)
-        key = (data.dtype.str, data.shape, hashlib.sha256(data.data).digest())
-        if key not in same:
-            graph.initializer.append(onnx.numpy_helper.from_array(data, name))
-        names[name] = same.setdefault(key, name)
+    for name in (name for name in values if name in used):
+        value = np.ascontiguousarray(values[name])
+        key = (value.dtype.str, value.shape, hashlib.sha256(value.data).digest())
+        names[name] = first.setdefault(key, name)
     _rename(graph, names)
+    return {name: values[name] for name in first.values()}
+
+
+def _has_subgraph(node: onnx.NodeProto) -> bool:
+    return any(attribute.type == onnx.AttributeProto.GRAPH for attribute in node.attribute)
 
 
 def _rename(graph: onnx.GraphProto, names: dict[str, str]) -> None:
     """Give tensors other names, where the nodes take and make them."""
     for node in graph.node:
-        for index, name in enumerate(node.input):
-            node.input[index] = names.get(name, name)
-        for index, name in enumerate(node.output):
-            node.output[index] = names.get(name, name)
+        node.input[:] = [names.get(name, name) for name in node.input]
+        node.output[:] = [names.get(name, name) for name in node.output]
 
 
-def tidy(graph: onnx.GraphProto) -> None:
-    """Order and name everything by its place before the output, so that equal inputs give equal bytes.
+def tidy(graph: onnx.GraphProto, constants: dict[str, NDArray[Any]]) -> None:
+    """Order and name all nodes by their place on the way to the output, and store the constants.
 
-    tf2onnx takes its order from hashes and some of its names from memory addresses. What the
-    output does not need is dropped. A graph with loops in it stays as it is.
+    tf2onnx takes its order from hashes and some names from memory addresses; after this, equal
+    SavedModels give equal bytes. What the output does not need is dropped.
     """
-    if any(a.type == onnx.AttributeProto.GRAPH for node in graph.node for a in node.attribute):
-        return
     makers = {name: node for node in graph.node for name in node.output}
-    stored = {tensor.name: tensor for tensor in graph.initializer}
-    nodes: dict[str, onnx.NodeProto] = {}
     names = {tensor.name: tensor.name for tensor in (*graph.input, *graph.output)}
-    constants: list[onnx.TensorProto] = []
+    nodes: dict[str, onnx.NodeProto] = {}
     todo = [(tensor.name, False) for tensor in graph.output]
     while todo:
-        name, inputs_done = todo.pop()
-        if name in stored and name not in names:
-            names[name] = f"constant_{len(constants)}"
-            constants.append(stored[name])
+        name, has_inputs = todo.pop()
+        if name in constants and name not in names:
+            names[name] = f"constant_{len(graph.initializer)}"
+            graph.initializer.append(onnx.numpy_helper.from_array(constants[name], names[name]))
         node = makers.get(name)
         if node is None or node.name in nodes:
             continue
-        if not inputs_done:
+        if not has_inputs:
             todo.append((name, True))
             todo.extend((source, False) for source in reversed(node.input) if source)
             continue
         nodes[node.name] = node
         for index, output in enumerate(node.output):
-            names.setdefault(output, f"{node.op_type}_{len(nodes)}" + (f"_{index}" if index else ""))
+            names.setdefault(output, f"{node.op_type}_{len(nodes)}_{index}")
     kept = list(nodes.values())
     del graph.node[:]
     for number, node in enumerate(kept, 1):
         node.name = f"{node.op_type}_{number}"
         graph.node.append(node)
-    for tensor in constants:
-        tensor.name = names[tensor.name]
     _rename(graph, names)
-    ordered = sorted(graph.initializer, key=lambda tensor: int(tensor.name.rpartition("_")[2]))
-    del graph.initializer[:]
-    graph.initializer.extend(ordered)
 
 
 def _run(
@@ -431,24 +440,23 @@ def _run(
     if not results:
         return []
     taken = {name for node in nodes for name in node.input}
-    part = onnx.helper.make_model(
-        onnx.helper.make_graph(
-            nodes,
-            "constants",
-            [tensor for tensor in model.graph.input if tensor.name in weights and tensor.name in taken],
-            [onnx.helper.make_empty_tensor_value_info(name) for name in results],
-            [tensor for tensor in model.graph.initializer if tensor.name in taken],
-        ),
-        opset_imports=model.opset_import,
-        ir_version=model.ir_version,
-    )
     fed = {name: weight for name, weight in weights.items() if name in taken}
+    graph = onnx.helper.make_graph(
+        nodes,
+        "constants",
+        [tensor for tensor in model.graph.input if tensor.name in fed],
+        [onnx.helper.make_empty_tensor_value_info(name) for name in results],
+        [tensor for tensor in model.graph.initializer if tensor.name in taken],
+    )
+    part = onnx.helper.make_model(
+        graph, opset_imports=model.opset_import, ir_version=model.ir_version
+    )
     outputs: list[NDArray[Any]] = session(part.SerializeToString()).run(list(results), fed)
     return outputs
 
 
 def session(model: bytes | str) -> onnxruntime.InferenceSession:
-    """ONNX Runtime on the CPU for a model in memory or a file. Raises UserError if it is refused."""
+    """ONNX Runtime on the CPU for a model in memory or a file; a refused one is a UserError."""
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
     try:
@@ -461,4 +469,5 @@ def serialised(model: onnx.ModelProto) -> bytes:
     """The model's file. Raises UserError when it is larger than one file can be."""
     if model.ByteSize() > LARGEST_FILE:
         raise UserError(f"the converted model needs {model.ByteSize() / 1e9:.1f} GB")
-    return model.SerializeToString()
+    file: bytes = model.SerializeToString()
+    return file

@@ -56,6 +56,11 @@ def path_of(data: Path, model: ModelCard) -> Path:
     return data / f"{model.name}_predictions.pt"
 
 
+def parts_of(data: Path, model: ModelCard) -> Path:
+    """The folder of what an unfinished run has worked out for a model."""
+    return data / f"{model.name}_predictions.parts"
+
+
 def load(path: Path) -> dict[str, Any]:
     """A predictions file, its scores memory-mapped. UserError when it is not one of ours.
 
@@ -84,18 +89,19 @@ def load(path: Path) -> dict[str, Any]:
     return dict(held)
 
 
-def plan(
-    model: ModelCard, tags: list[str], post_ids: np.ndarray, data: Path, *, fresh: bool
-) -> Work:
+def forget(model: ModelCard, data: Path) -> None:
+    """Remove a model's predictions."""
+    path_of(data, model).unlink(missing_ok=True)
+    shutil.rmtree(parts_of(data, model), ignore_errors=True)
+
+
+def plan(model: ModelCard, tags: list[str], post_ids: np.ndarray, data: Path) -> Work:
     """Find which of the posts `model` still has to see. `tags` are its canonical tags.
 
     A cached score counts if the model's fingerprint is the same and the post's resized file has
     its size and time, or failing that its content.
     """
-    path, folder = path_of(data, model), data / f"{model.name}_predictions.parts"
-    if fresh:
-        path.unlink(missing_ok=True)
-        shutil.rmtree(folder, ignore_errors=True)
+    path, folder = path_of(data, model), parts_of(data, model)
     fingerprint = models.fingerprint(model, data)
     valid: set[int] = set()
     wanted = set(post_ids.tolist())
@@ -161,7 +167,8 @@ def run(work: Sequence[Work], data: Path, workers: int, device: str) -> None:
         path = resized(data, post_id)
         return _state(path), prepare(path, wanted, device)
 
-    pool = ThreadPoolExecutor(workers)
+    # One thread each: together the workers fill the machine.
+    pool = ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,))
     try:
         with progress(total=len(todo), unit="post", desc="inference") as bar:
             flushed = time.monotonic()

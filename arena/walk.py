@@ -43,7 +43,7 @@ class Filter:
 
     def has_rating(self, post: Json) -> bool:
         """Whether the post's rating is among those wanted (any, when all four are)."""
-        return len(self.ratings) == len(posts.RATINGS) or post.get("rating") in set(self.ratings)
+        return len(self.ratings) == len(posts.RATINGS) or post.get("rating") in [*self.ratings]
 
 
 @dataclass(frozen=True)
@@ -139,6 +139,23 @@ class PostFile:
         _append(self.journal, files.json_line(asdict(page)))
 
 
+def renewed(client: Client, post_file: PostFile, batch: list[Json]) -> list[Json]:
+    """Up to 200 held posts as the site has them now; those it no longer gives, as they were.
+
+    Days may lie between a post's page and its file: meanwhile the site hides posts, replaces
+    their files and moves them. Where the file is another, posts.jsonl gets the new record.
+    """
+    now = {post["id"]: post for post in client.posts_by_id([post["id"] for post in batch])}
+    changed = {
+        post["id"]: now[post["id"]]
+        for post in batch
+        if post["id"] in now and now[post["id"]].get("md5") != post.get("md5")
+    }
+    if changed:
+        post_file.replace(changed)
+    return [now.get(post["id"], post) for post in batch]
+
+
 @dataclass
 class Walk:
     """Going down from `start` until `want` posts are held.
@@ -188,7 +205,7 @@ class Walk:
                 until = due if until is None else min(until, due)
                 self.left_out["too young"] += 1
             elif not self.keep.has_rating(row):
-                self.left_out["of other ratings"] += 1
+                self.left_out["of another rating"] += 1
             else:
                 kept.append(row)
                 if self.held + len(kept) == self.want:

@@ -7,7 +7,7 @@ for good once a process dies holding the lock.)
 
 import multiprocessing
 import signal
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
@@ -45,7 +45,7 @@ def each(
     *,
     prepare: Callable[[], None],
     seconds: int,
-) -> Iterator[tuple[Task, Answer | Died]]:
+) -> Generator[tuple[Task, Answer | Died], None, None]:
     """(task, its answer) for every task, in the order of the answers, from `count` processes.
 
     `prepare` is called once in each process. A call is ended by SIGALRM after `seconds`. Tasks are

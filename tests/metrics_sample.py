@@ -87,7 +87,10 @@ def metrics_sample(
     hostile: bool = False,
     labels: list[str] | None = None,
 ) -> dict[str, Any]:
-    """`tags` tags and up to five models; the first tags carry hostile names if wanted."""
+    """`tags` tags and up to five models; the first tags carry hostile names if wanted.
+
+    `labels`, where given, sets how many models there are.
+    """
     rng = np.random.default_rng(seed)
     names = list(dict.fromkeys("_".join(rng.choice(WORDS, 3)) for _ in range(tags * 3)))[:tags]
     names += [f"tag_{index}" for index in range(tags - len(names))]
@@ -176,11 +179,12 @@ def _model(
         curves[f"{way}_recall"] = r.tolist()
         curves[f"{way}_f1"] = (2 * p * r / (p + r)).tolist()
     macro = float(f1.mean())
+    name = NAMES[index] if index < len(NAMES) else f"model-{index}"
     last = 6740000 if index == 3 else 5944504
     return {
-        "name": NAMES[index],
+        "name": name,
         "label": label,
-        "source": f"org/{NAMES[index]}",
+        "source": f"org/{name}",
         "revision": "v2.0",
         "threshold": threshold,
         "last_post_id": last,
@@ -258,12 +262,14 @@ def _model(
                 [
                     [int(post), float(score)]
                     for post, score in zip(
-                        rng.integers(6734042, 6769099, 5), np.sort(rng.random(5)), strict=True
+                        rng.integers(6734042, 6769099, 5),
+                        step * np.sort(step * rng.random(5)),
+                        strict=True,
                     )
                 ]
                 for _ in range(tags)
             ]
-            for side in ("false_alarms", "misses")
+            for side, step in (("false_alarms", -1), ("misses", 1))
         },
     }
 

@@ -30,7 +30,7 @@ ROOT = Path(__file__).parents[1]
 Json = dict[str, Any]
 
 
-def make_site(folder: Path, count: int = 460, *, size: int = 3000, first: int = 1001) -> list[Json]:
+def make_site(folder: Path, count: int = 260, *, size: int = 3000, first: int = 1001) -> list[Json]:
     """A site of `count` posts, of which some are hidden and some are no still images."""
     dice = random.Random(count)
     (folder / "files").mkdir(parents=True)
@@ -117,7 +117,9 @@ def held(data: Path) -> dict[int, Json]:
         post = json.loads(line)
         assert post["id"] not in found
         found[post["id"]] = {
-            key: value.split("/original/")[-1] if key.endswith("_url") else value
+            key: value.split("/original/")[-1]
+            if key.endswith("_url") and isinstance(value, str)
+            else value
             for key, value in post.items()
         }
     return found
@@ -167,7 +169,7 @@ def test_a_whole_site(site: Path, data: Path) -> None:
     others = sum("md5" in post and post["file_ext"] != "jpg" for post in posts)
     counts = f"downloaded {len(expected(posts))}, already there 0, hidden {hidden}, "
     assert counts + f"not images {others}, too large 0, failed 0" in done.stdout
-    assert "the site has no more posts below ID 6800000: 460 of 65536 found" in done.stdout
+    assert "the site has no more posts below ID 6800000: 260 of 65536 found" in done.stdout
     assert done.stderr == ""
     assert connections <= 5  # Kept alive: one for the API, one for each worker.
     files = [request.path for request in requests if "/original/" in request.path]
@@ -210,25 +212,25 @@ def test_api_calls_keep_their_distance(site: Path, data: Path) -> None:
 def test_exactly_as_many_posts_as_asked_and_no_page_twice(site: Path, data: Path) -> None:
     with serve(site) as server:
         download(data, server.url, "--posts", 250)
-        assert sorted(held(data)) == list(range(1211, 1461))
+        assert sorted(held(data)) == list(range(1011, 1261))
         server.requests.clear()
         download(data, server.url, "--posts", 250)
         assert server.requests == []
         download(data, server.url, "--posts", 260)
-        assert asked(server, "/posts") == ["/posts.json?limit=200&page=b1211"]
-        assert sorted(held(data)) == list(range(1201, 1461))
+        assert asked(server, "/posts") == ["/posts.json?limit=200&page=b1011"]
+        assert sorted(held(data)) == list(range(1001, 1261))
 
 
 def test_a_higher_start_walks_only_what_is_new(site: Path, data: Path) -> None:
     with serve(site) as server:
-        download(data, server.url, "--start-id", 1301, "--posts", 150)
+        download(data, server.url, "--start-id", 1101, "--posts", 90)
         server.requests.clear()
-        download(data, server.url, "--start-id", 1401, "--posts", 400)
+        download(data, server.url, "--start-id", 1201, "--posts", 200)
         assert asked(server, "/posts") == [
-            "/posts.json?limit=200&page=b1401",
-            "/posts.json?limit=200&page=b1151",
+            "/posts.json?limit=200&page=b1201",
+            "/posts.json?limit=200&page=b1011",
         ]
-        assert sorted(held(data)) == list(range(1001, 1401))
+        assert sorted(held(data)) == list(range(1001, 1201))
 
 
 def test_lost_lines_are_walked_again(site: Path, data: Path) -> None:
@@ -244,15 +246,15 @@ def test_lost_lines_are_walked_again(site: Path, data: Path) -> None:
 
 def test_ratings(site: Path, data: Path) -> None:
     with serve(site) as server:
-        done = download(data, server.url, "--rating", "s,g", "--posts", 150)
+        done = download(data, server.url, "--rating", "s,g", "--posts", 100)
         assert {post["rating"] for post in held(data).values()} == {"g", "s"}
-        assert len(held(data)) == 150
-        assert "posts of other ratings" in done.stdout
+        assert len(held(data)) == 100
+        assert "left out as of another rating: " in done.stdout
         server.requests.clear()
-        download(data, server.url, "--rating", "g,s", "--posts", 150)
+        download(data, server.url, "--rating", "g,s", "--posts", 100)
         assert server.requests == []
-        download(data, server.url, "--posts", 150)
-        assert len(held(data)) == 225
+        download(data, server.url, "--posts", 100)
+        assert len(held(data)) == 150
 
 
 def test_young_posts_are_left_out_until_they_are_old_enough(tmp_path: Path, data: Path) -> None:
@@ -260,17 +262,17 @@ def test_young_posts_are_left_out_until_they_are_old_enough(tmp_path: Path, data
     now = datetime.datetime.now(datetime.UTC)
     for post in posts[150:]:
         post["created_at"] = (now - datetime.timedelta(days=10)).isoformat()
-    posts[150]["created_at"] = (now - datetime.timedelta(days=60, seconds=-8)).isoformat()
+    posts[150]["created_at"] = (now - datetime.timedelta(days=60, seconds=-6)).isoformat()
     write_posts(tmp_path / "site", posts)
     with serve(tmp_path / "site") as server:
         done = download(data, server.url, "--posts", 100)
         born = time.monotonic()
-        assert "left out 300 posts too young" in done.stdout
+        assert "left out as too young: 300" in done.stdout
         assert sorted(held(data)) == list(range(1051, 1151))
         server.requests.clear()
         download(data, server.url, "--posts", 100)
         assert server.requests == []
-        time.sleep(max(0, born + 8.5 - time.monotonic()))
+        time.sleep(max(0, born + 6.2 - time.monotonic()))
         download(data, server.url, "--posts", 101)
         assert sorted(held(data)) == list(range(1051, 1152))
         assert len(asked(server, "/posts")) == 1  # Only the page with the post that came of age.
@@ -298,15 +300,15 @@ def test_file_size_limit(tmp_path: Path, data: Path) -> None:
 
 
 def test_exactly_the_posts_of_a_list(site: Path, data: Path, tmp_path: Path) -> None:
-    wanted = [*range(1010, 1300), 77, 9_999_999]
+    wanted = [*range(1010, 1230), 77, 9_999_999]
     (tmp_path / "ids.txt").write_text("\n".join(map(str, wanted)) + "\n")
     with serve(site) as server:
         done = download(data, server.url, "--post-ids", tmp_path / "ids.txt")
-        assert sorted(held(data)) == list(range(1010, 1300))
+        assert sorted(held(data)) == list(range(1010, 1230))
         assert "not shown by the site: 77, 9999999" in done.stdout
         assert failed(data) == dict.fromkeys((77, 9_999_999), "not shown by the site")
         assert len(asked(server, "/posts")) == 2
-        wants = [post for post in site_posts(site) if post["id"] in range(1010, 1300)]
+        wants = [post for post in site_posts(site) if post["id"] in range(1010, 1230)]
         assert originals(data) == expected(wants)
         server.requests.clear()
         download(data, server.url, "--post-ids", tmp_path / "ids.txt")
@@ -349,7 +351,8 @@ def test_each_fault(kind: str, site: Path, data: Path, undisturbed: object) -> N
 def test_all_faults_at_once(seed: int, site: Path, data: Path, undisturbed: object) -> None:
     with serve(site, faults=Faults(0.4, seed, retry_after=0)) as server:
         done = download(data, server.url)
-        assert len(server.failed) == len(FAULTS) - 1
+        assert sum(server.failed.values()) > 100
+        assert len(server.failed) > 7
     assert (held(data), originals(data)) == undisturbed
     assert "failed 0" in done.stdout
 
@@ -379,9 +382,7 @@ def test_killed_at_twenty_moments(site: Path, data: Path, undisturbed: object) -
                 for path in list((data / "originals").iterdir())[::2]:
                     path.unlink()
         download(data, server.url)
-        pages = [path for path in asked(server, "/posts.json") if "b1061" in path]
     assert (held(data), originals(data)) == undisturbed
-    assert pages
 
 
 def test_a_post_deleted_between_page_and_file(site: Path, data: Path) -> None:
@@ -396,7 +397,7 @@ def test_a_post_deleted_between_page_and_file(site: Path, data: Path) -> None:
     assert not gone & {int(name) for name in disturbed[1]}
     assert len(gone) == 3
     assert (held(data), originals(data)) == disturbed
-    assert len(before.splitlines()) == 460
+    assert len(before.splitlines()) == 260
 
 
 def test_a_failed_file_is_listed_and_tried_again(tmp_path: Path, data: Path) -> None:
@@ -431,9 +432,6 @@ def test_a_replaced_file_comes_with_its_new_record(tmp_path: Path, data: Path) -
     write_posts(tmp_path / "site", posts)
     old.write_bytes(b"no longer the file of the post")
     with serve(tmp_path / "site") as server:
-        lines = (data / "posts.jsonl").read_text()
-        port = lines.split("http://127.0.0.1:")[1].split("/")[0]
-        (data / "posts.jsonl").write_text(lines.replace(f":{port}/", f":{server.url[-5:]}/"))
         download(data, server.url)
     assert originals(data) == expected(posts)
     assert held(data)[changed["id"]]["md5"] == changed["md5"]
@@ -455,15 +453,14 @@ def test_retry_after_is_honoured(site: Path, data: Path) -> None:
     [("7", 7, 7), ("99999", 3600, 3600), ("Sun, 06 Nov 1994 08:49:37 GMT", 0, 0)],
 )
 def test_retry_after(header: str, low: float, high: float) -> None:
-    assert low <= (danbooru.retry_after(header) or 0) <= high
+    assert low <= danbooru.retry_after(header) <= high
     later = time.strftime("%a, %d %b %Y %H:%M:%S GMT", time.gmtime(time.time() + 100))
-    assert 95 < (danbooru.retry_after(later) or 0) <= 100
+    assert 95 < danbooru.retry_after(later) <= 100
 
 
 @given(st.text())
-def test_any_retry_after_gives_seconds_or_none(header: str) -> None:
-    wait = danbooru.retry_after(header)
-    assert wait is None or 0 <= wait <= danbooru.MAX_RETRY_AFTER
+def test_any_retry_after_gives_seconds(header: str) -> None:
+    assert 0 <= danbooru.retry_after(header) <= danbooru.MAX_RETRY_AFTER
 
 
 # --- A bad day: one line each -------------------------------------------------------------------
@@ -501,10 +498,10 @@ def test_files_that_all_fail_end_the_run(site: Path, data: Path) -> None:
         nowhere = elsewhere.url
     with serve(site, file_host=nowhere) as server:
         done = download(data, server.url, code=2)
-    assert "20 files in a row failed" in done.stderr
-    with serve(site) as server:  # The records name the host that is gone: they are renewed.
-        lines = (data / "posts.jsonl").read_text()
-        (data / "posts.jsonl").write_text(lines.replace(nowhere, server.url))
+    assert "20 files in a row failed, the last with: connection failed" in done.stderr
+    assert set(failed(data).values()) == {"connection failed"}
+    assert originals(data) == {}
+    with serve(site) as server:  # The file host has moved: the posts held are asked about again.
         download(data, server.url)
     assert originals(data) == expected(site_posts(site))
 
@@ -592,9 +589,8 @@ def test_the_login_stays_with_the_site(site: Path, data: Path, tmp_path: Path) -
         ("file:///etc/passwd", "not an http or https URL"),
         ("ftp://127.0.0.1/x", "not an http or https URL"),
         ("http://[", "a redirect to what is no URL"),
-        ("http://[::zz]/", "no"),
+        ("http://[::zz]/", "a redirect to what is no URL"),
         ("/again", "too many redirects"),
-        ("http:///x", "not an http or https URL"),
     ],
 )
 def test_redirects_that_lead_nowhere(place: str, words: str, data: Path) -> None:
@@ -646,7 +642,7 @@ def test_hostile_posts(data: Path, tmp_path: Path) -> None:
     assert originals(data) == {"99": md5}
     assert set(held(data)) == {*range(90, 98), 99}
     assert failed(data).keys() == {90, 91, 92, 93, 95, 96}
-    assert "left out 1 posts too young" in done.stdout
+    assert "left out as too young: 1" in done.stdout
     assert {path.name for path in tmp_path.iterdir()} == {"data"}
 
 
@@ -661,7 +657,7 @@ def test_a_site_that_repeats_one_page_for_ever(data: Path) -> None:
 
 
 def test_hostile_posts_file(site: Path, data: Path) -> None:
-    good = [b'{"id":%d}' % number for number in range(1400, 1460)]
+    good = [b'{"id":%d}' % number for number in range(1200, 1260)]
     bad = [b"\xef\xbb\xbf{}", b"\xff\xfe\0", b'{"id":"7"}', b"[" * 100_000, b'{"id":1e400}']
     (data / "posts.jsonl").write_bytes(b"\r\n".join([*bad, *good, b'{"id":1, "cut']))
     with serve(site) as server:
@@ -670,7 +666,7 @@ def test_hostile_posts_file(site: Path, data: Path) -> None:
     lines = (data / "posts.jsonl").read_bytes().splitlines()
     assert lines[: len(bad)] == bad
     ids = [json.loads(line)["id"] for line in lines[len(bad) :]]
-    assert sorted(ids) == list(range(1001, 1461))
+    assert sorted(ids) == list(range(1001, 1261))
 
 
 def test_hostile_journal(site: Path, data: Path) -> None:
@@ -688,7 +684,7 @@ def test_hostile_journal(site: Path, data: Path) -> None:
     (data / "walked.jsonl").write_text(text)
     with serve(site) as server:
         download(data, server.url)
-    assert len(held(data)) == 460
+    assert len(held(data)) == 260
 
 
 # --- Ending early -------------------------------------------------------------------------------
@@ -705,14 +701,14 @@ def test_ctrl_c_ends_at_once(site: Path, data: Path) -> None:
             text=True,
         )
         server.faults = None
-        while not (data / "originals").exists() or len(os.listdir(data / "originals")) < 5:
+        while len(list(data.glob("originals/*"))) < 5:
             time.sleep(0.01)
         server.faults = faults
         while server.failed["stall"] < 4:
             time.sleep(0.01)
         process.send_signal(signal.SIGINT)
         began = time.monotonic()
-        out, err = process.communicate(timeout=10)
+        _, err = process.communicate(timeout=10)
         assert time.monotonic() - began < 2
     assert process.returncode == 130
     assert err == "stopped; finished work is kept, run the same command to go on\n"

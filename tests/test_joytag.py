@@ -4,6 +4,7 @@ import json
 import math
 import re
 import struct
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -40,21 +41,33 @@ CONFIG: Config = {
 STEM = "conv:c=6;ln;relu;conv:c=10,k=2,s=2,p=0;bn;gelu;conv:c=16,k=5,s=2,p=2"
 
 
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """These networks are so small that a second thread only waits."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 # The oracle: the network once more, as its published description puts it, loops and all.
 
 
 def erf(x: np.ndarray) -> np.ndarray:
-    return np.vectorize(math.erf)(x)
+    values: np.ndarray = np.vectorize(math.erf)(x)
+    return values
 
 
 def gelu(x: np.ndarray) -> np.ndarray:
-    return x * 0.5 * (1 + erf(x / math.sqrt(2)))
+    y: np.ndarray = x * 0.5 * (1 + erf(x / math.sqrt(2)))
+    return y
 
 
 def layer_norm(x: np.ndarray, w: Weights, name: str) -> np.ndarray:
     centred = x - x.mean(-1, keepdims=True)
     variance = (centred**2).mean(-1, keepdims=True)
-    return centred / np.sqrt(variance + 1e-5) * w[f"{name}.weight"] + w[f"{name}.bias"]
+    y: np.ndarray = centred / np.sqrt(variance + 1e-5)
+    return y * w[f"{name}.weight"] + w[f"{name}.bias"]
 
 
 def linear(x: np.ndarray, w: Weights, name: str) -> np.ndarray:
@@ -138,9 +151,12 @@ def oracle(image: np.ndarray, w: Weights, config: Config) -> np.ndarray:
         hidden = gelu(linear(layer_norm(x, w, f"{name}.norm2"), w, f"{name}.mlp.linear1"))
         x = x + w[f"{name}.skip_init2.skip"] * linear(hidden, w, f"{name}.mlp.linear2")
     x = layer_norm(x, w, "norm")
+    logits: np.ndarray
     if config["head_mean_after"]:
-        return linear(x, w, "head")[:, : config["n_tags"]].mean(0)
-    return linear(x.mean(0), w, "head")[: config["n_tags"]]
+        logits = linear(x, w, "head").mean(0)
+    else:
+        logits = linear(x.mean(0), w, "head")
+    return logits[: config["n_tags"]]
 
 
 def shapes(config: Config, old_head: bool) -> dict[str, tuple[int, ...]]:
@@ -273,7 +289,7 @@ def test_forward_is_the_oracles_at_any_size(
     agrees(tmp_path_factory.mktemp("joytag"), config, False, seed)
 
 
-def test_a_photo_counts_on_its_own(tmp_path: Path) -> None:
+def test_an_image_counts_on_its_own(tmp_path: Path) -> None:
     write(tmp_path, CONFIG | {"cnn_stem": STEM})
     net = joytag.load(tmp_path)
     batch = torch.from_numpy(images(24, 5)).float()
@@ -356,7 +372,8 @@ def test_bad_config(key: str, value: Any) -> None:
     text = str(error.value)
     assert "config.json" in text and len(text) < 300 and "\n" not in text
     # A size that only fails together with another may be told under the other's name.
-    assert f"'{key}'" in text or (key, value) == ("image_size", 4) and "'patch_size'" in text
+    told = "patch_size" if (key, value) == ("image_size", 4) else key
+    assert f"'{told}'" in text
 
 
 @pytest.mark.parametrize(
@@ -394,7 +411,7 @@ def test_missing_file(tmp_path: Path, name: str) -> None:
 
 
 def changed(folder: Path, **changes: torch.Tensor | None) -> str:
-    """The error after setting tensors (dots for double underscores) or, with None, removing them."""
+    """The error after setting tensors, or removing those that are None (`__` for dots)."""
     write(folder, CONFIG)
     path = folder / "model.safetensors"
     state = load_file(path)
@@ -445,7 +462,7 @@ def test_damaged_weights(tmp_path: Path) -> None:
     ]
     for content in bad:
         path.write_bytes(content)
-        with pytest.raises(UserError, match="model.safetensors is damaged"):
+        with pytest.raises(UserError, match=r"model\.safetensors is damaged"):
             joytag.load(tmp_path)
 
 

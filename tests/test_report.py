@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from playwright.sync_api import Browser, Page, sync_playwright
@@ -104,6 +104,7 @@ def test_equal_labels_are_told_apart() -> None:
     assert "| Same (joytag) " in table
 
 
+@settings(deadline=None, max_examples=50)
 @given(st.lists(st.text(min_size=1), min_size=2, max_size=3))
 def test_no_label_breaks_the_table(labels: list[str]) -> None:
     lines = report.markdown_table(metrics_sample(3, labels=labels)).split("\n")
@@ -219,6 +220,7 @@ def test_per_tag_csv_reads_back() -> None:
     assert names[6:10] == ["'=_=", "'+_+", "'@_@", "'-_-"]
 
 
+@settings(deadline=None, max_examples=50)
 @given(st.text(min_size=1))
 def test_no_tag_is_a_formula_or_a_second_line(name: str) -> None:
     metrics = metrics_sample(3, 1)

@@ -61,7 +61,10 @@
 
   function swatch(index) {
     const made = el("span", { className: "swatch" });
-    made.style.background = made.style.borderColor = `var(--model-${index % 6})`;
+    const paint = `var(--model-${index % 6})`;
+    made.style.borderColor = paint;
+    made.style.background = index < 6 ? paint
+      : `repeating-linear-gradient(45deg, ${paint} 0 2px, transparent 2px 4px)`;
     return made;
   }
 
@@ -174,7 +177,8 @@
       }));
     const shape = layout(`F1, ${way}`, "", {
       xaxis: { domain: [0, 0.475] },
-      yaxis: { automargin: true, tickvals: rising.map((_, row) => row), range: [-0.6, rising.length - 0.4],
+      yaxis: { automargin: true, tickvals: rising.map((_, row) => row),
+        range: [-0.6, rising.length - 0.4],
         ticktext: rising.map((index) => markup(short(models[index].label))) },
       rest: { height: 90 + 34 * Math.max(rising.length, 1) },
     });
@@ -190,8 +194,11 @@
 
   function drawCurves() {
     for (const way of ["macro", "micro"]) {
+      // A threshold above every score predicts nothing: no point of a precision-recall curve.
+      const precision = (model) => model.curves[`${way}_precision`].map((value, at) =>
+        (value || model.curves[`${way}_recall`][at] ? value : null));
       const line = (x, y, words) => each((model, index) => ({
-        x: model.curves[x], y: model.curves[y], customdata: model.curves.threshold, mode: "lines",
+        x: model.curves[x], y: y(model), customdata: model.curves.threshold, mode: "lines",
         line: { color: colour(index), width: 2, dash: dash(index) }, meta: [markup(model.label)],
         hovertemplate: `%{meta[0]}<br>${words}<extra></extra>`,
       }));
@@ -207,12 +214,13 @@
         }];
       });
       plot(`pr-${way}`, `Precision against recall over all thresholds, ${way}`, [
-        ...line(`${way}_recall`, `${way}_precision`,
+        ...line(`${way}_recall`, precision,
           "Recall %{x:.4f}<br>Precision %{y:.4f}<br>Threshold %{customdata:.4f}"),
         ...mark((own) => [own[way].recall.value, own[way].precision.value]),
       ], layout("Recall", "Precision", { xaxis: unit, yaxis: unit }));
       plot(`f1-${way}`, `F1 against threshold, ${way}`, [
-        ...line("threshold", `${way}_f1`, "Threshold %{x:.4f}<br>F1 %{y:.4f}"),
+        ...line("threshold", (model) => model.curves[`${way}_f1`],
+          "Threshold %{x:.4f}<br>F1 %{y:.4f}"),
         ...mark((own) => (own.threshold === null ? null : [own.threshold, own[way].f1.value])),
       ], layout("Threshold", "F1", { xaxis: unit, yaxis: { rangemode: "tozero" } }));
     }
@@ -442,14 +450,14 @@
       { field: "count", titleFormatter: head("Posts"), ...number, minWidth: 80,
         formatter: (cell) => whole(cell.getValue()) },
       ...models.map((model, index) => ({
-        field: `model${index}`, ...number, minWidth: 112,
+        field: `model${index}`, ...number, minWidth: 118,
         titleFormatter: head(model.label, `var(--model-${index % 6})`),
         formatter: (cell) => shown(cell.getValue()),
       })),
     ];
     if (models.length > 1) {
       columns.push({ field: "difference", titleFormatter: head("Difference"), ...number,
-        minWidth: 170, formatter: differenceCell });
+        minWidth: 160, formatter: differenceCell });
     }
     tags = new Tabulator("#tags-table", {
       data: tagRows(), columns, layout: "fitColumns", index: "index", pagination: true,

@@ -1,0 +1,147 @@
+"""The metrics against scikit-learn in a loop, and all figures with their intervals at full size.
+
+    python -m bench.metrics
+    python -m bench.metrics --posts 8192 --tags 500
+
+Prints the ratio of per_tag to a loop over scikit-learn's average_precision_score and its peak
+memory, then the time and peak memory of evaluating several models with the bootstrap, one after
+the other. Scores are drawn to look like a tagger's: most are close to 0, a tag is on 10 posts to
+half of them with the rare ones the most numerous.
+"""
+
+import argparse
+import os
+import resource
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from sklearn.metrics import average_precision_score
+
+from arena import bootstrap, metrics
+
+Array = np.ndarray[Any, Any]
+
+
+def made_up(posts: int, tags: int, seed: int) -> tuple[Array, Array]:
+    """(scores, truth) of a made-up tagger; the truth is the same for every seed."""
+    support = np.random.default_rng(0).exponential(1.3, tags)
+    share = np.clip(10 / posts * np.exp(support), None, 0.5)
+    scores = np.empty((posts, tags), np.float32)
+    truth = np.empty((posts, tags), np.bool_)
+    size = 1024
+    for first in range(0, posts, size):
+        rows = slice(first, min(first + size, posts))
+        shape = (rows.stop - first, tags)
+        truth[rows] = np.random.default_rng([0, first]).random(shape, np.float32) < share
+        noise = np.random.default_rng([1 + seed, first]).standard_normal(shape, np.float32)
+        logits = 2 * noise - 7 + np.float32(5.5) * truth[rows]
+        scores[rows] = 1 / (1 + np.exp(-logits))
+    return scores, truth
+
+
+def seconds(work: Callable[[], object]) -> float:
+    """How long `work` takes."""
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def peak_beside(work: Callable[[], object]) -> tuple[float, float, float]:
+    """Seconds that `work` takes, seconds of processor time over all threads, and GB by which
+    memory rises above where it started."""
+    Path("/proc/self/clear_refs").write_text("5")  # The peak starts again from here.
+    before, processor = _status("VmRSS"), time.process_time()
+    took = seconds(work)
+    return took, time.process_time() - processor, (_status("VmHWM") - before) / 1e6
+
+
+def _status(name: str) -> int:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return int(next(line for line in lines if line.startswith(name)).split()[1])
+
+
+def evaluated(
+    posts: int, tags: int, seed: int, weights: Array
+) -> tuple[float, float, float, tuple[dict[str, Any], dict[str, Array]]]:
+    """peak_beside of metrics.evaluate for one made-up tagger, and what it gave."""
+    scores, truth = made_up(posts, tags, seed)
+    known, ids = truth.sum(axis=1), np.arange(posts)
+    categories, ratings = ["general"] * tags, [("g", "s", "q", "e")[post % 4] for post in ids]
+    results = []
+    measured = peak_beside(
+        lambda: results.append(
+            metrics.evaluate(
+                scores, truth, 0.35, categories, ratings, known, known + 5, ids, weights
+            )
+        )
+    )
+    return *measured, results[0]
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--posts", type=int, default=32768, help="(default: 32768)")
+    parser.add_argument("--tags", type=int, default=3993, help="(default: 3993)")
+    parser.add_argument("--models", type=int, default=2, help="(default: 2)")
+    parser.add_argument("--resamples", type=int, default=200, help="(default: 200)")
+    parser.add_argument("--compared", type=int, default=200, help="tags compared (default: 200)")
+    parser.add_argument("--rounds", type=int, default=5, help="(default: 5)")
+    args = parser.parse_args()
+    cores = len(os.sched_getaffinity(0))
+
+    scores, truth = made_up(args.posts, args.tags, 0)
+    print(f"{args.posts} posts x {args.tags} tags, {truth.sum()} positives, {cores} cores")
+    some = np.linspace(0, args.tags - 1, min(args.compared, args.tags)).astype(int)
+    few_scores, few_truth = scores[:, some], truth[:, some]
+    looped, ours = [], []
+    for _ in range(args.rounds):
+        looped.append(
+            seconds(
+                lambda: [
+                    average_precision_score(few_truth[:, tag], few_scores[:, tag])
+                    for tag in range(len(some))
+                ]
+            )
+        )
+        ours.append(seconds(lambda: metrics.per_tag(few_scores, few_truth, 0.35)))
+    loop, own = statistics.median(looped), statistics.median(ours)
+    print(f"AP of {len(some)} tags, scikit-learn in a loop: {loop:.2f} s")
+    print(f"per_tag, same tags, all its figures:    {own:.2f} s, {loop / own:.1f} times as fast")
+    took, busy, memory = peak_beside(lambda: metrics.per_tag(scores, truth, 0.35))
+    whole = loop * args.tags / len(some)
+    print(f"per_tag, {args.tags} tags: {took:.2f} s, {memory:.2f} GB beside its inputs, ", end="")
+    print(f"{busy:.2f} s of processor time; ", end="")
+    print(f"scikit-learn by its time on {len(some)}: {whole:.1f} s, {whole / took:.1f} times")
+
+    del scores, truth
+    weights = bootstrap.resamples(args.posts, args.resamples, 0)
+    results = []
+    total = total_busy = 0.0
+    for model in range(args.models):
+        took, busy, memory, result = evaluated(args.posts, args.tags, model, weights)
+        results.append(result)
+        total += took
+        total_busy += busy
+        print(f"evaluate, model {model + 1}, {args.resamples} resamples: {took:.1f} s, ", end="")
+        print(f"{busy:.1f} s of processor time, {memory:.2f} GB beside its inputs")
+    pairs = [(a, b) for b in range(args.models) for a in range(b)]
+    total += seconds(
+        lambda: [metrics.compare(str(a), *results[a], str(b), *results[b]) for a, b in pairs]
+    )
+    print(f"all {args.models} models and {len(pairs)} pairs: {total:.1f} s, ", end="")
+    print(
+        f"{total_busy:.1f} s of processor time ({total_busy / cores:.1f} s on {cores} free cores)"
+    )
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+    print(f"the process at its peak, scores and truth included: {peak:.2f} GB")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,125 @@
+"""validate.py's own share of inference: decoding and preparing images, the networks left out.
+
+    python -m bench.predict
+
+Ours decodes each image once for both models and makes both squares from the same pixels. The plain
+way decodes and prepares each image once per model with Pillow and NumPy: pad, resize (Pillow's
+bicubic for JoyTag; for SmilingWolf the area filter as two NumPy matrix products), normalise. Both
+run in the same number of threads, in turn, and both end on the networks' float32 batches. The floor
+is decoding alone.
+"""
+
+import argparse
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from threadpoolctl import threadpool_limits
+
+import models
+from arena.prepare import area_taps, geometry, place, prepare
+from models import card as cards
+
+NAMES = ("wd-v1-4-vit-tagger-v2", "joytag")
+
+
+def make_images(folder: Path, count: int) -> list[Path]:
+    """WebP files as trainable.py leaves them: longest side 1024, drawings with some noise."""
+    rng = np.random.default_rng(0)
+    paths = []
+    for number in range(count):
+        width, height = (1024, int(rng.integers(512, 1024)))
+        if number % 2:
+            width, height = height, width
+        blocks = Image.fromarray(rng.integers(0, 256, (24, 24, 3), dtype=np.uint8))
+        pixels = np.asarray(blocks.resize((width, height), Image.Resampling.BICUBIC), np.int16)
+        noisy = np.clip(pixels + rng.normal(0, 4, pixels.shape), 0, 255).astype(np.uint8)
+        paths.append(folder / f"{number}.webp")
+        Image.fromarray(noisy).save(paths[-1], "WEBP", quality=80)
+    return paths
+
+
+def plain(path: Path, model: cards.ModelCard) -> np.ndarray:
+    """One image for one model, float32 (1, 3, size, size) or (1, size, size, 3)."""
+    settings = model.image
+    image = Image.open(path).convert("RGB")
+    side, left, top = place(image.width, image.height, geometry(settings))
+    canvas = Image.new("RGB", (side, side), "white")
+    canvas.paste(image, (left, top))
+    size = settings.size
+    if settings.resize == "bicubic":
+        square = np.asarray(canvas.resize((size, size), Image.Resampling.BICUBIC), np.float32)
+    else:
+        first, weights = area_taps(side, size)
+        matrix = np.zeros((size, side + weights.shape[1]), np.float32)
+        np.put_along_axis(matrix, first[:, None] + np.arange(weights.shape[1]), weights, axis=1)
+        matrix = matrix[:, :side]
+        rows = (matrix @ np.asarray(canvas, np.float32).reshape(side, -1)).reshape(size, side, 3)
+        square = np.rint((rows.transpose(2, 0, 1) @ matrix.T).transpose(1, 2, 0))
+    if settings.channels == "bgr":
+        square = square[:, :, ::-1]
+    square = (square * settings.scale - settings.mean) / settings.std
+    if settings.layout == "nchw":
+        square = square.transpose(2, 0, 1)
+    return np.ascontiguousarray(square, np.float32)[None]
+
+
+def rate(work: Callable[[Path], object], paths: list[Path], workers: int) -> float:
+    """Images a second of `work` over all paths in `workers` threads."""
+    pool = ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,))
+    with pool, threadpool_limits(1):
+        began = time.perf_counter()
+        for _ in pool.map(work, paths):
+            pass
+        return len(paths) / (time.perf_counter() - began)
+
+
+def main() -> None:
+    """Measure in turn, several times, and print medians of the ratios."""
+    options = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    options.add_argument("--images", type=int, default=64)
+    options.add_argument("--rounds", type=int, default=5)
+    options.add_argument("--workers", type=int, default=os.cpu_count() or 1)
+    args = options.parse_args()
+    both = [cards.card(name) for name in NAMES]
+
+    def once_per_model(path: Path) -> list[np.ndarray]:
+        return [plain(path, model) for model in both]
+
+    def ours(path: Path) -> list[torch.Tensor]:
+        prepared = prepare(path, [geometry(model.image) for model in both], "cpu")
+        return [
+            models.normalise(prepared.squares[geometry(model.image)][None], model.image)
+            for model in both
+        ]
+
+    def decode(path: Path) -> object:
+        return Image.open(path).convert("RGB")
+
+    with tempfile.TemporaryDirectory() as folder:
+        paths = make_images(Path(folder), args.images)
+        for path in paths[:4]:
+            for mine, theirs in zip(ours(path), once_per_model(path), strict=True):
+                assert np.abs(mine.numpy() - theirs).max() < 1.01, "the two ways do not agree"
+        rates = [
+            [rate(work, paths, args.workers) for work in (once_per_model, ours, decode)]
+            for _ in range(args.rounds)
+        ]
+    speedup = statistics.median(mine / theirs for theirs, mine, _ in rates)
+    share = statistics.median(mine / floor for _, mine, floor in rates)
+    print(
+        f"{args.images} images, {args.workers} threads, two models, median of {args.rounds} rounds"
+    )
+    print(f"ours / once per model with Pillow and NumPy: {speedup:.2f} times the images a second")
+    print(f"ours / decoding alone: {share:.2f}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,125 @@
+"""What a rerun of validate.py costs when every score is cached, and the memory it takes.
+
+    python -m bench.rerun            # 32,768 posts, models of 9,083 and 5,813 tags, 4,000 in common
+    python -m bench.rerun --models 4
+
+Builds a data folder whose predictions are complete (random scores), then runs validate.py as a
+user would, with the bootstrap and without, several times in turn. The floor is reading the
+predictions files once.
+"""
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from arena import predict
+from arena.predict import Work
+from models import card as cards
+from models import fingerprint
+from tests.helpers import make_model, write_mappings
+
+WIDTHS = (9083, 5813)
+FIRST_ID = 6_734_042
+
+
+def make_folder(folder: Path, posts: int, common: int, models: int) -> list[Path]:
+    """A data folder with complete predictions. Returns the models' TOML files."""
+    rng = np.random.default_rng(0)
+    (folder / "resized").mkdir()
+    (folder / "metadata").mkdir()
+    write_mappings(folder, [], [])
+    shared = [f"tag_{number}" for number in range(common)]
+    # Frequencies fall as 1 / rank, as tags' do; 30 tags a post on average, each on 10 posts.
+    share = np.minimum(0.6, 30 / np.log(common) / np.arange(1, common + 1)).clip(12 / posts)
+    ids = FIRST_ID + np.arange(posts)
+    truth = rng.random((posts, common), np.float32) < share
+    truth[rng.integers(0, posts, (12, common)), np.arange(common)] = True
+    states = np.empty((posts, 3), np.int64)
+    with (folder / "posts.jsonl").open("w") as file:
+        for row, post_id in enumerate(ids.tolist()):
+            image = folder / "resized" / f"{post_id}.webp"
+            image.write_bytes(b"x")
+            states[row] = (*predict._state(image), 0)
+            text = " ".join(shared[tag] for tag in np.flatnonzero(truth[row]))
+            post = {"id": post_id, "rating": "g", "tag_string": text, "tag_string_general": text}
+            file.write(json.dumps(post) + "\n")
+    made = []
+    for number in range(models):
+        width = WIDTHS[number % 2]
+        tags = shared + [f"only_{number}_{rest}" for rest in range(width - common)]
+        path = make_model(folder, f"model_{number}", tags, card={"label": f"Model {number}"})
+        model = cards.card(str(path))
+        scores = rng.random((posts, width), np.float32) ** 6
+        scores[:, :common] = scores[:, :common] * 0.7 + 0.3 * truth
+        work = Work(model, tags, folder, fingerprint(model, folder), np.empty(0))
+        predict._save(predict.path_of(folder, model), work, scores, ids, states)
+        made.append(path)
+    return made
+
+
+def measure(folder: Path, models: list[Path], more: list[str]) -> tuple[float, float]:
+    """Seconds and peak memory in GB of one run of validate.py."""
+    names = ",".join(map(str, models))
+    command = ["validate.py", "--data", str(folder), "--models", names, *more]
+    # The peak of this process's largest child so far would hide a smaller one: ask a fresh process.
+    code = (
+        "import resource, subprocess, sys;"
+        "out = subprocess.run(sys.argv[1:], capture_output=True, text=True);"
+        "print(out.stderr, file=sys.stderr);"
+        "assert out.returncode == 0 and ' 0 posts to run' in out.stdout, out.stdout;"
+        "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)"
+    )
+    began = time.perf_counter()
+    ended = subprocess.run(
+        [sys.executable, "-c", code, sys.executable, *command],
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
+    return time.perf_counter() - began, int(ended.stdout) / 1e6
+
+
+def main() -> None:
+    """Build, measure in turn, print."""
+    options = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    options.add_argument("--posts", type=int, default=32768)
+    options.add_argument("--tags", type=int, default=4000)
+    options.add_argument("--models", type=int, default=2)
+    options.add_argument("--rounds", type=int, default=3)
+    args = options.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        models = make_folder(folder, args.posts, args.tags, args.models)
+        print(f"{args.posts} posts, {args.tags} common tags, {args.models} models, all cached")
+        plain, resampled, floors = [], [], []
+        for _ in range(args.rounds):
+            began = time.perf_counter()
+            for path in folder.glob("*_predictions.pt"):
+                torch.load(path, weights_only=True)["predictions"].sum()
+            floors.append(time.perf_counter() - began)
+            plain.append(measure(folder, models, ["--bootstrap", "0"]))
+            resampled.append(measure(folder, models, []))
+        for label, runs in (("without intervals", plain), ("with 200 resamples", resampled)):
+            ratio = statistics.median(
+                run[0] / floor for run, floor in zip(runs, floors, strict=True)
+            )
+            seconds = statistics.median(run[0] for run in runs)
+            peak = max(run[1] for run in runs)
+            print(
+                f"{label}: {ratio:.0f} times the reading of the predictions files"
+                f" ({seconds:.0f} s here), peak memory {peak:.2f} GB"
+            )
+        sizes = [(folder / f).stat().st_size for f in ("report.html", "metrics.json")]
+        print(f"report.html {sizes[0] / 1e6:.1f} MB, metrics.json {sizes[1] / 1e6:.1f} MB")
+
+
+if __name__ == "__main__":
+    main()

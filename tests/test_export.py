@@ -1,0 +1,605 @@
+"""export_sw.py: against TensorFlow's own answers, and with all that can be wrong with its input."""
+
+import os
+import random
+import re
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+
+import export_sw
+from arena import onnx_export
+from arena.cli import run
+from arena.onnx_export import tf  # type: ignore[attr-defined]
+from bench.export import Size, build
+from demo import server as stand_in
+
+NAME = "wd-v1-4-vit-tagger-v2"
+REPO = f"SmilingWolf/{NAME}"
+TINY = Size(image=32, patch=8, width=32, depth=2, heads=4, hidden=64, tags=17)
+Export = Callable[..., tuple[int, str, str]]
+
+
+def write_tags(folder: Path, count: int) -> None:
+    rows = "".join(f"{index},tag_{index},{index % 2 * 4},10\n" for index in range(count))
+    (folder / export_sw.TAGS).write_text("tag_id,name,category,count\n" + rows)
+
+
+def save(
+    folder: Path,
+    network: Callable[[Any], Any],
+    tags: int = 4,
+    shape: tuple[int | None, ...] = (None, 8, 8, 3),
+    dtype: Any = tf.float32,
+    name: str = "serving_default",
+    variables: Any = None,
+) -> Path:
+    """A SavedModel of one function, with its tags."""
+    module = tf.Module()
+    module.kept = variables
+    module.network = tf.function(network, input_signature=[tf.TensorSpec(shape, dtype)])
+    tf.saved_model.save(module, str(folder), signatures={name: module.network})
+    write_tags(folder, tags)
+    return folder
+
+
+def old_keras(folder: Path) -> Path:
+    """What Keras 2.10 made of its layers: Erf, LayerNormalization through a batch norm in training
+    mode, Dense through Tensordot, an Embedding read in place, a frozen constant, depthwise conv.
+    """
+    numbers = np.random.default_rng(1)
+
+    def weight(*shape: int) -> Any:
+        return tf.Variable(numbers.normal(0, 0.3, shape).astype(np.float32))
+
+    stem, stem_bias, depthwise = weight(4, 4, 3, 32), weight(32), weight(3, 3, 32, 1)
+    position, scale, offset = weight(16, 32), weight(32), weight(32)
+    up, up_bias, down, head, head_bias = (
+        *(weight(32, 64), weight(64), weight(64, 32)),
+        *(weight(32, 11), weight(11)),
+    )
+    moments = [weight(32), tf.Variable(numbers.uniform(0.5, 1, 32).astype(np.float32))]
+    frozen = tf.constant(numbers.normal(0, 0.1, (64, 32)).astype(np.float32))
+
+    def layer_norm(x: Any) -> Any:
+        shape = tf.shape(x)
+        rows = shape[0] * shape[1]
+        y = tf.reshape(x, [1, rows, shape[2], 1])
+        y, _, _ = tf.compat.v1.nn.fused_batch_norm(
+            y, tf.ones([rows]), tf.zeros([rows]), epsilon=1e-3, data_format="NCHW"
+        )
+        return tf.reshape(y, shape) * scale + offset
+
+    def network(images: Any) -> Any:
+        x = tf.nn.conv2d(images / 255.0, stem, 4, "VALID") + stem_bias
+        x = tf.nn.depthwise_conv2d(x, depthwise, [1, 1, 1, 1], "SAME")
+        x, *_ = tf.compat.v1.nn.fused_batch_norm(x, scale, offset, *moments, is_training=False)
+        x = tf.reshape(x, [-1, 16, 32]) + tf.gather(position, tf.range(16))
+        y = tf.tensordot(layer_norm(x), up, 1) + up_bias
+        y = 0.5 * y * (1.0 + tf.math.erf(y / tf.cast(2.0**0.5, y.dtype)))
+        x = x + tf.matmul(y, down) + tf.matmul(y, frozen)
+        return tf.sigmoid(tf.matmul(tf.reduce_mean(x, 1), head) + head_bias)
+
+    kept = [stem, stem_bias, depthwise, position, scale, offset, up, up_bias, down, head]
+    return save(folder, network, 11, (None, 16, 16, 3), variables=[*kept, head_bias, *moments])
+
+
+def new_keras(folder: Path) -> Path:
+    """What today's Keras exports for a transformer made of its own layers."""
+    import keras
+
+    keras.utils.set_random_seed(0)
+    layers = keras.layers
+    given = keras.Input((32, 32, 3))
+    x = layers.Conv2D(32, 8, 8)(layers.Rescaling(1 / 127.5, -1)(given))
+    x = layers.Reshape((16, 32))(layers.BatchNormalization()(x))
+    x = x + layers.Embedding(16, 32)(np.arange(16)[None])
+    y = layers.LayerNormalization()(x)
+    x = x + layers.MultiHeadAttention(4, 8)(y, y)
+    y = layers.Dense(64, activation="gelu")(layers.LayerNormalization(epsilon=1e-6)(x))
+    x = x + layers.Dense(32)(layers.Dropout(0.1)(y))
+    scores = layers.Dense(5, activation="sigmoid")(layers.GlobalAveragePooling1D()(x))
+    keras.Model(given, scores).export(folder, verbose=False)
+    write_tags(folder, 5)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """SavedModels by what wrote them."""
+    folder = tmp_path_factory.mktemp("saved")
+    build(folder / "vit", TINY)
+    return {
+        "vit": folder / "vit",
+        "old keras": old_keras(folder / "old"),
+        "new keras": new_keras(folder / "new"),
+    }
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    folder = tmp_path / "data"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture
+def export(
+    data: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> Export:
+    """Run export_sw.py's main in this process, which has TensorFlow loaded: (code, out, err)."""
+
+    def call(*args: str | Path) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["export_sw.py", "--data", str(data), *map(str, args)])
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as end:
+            run(export_sw.main)
+        assert isinstance(end.value.code, int)
+        return end.value.code, *capfd.readouterr()
+
+    return call
+
+
+@pytest.fixture
+def refused(export: Export, data: Path) -> Callable[..., str]:
+    """Run export_sw.py on what it must refuse: its one line. It must leave no file behind."""
+
+    def call(*args: str | Path) -> str:
+        code, out, err = export(*args)
+        assert (code, out) == (2, "")
+        assert err.startswith("error: ")
+        assert err.count("\n") == 1
+        assert not list(data.glob("*.onnx")) and not list(data.glob(".*.tmp"))
+        return err
+
+    return call
+
+
+def script(
+    data: Path, *args: str | Path, limit: Callable[[], None] | None = None, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    """Run the real script in a process of its own."""
+    return subprocess.run(
+        [sys.executable, "export_sw.py", "--data", data, *args],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+        preexec_fn=limit,
+    )
+
+
+def check_answers(model: Path, folder: Path) -> None:
+    """The ONNX file against TensorFlow's own run of the SavedModel."""
+    loaded = tf.saved_model.load(str(folder))
+    function = loaded.signatures["serving_default"]
+    (name, spec), *_ = function.structured_input_signature[1].items()
+    session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
+    for batch in (1, 3, 8):
+        images = np.random.default_rng(batch).uniform(0, 255, (batch, *spec.shape[1:]))
+        images = images.astype(np.float32)
+        (expected,) = function(**{name: tf.constant(images)}).values()
+        (answer,) = session.run(None, {session.get_inputs()[0].name: images})
+        assert answer.dtype == np.float32
+        assert np.ptp(expected) > 0.1
+        np.testing.assert_allclose(answer, expected.numpy(), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["vit", "old keras", "new keras"])
+def test_onnx_answers_as_tensorflow_does(
+    kind: str, saved: dict[str, Path], data: Path, export: Export
+) -> None:
+    code, out, err = export("--saved-model", saved[kind], "--repo", "someone/tagger")
+    assert (code, err) == (0, "")
+    check_answers(data / "tagger.onnx", saved[kind])
+    tags = saved[kind] / export_sw.TAGS
+    assert (data / "tagger.csv").read_bytes() == tags.read_bytes()
+    size = (data / "tagger.onnx").stat().st_size / 1e6
+    assert f"tagger.onnx ({size:.1f} MB)" in out
+    told = re.search(r"within (\S+) of TensorFlow", out)
+    assert told and 0 <= float(told[1]) < 1e-5
+
+    model = onnx.load(data / "tagger.onnx")
+    onnx.checker.check_model(model, full_check=True)
+    (images,), (scores,) = model.graph.input, model.graph.output
+    assert images.type.tensor_type.elem_type == onnx.TensorProto.FLOAT
+    for tensor in (images, scores):
+        assert tensor.type.tensor_type.shape.dim[0].dim_param == "batch"
+    assert images.type.tensor_type.shape.dim[3].dim_value == 3
+    stored = {tensor.name for tensor in model.graph.initializer}
+    repeats = {"Expand", "Tile", "ConstantOfShape"}
+    for node in model.graph.node:
+        assert node.op_type in repeats or not stored.issuperset(filter(None, node.input))
+    contents = [(t.data_type, tuple(t.dims), t.raw_data) for t in model.graph.initializer]
+    assert len(set(contents)) == len(contents)
+
+
+def test_graph_has_no_more_nodes_than_the_plain_conversion(saved: dict[str, Path]) -> None:
+    import tf2onnx
+
+    loaded = tf.saved_model.load(str(saved["vit"]))
+    function = loaded.signatures["serving_default"]
+    plain, _ = tf2onnx.convert.from_function(
+        tf.function(lambda x: next(iter(function(input_1=x).values()))),
+        input_signature=[tf.TensorSpec([None, 32, 32, 3])],
+        opset=onnx_export.OPSET,
+        custom_op_handlers={"Erfc": (onnx_export.erfc, [])},
+    )
+    ours = onnx_export.convert(onnx_export.load(saved["vit"]))
+    assert len(ours.graph.node) <= len(plain.graph.node)
+    assert ours.ByteSize() < plain.ByteSize()
+
+
+@pytest.fixture
+def hub(saved: dict[str, Path], tmp_path: Path) -> Iterator[SimpleNamespace]:
+    """The stand-in hub with one repository, and the environment that leads to it."""
+    folder = tmp_path / "hub"
+    shutil.copytree(saved["vit"], folder / REPO)
+    (folder / REPO / "model.onnx").write_bytes(b"never fetched")
+    with stand_in.serve(hub=folder, tokens={"gated/tagger": "hf_secret"}) as server:
+        yield SimpleNamespace(
+            folder=folder,
+            server=server,
+            environment={"HF_ENDPOINT": server.url, "HF_HOME": str(tmp_path / "home")},
+        )
+
+
+def test_export_from_the_hub_then_offline(
+    hub: SimpleNamespace, data: Path, saved: dict[str, Path]
+) -> None:
+    first = script(data, **hub.environment)
+    assert (first.returncode, first.stderr) == (0, "")
+    check_answers(data / f"{NAME}.onnx", saved["vit"])
+    asked = {request.path for request in hub.server.requests}
+    assert any(path.endswith("/revision/v2.0") for path in asked)
+    assert not any("model.onnx" in path for path in asked)
+
+    model, table = data / f"{NAME}.onnx", data / f"{NAME}.csv"
+    before, stamp = model.read_bytes(), model.stat().st_mtime_ns
+    count = len(hub.server.requests)
+    again = script(data, **hub.environment, HF_HUB_OFFLINE="1")
+    assert (again.returncode, again.stderr) == (0, "")
+    assert "nothing to do" in again.stdout
+    assert len(hub.server.requests) == count
+    assert model.stat().st_mtime_ns == stamp
+
+    # The same bytes whatever the order of Python's hashes, also when a part was lost.
+    table.unlink()
+    redone = script(data, **hub.environment, HF_HUB_OFFLINE="1", PYTHONHASHSEED="7")
+    assert (redone.returncode, redone.stderr) == (0, "")
+    assert "wrote" in redone.stdout
+    assert model.read_bytes() == before
+    assert table.is_file()
+    assert len(hub.server.requests) == count
+
+
+def test_other_weights_are_converted_anew(
+    saved: dict[str, Path], data: Path, tmp_path: Path, export: Export
+) -> None:
+    def say(value: float) -> Path:
+        bias = tf.Variable(tf.fill([4], value))
+        folder = tmp_path / str(value)
+        return save(folder, lambda x: tf.reduce_mean(x) * 0 + x[:, 0, :4, 0] + bias, variables=bias)
+
+    first, second = say(0.25), say(0.5)
+    assert "wrote" in export("--saved-model", first)[1]
+    before = (data / f"{NAME}.onnx").read_bytes()
+    assert "nothing to do" in export("--saved-model", first)[1]
+    assert "wrote" in export("--saved-model", second)[1]
+    assert (data / f"{NAME}.onnx").read_bytes() != before
+    (data / f"{NAME}.onnx").write_bytes(before[:-100])
+    assert "wrote" in export("--saved-model", first)[1]
+    assert (data / f"{NAME}.onnx").read_bytes() == before
+
+
+def test_kills_leave_a_whole_file_or_none(
+    saved: dict[str, Path], data: Path, export: Export
+) -> None:
+    args = ("--saved-model", saved["vit"])
+    assert export(*args)[0] == 0
+    model = data / f"{NAME}.onnx"
+    whole = model.read_bytes()
+    model.unlink()
+    dice = random.Random(5)
+    start = time.perf_counter()
+    for _ in range(4):
+        process = subprocess.Popen(
+            [sys.executable, "export_sw.py", "--data", data, *args],
+            stdout=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        try:
+            process.wait(dice.uniform(0.1, 5))
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+        assert not model.exists() or model.read_bytes() == whole
+    assert time.perf_counter() - start < 60
+    assert export(*args)[0] == 0
+    assert model.read_bytes() == whole
+    assert {path.name for path in data.iterdir()} == {
+        f"{NAME}.onnx",
+        f"{NAME}.csv",
+        ".export_sw.lock",
+    }
+
+
+def test_scores_that_differ_keep_no_file(
+    saved: dict[str, Path], refused: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    honest = onnx_export.Signature.__call__
+    for error, shown in ((2e-4, "2.0e-04"), (float("nan"), "nan")):
+        monkeypatch.setattr(
+            onnx_export.Signature, "__call__", lambda s, x, e=error: honest(s, x) + np.float32(e)
+        )
+        assert shown in refused("--saved-model", saved["vit"])
+
+
+def test_full_disk_and_read_only_folder(saved: dict[str, Path], data: Path, export: Export) -> None:
+    def small_files() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+
+    ended = script(data, "--saved-model", saved["vit"], limit=small_files)
+    assert ended.returncode == 2
+    assert re.fullmatch(r"error: .*[Ff]ile too large.*\n", ended.stderr)
+    assert not list(data.glob("*.onnx")) and not list(data.glob(".*.tmp"))
+    code, _, err = export("--saved-model", saved["vit"], "--data", data / "missing")
+    assert code == 2
+    assert re.fullmatch(r"error: .*missing is not a folder.*\n", err)
+
+
+def plain_network(images: Any) -> Any:
+    return images[:, 0, :4, 0] / 255.0
+
+
+def test_folders_that_hold_no_savedmodel(
+    saved: dict[str, Path], tmp_path: Path, refused: Callable[..., str]
+) -> None:
+    folder = tmp_path / "given"
+    assert "selected_tags.csv is missing" in refused("--saved-model", folder)
+    folder.mkdir()
+    write_tags(folder, 17)
+    assert "no saved_model.pb" in refused("--saved-model", folder)
+    model = folder / "saved_model.pb"
+    model.write_bytes(b"")
+    assert "is empty" in refused("--saved-model", folder)
+    model.write_bytes(b"\x00rubbish" * 100)
+    assert "is damaged" in refused("--saved-model", folder)
+    good = (saved["vit"] / "saved_model.pb").read_bytes()
+    model.write_bytes(good)
+    assert "bytes of variables" in refused("--saved-model", folder)
+    shutil.copytree(saved["vit"] / "variables", folder / "variables")
+    index = folder / "variables" / "variables.index"
+    index.write_bytes(b"\xff" * index.stat().st_size)
+    assert "is damaged" in refused("--saved-model", folder)
+    shutil.copy(saved["vit"] / "variables" / "variables.index", index)
+    (values,) = (folder / "variables").glob("*.data-*")
+    values.write_bytes(values.read_bytes()[:-1000] + b"")
+    assert "bytes of variables" in refused("--saved-model", folder)
+
+
+def test_flipped_bytes_in_the_savedmodel(
+    saved: dict[str, Path], tmp_path: Path, export: Export
+) -> None:
+    """A damaged saved_model.pb is refused in one line, or still gives TensorFlow's answers."""
+    folder = tmp_path / "flipped"
+    shutil.copytree(saved["old keras"], folder)
+    good = (folder / "saved_model.pb").read_bytes()
+    dice = random.Random(2)
+    for _ in range(25):
+        bad = bytearray(good)
+        for _ in range(dice.choice((1, 20))):
+            bad[dice.randrange(len(bad))] = dice.randrange(256)
+        (folder / "saved_model.pb").write_bytes(bad)
+        code, _, err = export("--saved-model", folder)
+        assert (code, err.count("\n")) in ((2, 1), (0, 0)), err
+
+
+def test_signatures_that_are_no_tagger(tmp_path: Path, refused: Callable[..., str]) -> None:
+    def given(name: str, network: Callable[[Any], Any] = plain_network, **options: Any) -> str:
+        return refused("--saved-model", save(tmp_path / name, network, **options))
+
+    assert "no signature serving_default" in given("unnamed", name="other")
+    assert "batches of 2 only" in given("fixed", shape=(2, 8, 8, 3))
+    assert "not float32 (None, 3, 8, 8)" in given("nchw", shape=(None, 3, 8, 8))
+    assert "not float32 (None, None, None, 3)" in given("any size", shape=(None, None, None, 3))
+    cast = given("bytes", lambda x: tf.cast(x[:, 0, :4, 0], tf.float32), dtype=tf.uint8)
+    assert "not uint8 (None, 8, 8, 3)" in cast
+    assert "not float32 (None, 8, 8, 3)" in given("no table", lambda x: x + 1)
+    two = given("two", lambda x: {"a": plain_network(x), "b": plain_network(x)})
+    assert "not float32 (None, 4), float32 (None, 4)" in two
+    module = tf.Module()
+    spec = tf.TensorSpec([None, 8, 8, 3])
+    module.both = tf.function(lambda a, b: plain_network(a + b), input_signature=[spec, spec])
+    tf.saved_model.save(module, str(tmp_path / "pair"), signatures=module.both)
+    write_tags(tmp_path / "pair", 4)
+    assert "must take one float32 batch" in refused("--saved-model", tmp_path / "pair")
+
+
+def test_tags_that_do_not_fit(tmp_path: Path, refused: Callable[..., str]) -> None:
+    folder = save(tmp_path / "model", plain_network, tags=5)
+    assert "names 5 tags and the SavedModel gives 4 scores" in refused("--saved-model", folder)
+    tags = folder / export_sw.TAGS
+    for content in (b"", b"a,b\n1,2\n"):
+        tags.write_bytes(content)
+        assert "no columns name and category" in refused("--saved-model", folder)
+    for content in (b"\xff\xfe\x00", b"name,category\n" + b'"' + b"x" * 200_000):
+        tags.write_bytes(content)
+        assert "is not a CSV file" in refused("--saved-model", folder)
+
+
+def test_networks_that_do_more_than_compute(tmp_path: Path, refused: Callable[..., str]) -> None:
+    written = tmp_path / "written"
+
+    def writes(images: Any) -> Any:
+        tf.io.write_file(str(written), "x")
+        return plain_network(images)
+
+    def reads(images: Any) -> Any:
+        size = tf.strings.length(tf.io.read_file("/etc/hostname"))
+        return plain_network(images) + tf.cast(size, tf.float32)
+
+    def counts(images: Any) -> Any:
+        state.assign_add(1.0)
+        return plain_network(images) + state
+
+    def looks_up(images: Any) -> Any:
+        return plain_network(images) + tf.cast(table.lookup(tf.constant([1])), tf.float32)
+
+    state = tf.Variable(0.0)
+    pairs = tf.lookup.KeyValueTensorInitializer([1], [2])
+    table = tf.lookup.StaticHashTable(pairs, 0)
+    kept = SimpleNamespace(writes=None, reads=None, counts=state, looks_up=table)
+    expected = {
+        writes: "the operation WriteFile",
+        reads: "the operation ReadFile",
+        counts: "the operation AssignAddVariableOp",
+        looks_up: "holds a resource",
+    }
+    for network, line in expected.items():
+        name = network.__name__
+        folder = save(tmp_path / name, network, variables=getattr(kept, name))
+        written.unlink(missing_ok=True)
+        assert line in refused("--saved-model", folder)
+        assert not written.exists()
+
+
+def test_networks_that_onnx_cannot_hold(tmp_path: Path, refused: Callable[..., str]) -> None:
+    def strange(images: Any) -> Any:
+        return tf.math.betainc(plain_network(images), plain_network(images), 0.5)
+
+    def loop(images: Any) -> Any:
+        x = plain_network(images)
+        return tf.while_loop(lambda y: tf.reduce_sum(y) < 9.0, lambda y: [y * 2.0 + 0.1], [x])[0]
+
+    assert "Betainc" in refused("--saved-model", save(tmp_path / "strange", strange))
+    assert "While" in refused("--saved-model", save(tmp_path / "loop", loop))
+
+
+def test_a_second_run_names_the_holder(
+    saved: dict[str, Path], data: Path, refused: Callable[..., str]
+) -> None:
+    from arena import files
+
+    with files.lock(data, "export_sw"):
+        assert "in use by export_sw.py" in refused("--saved-model", saved["vit"])
+
+
+def test_hub_failures_each_have_their_line(hub: SimpleNamespace, data: Path) -> None:
+    def failure(*args: str, limit: Callable[[], None] | None = None, **changed: str) -> str:
+        ended = script(data, *args, limit=limit, **{**hub.environment, **changed})
+        assert ended.returncode == 2, ended
+        assert (ended.stdout, ended.stderr.count("\n")) == ("", 1), ended
+        assert ended.stderr.startswith("error: ")
+        assert "hf_" not in ended.stderr
+        assert not list(data.glob("*.onnx"))
+        return ended.stderr
+
+    shutil.copytree(hub.folder / REPO, hub.folder / "gated/tagger")
+    shutil.copytree(hub.folder / REPO, hub.folder / "no/tags")
+    (hub.folder / "no/tags" / export_sw.TAGS).unlink()
+    lines = {
+        "missing repository": failure("--repo", "no/body"),
+        "not a name": failure("--repo", "a b//c"),
+        "missing revision": failure("--revision", "v9"),
+        "missing file": failure("--repo", "no/tags"),
+        "gated, no token": failure("--repo", "gated/tagger"),
+        "gated, wrong token": failure("--repo", "gated/tagger", HF_TOKEN="hf_wrong"),
+        "offline": failure(HF_HUB_OFFLINE="1"),
+        "no connection": failure(HF_ENDPOINT="http://user:hf_pass@127.0.0.1:9"),
+        "disk full": failure(limit=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (9000, 9000))),
+    }
+    expected = {
+        "missing repository": "there is no",
+        "not a name": "not the name of a hub repository",
+        "missing revision": "has no revision v9",
+        "missing file": "has no file selected_tags.csv",
+        "gated, no token": "is gated",
+        "gated, wrong token": "is gated",
+        "offline": "HF_HUB_OFFLINE is set",
+        "no connection": "cannot reach http://127.0.0.1:9",
+        "disk full": "no room for",
+    }
+    for name, line in lines.items():
+        assert expected[name] in line
+
+    whole, answer = hub.server.RequestHandlerClass, hub.server.hub.answer
+
+    class Resetting(whole):  # type: ignore[misc, valid-type]
+        def _send(self, given: Any, fault: str | None = None) -> None:
+            late = self.command == "GET" and "variables.data" in self.path
+            super()._send(given, "reset" if late else fault)
+
+    hub.server.RequestHandlerClass = Resetting
+    assert "was interrupted" in failure()
+    hub.server.RequestHandlerClass = whole
+    for status, line in (
+        (503, "is failing (HTTP 503)"),
+        (429, "fewer requests"),
+        (418, "HTTP 418"),
+    ):
+        refusal = stand_in.Answer(status, "text/plain", b"")
+        hub.server.hub.answer = lambda path, token, refusal=refusal: refusal
+        assert line in failure(HF_HOME=f"{hub.environment['HF_HOME']}{status}")
+    page = stand_in.Answer(200, "text/html", b"<html>a portal</html>")
+    hub.server.hub.answer = lambda path, token: page
+    assert "does not answer like a model hub" in failure(HF_HOME=str(data / "fresh"))
+    hub.server.hub.answer = answer
+
+    # Whatever was cut short above, a run without faults has every file whole.
+    code = f"from arena import hub; print(hub.fetch_many({REPO!r}, 'v2.0', {export_sw.NEEDED!r}))"
+    ended = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, **hub.environment},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    got = Path(ended.stdout.strip())
+    for path in (p for p in got.rglob("*") if p.is_file()):
+        assert path.read_bytes() == (hub.folder / REPO / path.relative_to(got)).read_bytes()
+    assert not (got / "model.onnx").exists()
+    assert not list(got.parent.parent.rglob("*.incomplete"))
+
+
+def test_fetch_and_cached(hub: SimpleNamespace) -> None:
+    code = f"""
+from arena import hub
+from arena.cli import UserError
+repo = {REPO!r}
+print(hub.cached(repo, "v2.0", "model.onnx"), hub.cached("not a name", "v2.0", "model.onnx"))
+print(hub.fetch(repo, "v2.0", "model.onnx").read_text())
+print(hub.cached(repo, "v2.0", "model.onnx"), hub.cached(repo, "v1.0", "model.onnx"))
+for args in (
+    (repo, "v2.0", "x.bin"), (repo, "v9", "x"), ("no/body", "v2.0", "x"), ("a//b", "v2.0", "x")
+):
+    try:
+        hub.fetch(*args)
+    except UserError as error:
+        print(error)
+"""
+    ended = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, **hub.environment},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    first, content, second, *errors = ended.stdout.splitlines()
+    assert (first, content, second) == ("False False", "never fetched", "True False")
+    for line, part in zip(
+        errors, ("has no file x.bin", "no revision v9", "there is no", "not the name"), strict=True
+    ):
+        assert part in line

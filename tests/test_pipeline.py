@@ -1,0 +1,155 @@
+"""The four scripts in order on the stand-in, as a user runs them, and the README's example."""
+
+import csv
+import json
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from PIL import Image
+
+from demo.drawings import make_site
+from demo.server import serve
+from tests.helpers import ROOT, Ended, make_data, make_onnx, run
+
+COUNT = 150
+DEMO = ("wd-v1-4-vit-tagger-v2", "joytag")
+
+
+@pytest.fixture(scope="module")
+def arena(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, dict[str, Ended]]]:
+    """A data folder after the four scripts, and how each ended."""
+    folder = tmp_path_factory.mktemp("arena")
+    make_site(folder / "site", count=COUNT, seed=1)
+    data = folder / "data"
+    data.mkdir()
+    with serve(folder / "site", ROOT / "demo" / "hub") as server:
+        env = {
+            "DANBOORU_URL": server.url,
+            "HF_ENDPOINT": server.url,
+            "HF_HOME": str(folder / "hub-cache"),
+        }
+        ended = {}
+        for script in ("download.py", "trainable.py", "export_sw.py", "validate.py"):
+            ended[script] = run(script, "--data", data, env=env)
+            assert ended[script].code == 0, ended[script].err
+        before = (data / "detailed_metrics.txt").read_bytes()
+        ended["again"] = run("validate.py", "--data", data, env=env)
+        assert (data / "detailed_metrics.txt").read_bytes() == before
+        yield data, ended
+
+
+def test_the_files_of_the_first_three_steps(arena: tuple[Path, dict[str, Ended]]) -> None:
+    data, _ = arena
+    posts = [json.loads(line) for line in (data / "posts.jsonl").read_text().splitlines()]
+    assert len({post["id"] for post in posts}) == len(posts) > COUNT // 2
+    verdicts = [json.loads(line) for line in (data / "trainable.jsonl").read_text().splitlines()]
+    assert {row["id"] for row in verdicts} == {post["id"] for post in posts}
+    kinds = {row["verdict"] for row in verdicts}
+    assert kinds == {"ok", "missing", "unreadable", "animated", "transparent"}
+    resized = {int(path.stem) for path in (data / "resized").glob("*.webp")}
+    assert resized == {row["id"] for row in verdicts if row["verdict"] == "ok"}
+    for post_id in resized:
+        with Image.open(data / "resized" / f"{post_id}.webp") as image:
+            assert (image.format, image.mode) == ("WEBP", "RGB")
+            assert max(image.size) <= 1024
+    graph = onnx.load(data / f"{DEMO[0]}.onnx").graph
+    assert graph.input[0].type.tensor_type.shape.dim[0].dim_param
+
+
+def test_the_files_of_validate(arena: tuple[Path, dict[str, Ended]]) -> None:
+    data, ended = arena
+    truth = torch.load(data / "ground_truth.pt", weights_only=True)
+    ids, tags = truth["post_ids"].tolist(), truth["tags"]
+    counts = truth["ground_truth"].sum(0).tolist()
+    assert ids == sorted(ids)
+    assert tags == [tag for _, tag in sorted(zip([-c for c in counts], tags, strict=True))]
+    assert min(counts) >= 10
+    assert (data / "validation_post_ids.txt").read_text() == "".join(f"{i}\n" for i in ids)
+    for name in DEMO:
+        held = torch.load(data / f"{name}_predictions.pt", weights_only=True)
+        assert held["post_ids"].tolist() == ids
+        assert held["predictions"].shape == (len(ids), len(held["tags"]))
+        assert held["model"] == name
+        assert set(tags) <= set(held["tags"])
+        assert 0 <= held["predictions"].min() < held["predictions"].max() <= 1
+
+    metrics = json.loads((data / "metrics.json").read_text())
+    assert metrics["version"] == 1
+    assert metrics["tag_names"] == tags
+    rows = [line for line in ended["validate.py"].out.splitlines() if line.startswith("|")]
+    assert re.fullmatch(r"\| Model +\| Precision \| Recall +\| F1 +\| AP +\|", rows[0])
+    macro_f1 = [float(row.split("|")[4]) for row in rows[2:]]
+    # Guessing each tag by its frequency alone would give an F1 of its share of posts.
+    chance = np.mean(np.array(counts) / len(ids))
+    assert min(macro_f1) > 2 * chance
+    assert macro_f1[0] != macro_f1[1]
+    again = [line for line in ended["again"].out.splitlines() if line.startswith("|")]
+    assert again == rows
+
+    line = r"{:<20}: Precision \d\.\d{{4}}, Recall \d\.\d{{4}}, F1 \d\.\d{{4}}, AP \d\.\d{{4}}"
+    blocks = (data / "detailed_metrics.txt").read_text().removesuffix("\n\n").split("\n\n")
+    assert [block.splitlines()[0] for block in blocks] == tags
+    for block in blocks:
+        for label, text in zip(("SmilingWolf", "JoyTag"), block.splitlines()[1:], strict=True):
+            assert re.fullmatch(line.format(label), text)
+    with (data / "per_tag.csv").open(newline="") as file:
+        assert len(list(csv.DictReader(file))) == len(tags)
+    assert (data / "report.html").read_text().startswith("<!doctype html>")
+
+
+def test_what_the_scripts_say(arena: tuple[Path, dict[str, Ended]]) -> None:
+    _, ended = arena
+    for script, end in ended.items():
+        assert "Traceback" not in end.err, script
+    assert "0 posts to run" in ended["again"].out
+    assert "report.html" in ended["validate.py"].out
+
+
+def test_list_models(tmp_path: Path) -> None:
+    ended = run("validate.py", "--list-models", "--data", tmp_path)
+    assert ended.code == 0, ended.err
+    rows = [line.strip("| ").split(" | ") for line in ended.out.splitlines()[2:]]
+    assert len(rows) == len(list((ROOT / "models").glob("*.toml")))
+    assert ["joytag", "JoyTag", "fancyfeast/joytag@main", "0.4", "5100000", "no"] in rows
+
+
+def test_the_readme_example_of_a_model(tmp_path: Path) -> None:
+    text = (ROOT / "README.md").read_text()
+    found = re.search(r"`models/my-tagger\.toml`:\n\n```toml\n(.*?)```", text, re.DOTALL)
+    assert found
+    project = tmp_path / "project"
+    shutil.copytree(ROOT, project, ignore=shutil.ignore_patterns(".*", "hub", "data", "tests"))
+    (project / "models" / "my-tagger.toml").write_text(found[1])
+    repository = tmp_path / "hub" / "someone" / "my-tagger"
+    repository.mkdir(parents=True)
+    make_data(project, 20)
+    tags = [f"tag_{number}" for number in range(12)]
+    make_onnx(repository / "model.onnx", 12, layout="nchw", size=448)
+    rows = "".join(f"{i},{tag},{4 * (i == 0)},9\n" for i, tag in enumerate(tags))
+    (repository / "selected_tags.csv").write_text("tag_id,name,category,count\n" + rows)
+    with serve(hub=tmp_path / "hub") as server:
+        env = {"HF_ENDPOINT": server.url, "HF_HOME": str(tmp_path / "cache")}
+        ended = run("validate.py", "--models", "my-tagger", "--min-count", 1, env=env, cwd=project)
+    assert ended.code == 0, ended.err
+    assert "| My Tagger * |" in ended.out
+
+
+def test_every_script_has_help() -> None:
+    for script in ("download.py", "trainable.py", "export_sw.py", "validate.py"):
+        ended = run(script, "--help")
+        assert ended.code == 0
+        assert "--data DIR" in ended.out
+        assert f"python {script}" in ended.out
+
+
+def test_nothing_a_run_writes_is_tracked() -> None:
+    tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True).stdout
+    for name in tracked.splitlines():
+        assert not re.fullmatch(r"(originals|resized|metadata)/\d.*|.*(\.pt|\.jsonl|\.lock)", name)
