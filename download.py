@@ -52,6 +52,8 @@ def main() -> None:
 def fetch_posts(client: danbooru.Client, options: argparse.Namespace) -> None:
     """Fetch the posts that the options ask for and their files, and tell what became of them."""
     post_file, outcome = PostFile(options.data), Outcome()
+    failed = options.data / "failed_posts.jsonl"
+    files.temporary(failed).unlink(missing_ok=True)
     try:
         if options.post_ids:
             wanted = set(posts.ids(options.post_ids))
@@ -62,9 +64,13 @@ def fetch_posts(client: danbooru.Client, options: argparse.Namespace) -> None:
             walk = Walk(client, post_file, keep, options.start_id, options.posts)
             fetch_files(client, walked_posts(walk, options), outcome, options)
             tell_walk(walk)
-        fetch_files(client, changed_posts(client, post_file, outcome), outcome, options)
+        if outcome.failed:
+            fetch_files(client, changed_posts(client, post_file, outcome), outcome, options)
     finally:
-        list_failed(options.data / "failed_posts.jsonl", outcome)
+        if outcome.failed:
+            list_failed(failed, outcome)
+    if not outcome.failed:
+        failed.unlink(missing_ok=True)
     tell(outcome, post_file)
 
 
@@ -157,8 +163,6 @@ def held_posts(
 
 def changed_posts(client: danbooru.Client, post_file: PostFile, outcome: Outcome) -> Iterator[Json]:
     """Posts whose file failed and that the site has changed since, as they are now."""
-    if not outcome.failed:
-        return
     lines = posts.lines(post_file.path, posts.Problems())
     failed = (post for _, post in lines if post["id"] in outcome.failed)
     for batch in batches(list(failed)):
@@ -175,10 +179,7 @@ def batches(items: list[T]) -> Iterator[list[T]]:
 
 
 def list_failed(path: Path, outcome: Outcome) -> None:
-    """Write failed_posts.jsonl, or remove it when nothing failed."""
-    if not outcome.failed:
-        path.unlink(missing_ok=True)
-        return
+    """Write failed_posts.jsonl: which posts have no file, and why."""
     with files.atomic(path) as file:
         for number in sorted(outcome.failed):
             file.write(files.json_line({"id": number, "reason": outcome.failed[number]}))

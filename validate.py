@@ -20,15 +20,15 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-
 from arena import bootstrap, cluster, files, metrics, posts, predict, report, truth
 from arena.cli import UserError, at_least, parser, run, warn
 from arena.truth import GroundTruth
 from danbooru_metadata import TagMappings
 from models import card as cards
 from models.card import ModelCard
+
+import numpy as np
+import torch
 
 SEED = 0  # Of the bootstrap: a rerun prints the same intervals.
 CPU_BATCH = 4  # On a CPU larger batches gain nothing, and a kill would lose more.

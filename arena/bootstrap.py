@@ -37,11 +37,15 @@ def resamples(posts: int, count: int, seed: int) -> Array:
 
 
 def interval(values: Array) -> tuple[float | None, float | None]:
-    """The percentile interval of a figure's resamples; (None, None) when there are none."""
+    """The percentile interval of a figure's resamples; (None, None) when there are none.
+
+    The ends are the (R + 1) p-th of R ordered resamples (Davison and Hinkley, Bootstrap Methods
+    and their Application, 1997, 5.2), without which 200 of them give 94% instead of 95.
+    """
     if not len(values):
         return None, None
     tail = (1 - CONFIDENCE) / 2
-    low, high = np.quantile(values, [tail, 1 - tail])
+    low, high = np.quantile(values, [tail, 1 - tail], method="weibull")
     return float(low), float(high)
 
 

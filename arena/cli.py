@@ -5,6 +5,7 @@ Exit codes: 0 done, 2 something the user can mend (one line `error: …` on stde
 
 import argparse
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -74,6 +75,7 @@ def run(main: Callable[[], None]) -> NoReturn:
     exception is a defect of ours and keeps its traceback.
     """
     try:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         main()
         sys.stdout.flush()
     except UserError as error:

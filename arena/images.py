@@ -31,7 +31,7 @@ VERDICTS = ("ok", "transparent", "animated", "unreadable", "missing")
 MAX_PIXELS = 2**27
 MAX_MEMORY = 1_400_000_000  # Bytes of data; with the program itself a worker stays under 1.5 GB.
 
-# What Pillow's decoders raise on damaged files, found by fuzzing them.
+# What Pillow's decoders and metadata readers raise on damaged files. Memory is another matter.
 DAMAGE = (
     ArithmeticError,
     AssertionError,
@@ -68,6 +68,7 @@ TURNS = {
     8: Image.Transpose.ROTATE_90,
 }
 
+PNG_END = b"IEND\xaeB`\x82"  # The last chunk's name and checksum.
 SRGB = ImageCms.createProfile("sRGB")
 TO_8_BIT = np.round(np.arange(65536) / 257).astype(np.uint8)
 
@@ -144,6 +145,8 @@ def decode(data: bytes, enough: int) -> tuple[Image.Image, tuple[int, int]]:
         if decoder is PngImageFile:
             # The decoder stops at the last pixel; verify reads to the end and checks every CRC.
             image.verify()
+            if PNG_END not in data:
+                raise Rejected("unreadable", "is cut short")
             image = decoder(io.BytesIO(data))
             _normalise_key(image, data)
         if decoder is JpegImageFile:
@@ -265,10 +268,12 @@ def shrink(image: Image.Image, size: tuple[int, int]) -> Image.Image:
     """An RGB image brought down to `size` with bicubic filtering."""
     if image.size == size:
         return image
-    times = max(image.size) // (max(size) * SPARE)
-    if times > 1:
-        image = image.reduce((min(times, image.width), min(times, image.height)))
-    # PyTorch's bicubic has Pillow's filter and rounding, to one grey level, and runs on SIMD: with
+    times = [
+        max(1, side // (wanted * SPARE)) for side, wanted in zip(image.size, size, strict=True)
+    ]
+    if max(times) > 1:
+        image = image.reduce((times[0], times[1]))
+    # PyTorch's bicubic is Pillow's filter, to two grey levels at the most, and runs on SIMD: with
     # the copies to and from it still three times as fast. It takes a second to import, which small
     # images need not wait for.
     import torch

@@ -5,7 +5,9 @@ tags' own figures; a micro figure is that of all (post, tag) pairs counted toget
 
 Intervals are percentile intervals of a bootstrap over posts (arena/bootstrap.py). A threshold
 chosen from the data (equal, best, each tag's best, cross-fit) is chosen again in every resample,
-since choosing is part of such a figure.
+since choosing is part of such a figure. The intervals say how far a figure would vary with other
+posts, not what it is biased by: each tag's best threshold flatters, cross-fit (thresholds from
+half of the posts) sits a little low.
 """
 
 from collections.abc import Sequence

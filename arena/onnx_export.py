@@ -67,10 +67,12 @@ OPSET = 17
 SIZES = {tf.float32.as_datatype_enum: 4, tf.int64.as_datatype_enum: 8}  # Bytes an element.
 LARGEST_FILE = 2**31 - 1  # Bytes: what one protocol buffer, and so one ONNX file, can hold.
 LARGEST_CONSTANT = 1024  # Elements: a float constant above this is a weight, not a setting.
-# What tf.saved_model.load raises for files with wrong bytes in them.
+# What the three libraries raise for a graph with wrong bytes in it.
 DAMAGE = (
+    *(ValueError, LookupError, TypeError, AttributeError, AssertionError, RuntimeError),
     *(tf.errors.OpError, DecodeError, OSError),
-    *(ValueError, LookupError, TypeError, AttributeError, AssertionError),
+    *(onnxruntime_errors.Fail, onnxruntime_errors.InvalidGraph, onnxruntime_errors.InvalidArgument),
+    *(onnxruntime_errors.RuntimeException, onnxruntime_errors.NotImplemented),
 )
 # Operations that only repeat what is already there: folding them would grow the file for nothing.
 NEVER_FOLDED = ("Expand", "Tile", "ConstantOfShape")
@@ -89,10 +91,20 @@ class Signature:
 
     def __call__(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
         """TensorFlow's own answer for a batch of images."""
-        answer: NDArray[np.float32] = self.function(**{self.input_name: tf.constant(images)})[
-            self.output_name
-        ].numpy()
+        with _blamed("TensorFlow cannot run the SavedModel"):
+            outputs = self.function(**{self.input_name: tf.constant(images)})
+        answer: NDArray[np.float32] = outputs[self.output_name].numpy()
         return answer
+
+
+@contextmanager
+def _blamed(what: str) -> Iterator[None]:
+    """Make what a library says of the model it was given a UserError that begins with `what`."""
+    try:
+        yield
+    except DAMAGE as error:
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        raise UserError(f"{what} ({lines[0][:200]}): get its files again") from None
 
 
 def load(folder: Path) -> Signature:
@@ -100,12 +112,8 @@ def load(folder: Path) -> Signature:
     not one, holds more than a network, or is not a tagger of RGB images.
     """
     _inspect(folder)
-    try:
+    with _blamed(f"the SavedModel in {folder} is damaged"):
         owner = tf.saved_model.load(str(folder))
-    except DAMAGE as error:
-        raise UserError(
-            f"the SavedModel in {folder} is damaged, get its files again ({_first_line(error)})"
-        ) from None
     function = owner.signatures.get("serving_default")
     if function is None:
         raise UserError(f"the SavedModel in {folder} has no signature serving_default to export")
@@ -186,10 +194,6 @@ def _inspect(folder: Path) -> None:
             f"{path} names {claimed} bytes of variables and {folder / 'variables'} holds {held}: "
             "get the SavedModel's files again"
         )
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
 
 
 def lift(signature: Signature) -> tuple[Any, dict[str, NDArray[Any]]]:
@@ -286,7 +290,8 @@ def _inlined(function: Any) -> Any:
     rewrite.min_graph_nodes = -1
     rewrite.optimizers.append("function")
     rewrite.function_optimization = rewriter_config_pb2.RewriterConfig.AGGRESSIVE
-    return tf_optimizer.OptimizeGraph(config, meta)
+    with _blamed("TensorFlow cannot read the SavedModel's graph"):
+        return tf_optimizer.OptimizeGraph(config, meta)
 
 
 def convert(signature: Signature) -> onnx.ModelProto:
@@ -297,19 +302,20 @@ def convert(signature: Signature) -> onnx.ModelProto:
     graph, weights = lift(signature)
     images = f"{signature.input_name}:0"
     scores = signature.function.outputs[0].name
-    model: onnx.ModelProto = tf2onnx.convert.from_graph_def(
-        graph,
-        name=signature.output_name,
-        input_names=[images, *(f"{name}:0" for name in weights)],
-        output_names=[scores],
-        opset=OPSET,
-        custom_op_handlers={"Erfc": (erfc, [])},
-        tensors_to_rename={
-            images: signature.input_name,
-            scores: signature.output_name,
-            **{f"{name}:0": name for name in weights},
-        },
-    )[0]
+    with _blamed("tf2onnx cannot convert the SavedModel"):
+        model: onnx.ModelProto = tf2onnx.convert.from_graph_def(
+            graph,
+            name=signature.output_name,
+            input_names=[images, *(f"{name}:0" for name in weights)],
+            output_names=[scores],
+            opset=OPSET,
+            custom_op_handlers={"Erf": (erf, []), "Erfc": (erf, [])},
+            tensors_to_rename={
+                images: signature.input_name,
+                scores: signature.output_name,
+                **{f"{name}:0": name for name in weights},
+            },
+        )[0]
     for node in model.graph.node:
         if not onnx.defs.has(node.op_type, node.domain):
             raise UserError(f"no ONNX for the operation {node.op_type} ({node.name}) is known")
@@ -322,33 +328,40 @@ def convert(signature: Signature) -> onnx.ModelProto:
     return model
 
 
-def erfc(ctx: Any, node: Any, name: str, args: Sequence[Any]) -> None:
-    """Give tf2onnx 1 + Erf(-x) for Erfc(x); ONNX Runtime knows GELU by it when -x is spelt out.
+def erf(ctx: Any, node: Any, name: str, args: Sequence[Any]) -> None:
+    """Give tf2onnx Erf(x) with a factor c of x as a division by 1/c, and Erfc(-x) as 1 + Erf(x).
 
-    TensorFlow writes GELU as x/2 · Erfc(-x · √½): both signs go.
+    That is how ONNX Runtime knows GELU, x/2 · (1 + Erf(x / √2)), and runs it in one step.
+    TensorFlow writes it with a factor √½ and, in its later versions, as x/2 · Erfc(-x · √½).
     """
-    argument = node.input[0]
-    product = node.inputs[0]
-    signs = [source for source in product.inputs if source.type == "Neg"]
-    if product.type == "Mul" and signs:
-        factors = [signs[0].input[0] if n == signs[0].output[0] else n for n in product.input]
-        negated = ctx.make_node("Mul", factors, name=f"{name}_negated").output[0]
-    else:
-        negated = ctx.make_node("Neg", [argument], name=f"{name}_negated").output[0]
-    dtype = ctx.get_dtype(node.output[0])
-    shape = ctx.get_shape(node.output[0])
-    one = ctx.make_const(f"{name}_one", np.array(1, tf2onnx.utils.ONNX_TO_NUMPY_DTYPE[dtype]))
-    erf = ctx.make_node("Erf", [negated], name=f"{name}_erf")
-    outputs = list(node.output)
-    ctx.remove_node(name)
-    ctx.make_node(
-        "Add",
-        [erf.output[0], one.output[0]],
-        outputs=outputs,
-        name=name,
-        shapes=[shape],
-        dtypes=[dtype],
+    output, dtype, shape = (
+        node.output[0],
+        ctx.get_dtype(node.output[0]),
+        ctx.get_shape(node.output[0]),
     )
+    number = tf2onnx.utils.ONNX_TO_NUMPY_DTYPE[dtype]
+    complement, product = node.type == "Erfc", node.inputs[0]
+    factors = dict(zip(product.input, product.inputs, strict=True))
+    scales = [n for n, made in factors.items() if made.is_const() and not ctx.get_shape(n)]
+    x = node.input[0]
+    if product.type == "Mul" and len(factors) == 2 and len(scales) == 1:
+        (x,) = factors.keys() - scales
+        scale = factors[scales[0]].get_tensor_value()
+        negated = complement and factors[x].type == "Neg"
+        x = factors[x].input[0] if negated else x
+        sign = -1 if complement and not negated else 1
+        divisor = ctx.make_const(f"{name}_divisor", np.array(sign / scale, number)).output[0]
+        x = ctx.make_node("Div", [x, divisor], name=f"{name}_scaled").output[0]
+    elif complement:
+        x = ctx.make_node("Neg", [x], name=f"{name}_negated").output[0]
+    ctx.remove_node(name)
+    made = {"outputs": [output], "shapes": [shape], "dtypes": [dtype]}
+    if complement:
+        x = ctx.make_node("Erf", [x], name=f"{name}_erf").output[0]
+        one = ctx.make_const(f"{name}_one", np.array(1, number)).output[0]
+        ctx.make_node("Add", [x, one], name=name, **made)
+    else:
+        ctx.make_node("Erf", [x], name=name, **made)
 
 
 def fold(model: onnx.ModelProto, weights: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
@@ -451,18 +464,18 @@ def _run(
     part = onnx.helper.make_model(
         graph, opset_imports=model.opset_import, ir_version=model.ir_version
     )
-    outputs: list[NDArray[Any]] = session(part.SerializeToString()).run(list(results), fed)
-    return outputs
+    return run(part.SerializeToString(), [fed], results)[0]
 
 
-def session(model: bytes | str) -> onnxruntime.InferenceSession:
-    """ONNX Runtime on the CPU for a model in memory or a file; a refused one is a UserError."""
+def run(
+    model: bytes | str, inputs: Sequence[dict[str, NDArray[Any]]], outputs: Sequence[str] | None
+) -> list[list[NDArray[Any]]]:
+    """What ONNX Runtime on the CPU answers to each of `inputs`; a model it refuses: UserError."""
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
-    try:
-        return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-    except (onnxruntime_errors.Fail, onnxruntime_errors.InvalidGraph) as error:
-        raise UserError(f"ONNX Runtime refuses the converted model: {_first_line(error)}") from None
+    with _blamed("ONNX Runtime cannot run the converted SavedModel"):
+        session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        return [session.run(outputs, given) for given in inputs]
 
 
 def serialised(model: onnx.ModelProto) -> bytes:

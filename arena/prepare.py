@@ -87,13 +87,8 @@ def place(width: int, height: int, wanted: Geometry) -> tuple[int, int, int]:
 
 @torch.inference_mode()
 def squares(pixels: torch.Tensor, geometries: Iterable[Geometry]) -> dict[Geometry, torch.Tensor]:
-    """The (size, size, 3) uint8 squares of uint8 RGB (height, width, 3), on the image's device.
-
-    White is what the weights that fall outside the image leave: the filters are applied to
-    (pixel - white), which is 0 there, and white is added back.
-    """
+    """The (size, size, 3) uint8 squares of uint8 RGB (height, width, 3), on the image's device."""
     planes = pixels.permute(2, 0, 1).to(torch.float32, memory_format=torch.contiguous_format)
-    planes -= WHITE
     return {wanted: _square(planes, wanted) for wanted in geometries}
 
 
@@ -102,47 +97,55 @@ def _square(planes: torch.Tensor, wanted: Geometry) -> torch.Tensor:
     height, width = planes.shape[1:]
     side, left, top = place(width, height, wanted)
     if side < wanted.size:
-        # Enlarging meets exact halves, which float32 would round now one way, now the other.
+        # Enlarging spreads a rounding over many pixels; float64 rounds just as Pillow's integers.
         planes = planes.double()
-    columns = planes.new_zeros((3, height, wanted.size))
-    for rows, under, weights in _bands(width, left, side, wanted, planes.device, planes.dtype):
-        columns[:, :, rows] = planes[:, :, under] @ weights.T
+    across = _filter(width, left, side, wanted, planes.device, planes.dtype)
+    down = _filter(height, top, side, wanted, planes.device, planes.dtype)
+    columns = across.white.expand(3, height, -1).clone()
+    for rows, under, weights in across.blocks:
+        columns[:, :, rows] += planes[:, :, under] @ weights.T
     if wanted.resize == "bicubic":
-        columns.add_(0.5).floor_().clamp_(-WHITE, 0)
-    square = planes.new_zeros((3, wanted.size, wanted.size))
-    for rows, under, weights in _bands(height, top, side, wanted, planes.device, planes.dtype):
-        square[:, rows] = weights @ columns[:, under]
-    square.add_(WHITE + 0.5).floor_().clamp_(0, WHITE)
+        columns.add_(0.5).floor_().clamp_(0, WHITE)
+    square = down.white[:, None].expand(3, -1, wanted.size).clone()
+    for rows, under, weights in down.blocks:
+        square[:, rows] += weights @ columns[:, under]
+    square.add_(0.5).floor_().clamp_(0, WHITE)
     return square.permute(1, 2, 0).to(torch.uint8, memory_format=torch.contiguous_format)
 
 
+class _Filter(NamedTuple):
+    """One side's filter: what the white around the image adds to each output pixel, (size,), and
+    the matrix over the image as blocks: (output pixels, input pixels under them, weights)."""
+
+    white: torch.Tensor
+    blocks: list[tuple[slice, slice, torch.Tensor]]
+
+
 @lru_cache(maxsize=4096)
-def _bands(
+def _filter(
     length: int,
     offset: int,
     side: int,
     wanted: Geometry,
     device: torch.device,
     dtype: torch.dtype,
-) -> list[tuple[slice, slice, torch.Tensor]]:
-    """The filter's matrix over the image's `length` pixels, which start at `offset` in `side`.
-
-    As blocks of rows: (output pixels, input pixels under them, weights).
-    """
+) -> _Filter:
+    """The filter for an image of `length` pixels that starts at `offset` of `side`."""
     first, weights = (area_taps if wanted.resize == "area" else bicubic_taps)(side, wanted.size)
     matrix = np.zeros((wanted.size, side + weights.shape[1]))
     taps = first[:, None] + np.arange(weights.shape[1])
     np.put_along_axis(matrix, taps, weights, axis=1)
-    matrix = matrix[:, offset : offset + length]
+    inside = matrix[:, offset : offset + length]
+    white = WHITE * (matrix.sum(axis=1) - inside.sum(axis=1))
     step = CPU_ROWS if device.type == "cpu" else wanted.size
-    bands = []
+    blocks = []
     for start in range(0, wanted.size, step):
-        block = matrix[start : start + step]
+        block = inside[start : start + step]
         if len(used := np.flatnonzero(block.any(axis=0))):
             under = slice(int(used[0]), int(used[-1]) + 1)
             rows = slice(start, start + len(block))
-            bands.append((rows, under, torch.from_numpy(block[:, under]).to(device, dtype)))
-    return bands
+            blocks.append((rows, under, torch.from_numpy(block[:, under]).to(device, dtype)))
+    return _Filter(torch.from_numpy(white).to(device, dtype), blocks)
 
 
 def area_taps(side: int, size: int) -> tuple[np.ndarray, np.ndarray]:

@@ -24,6 +24,7 @@ from sklearn.metrics import average_precision_score
 from arena import bootstrap, metrics
 
 Array = np.ndarray[Any, Any]
+CORES = len(os.sched_getaffinity(0))
 
 
 def made_up(posts: int, tags: int, seed: int) -> tuple[Array, Array]:
@@ -82,26 +83,14 @@ def evaluated(
     return *measured, results[0]
 
 
-def main() -> None:
-    """Measure and print."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--posts", type=int, default=32768, help="(default: 32768)")
-    parser.add_argument("--tags", type=int, default=3993, help="(default: 3993)")
-    parser.add_argument("--models", type=int, default=2, help="(default: 2)")
-    parser.add_argument("--resamples", type=int, default=200, help="(default: 200)")
-    parser.add_argument("--compared", type=int, default=200, help="tags compared (default: 200)")
-    parser.add_argument("--rounds", type=int, default=5, help="(default: 5)")
-    args = parser.parse_args()
-    cores = len(os.sched_getaffinity(0))
-
-    scores, truth = made_up(args.posts, args.tags, 0)
-    print(f"{args.posts} posts x {args.tags} tags, {truth.sum()} positives, {cores} cores")
-    some = np.linspace(0, args.tags - 1, min(args.compared, args.tags)).astype(int)
+def against_loop(posts: int, tags: int, compared: int, rounds: int) -> None:
+    """Measure and print per_tag beside scikit-learn in a loop, in turn, `rounds` times."""
+    scores, truth = made_up(posts, tags, 0)
+    print(f"{posts} posts x {tags} tags, {truth.sum()} positives, {CORES} cores")
+    some = np.linspace(0, tags - 1, min(compared, tags)).astype(int)
     few_scores, few_truth = scores[:, some], truth[:, some]
     looped, ours = [], []
-    for _ in range(args.rounds):
+    for _ in range(rounds):
         looped.append(
             seconds(
                 lambda: [
@@ -115,12 +104,25 @@ def main() -> None:
     print(f"AP of {len(some)} tags, scikit-learn in a loop: {loop:.2f} s")
     print(f"per_tag, same tags, all its figures:    {own:.2f} s, {loop / own:.1f} times as fast")
     took, busy, memory = peak_beside(lambda: metrics.per_tag(scores, truth, 0.35))
-    whole = loop * args.tags / len(some)
-    print(f"per_tag, {args.tags} tags: {took:.2f} s, {memory:.2f} GB beside its inputs, ", end="")
+    whole = loop * tags / len(some)
+    print(f"per_tag, {tags} tags: {took:.2f} s, {memory:.2f} GB beside its inputs, ", end="")
     print(f"{busy:.2f} s of processor time; ", end="")
     print(f"scikit-learn by its time on {len(some)}: {whole:.1f} s, {whole / took:.1f} times")
 
-    del scores, truth
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--posts", type=int, default=32768, help="(default: 32768)")
+    parser.add_argument("--tags", type=int, default=3993, help="(default: 3993)")
+    parser.add_argument("--models", type=int, default=2, help="(default: 2)")
+    parser.add_argument("--resamples", type=int, default=200, help="(default: 200)")
+    parser.add_argument("--compared", type=int, default=200, help="tags compared (default: 200)")
+    parser.add_argument("--rounds", type=int, default=5, help="(default: 5)")
+    args = parser.parse_args()
+    against_loop(args.posts, args.tags, args.compared, args.rounds)
     weights = bootstrap.resamples(args.posts, args.resamples, 0)
     results = []
     total = total_busy = 0.0
@@ -137,7 +139,7 @@ def main() -> None:
     )
     print(f"all {args.models} models and {len(pairs)} pairs: {total:.1f} s, ", end="")
     print(
-        f"{total_busy:.1f} s of processor time ({total_busy / cores:.1f} s on {cores} free cores)"
+        f"{total_busy:.1f} s of processor time ({total_busy / CORES:.1f} s on {CORES} free cores)"
     )
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
     print(f"the process at its peak, scores and truth included: {peak:.2f} GB")

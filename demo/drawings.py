@@ -341,8 +341,9 @@ def _shade(rng: np.random.Generator, name: str) -> Color:
 
 
 def _apart(a: Color, b: Color) -> bool:
-    """Whether two colours are easy to tell apart."""
-    return sum(abs(x - y) for x, y in zip(a, b, strict=True)) > 170
+    """Whether two colours are easy to tell apart: one is clearly the darker (Rec. 601 luma)."""
+    red, green, blue = (x - y for x, y in zip(a, b, strict=True))
+    return abs(0.299 * red + 0.587 * green + 0.114 * blue) > 75
 
 
 def _background(
@@ -371,7 +372,7 @@ def _background(
     width, height = size
     y, x = np.ogrid[:height, :width]
     blend: Array
-    period = max(4.0, rng.uniform(0.06, 0.16) * min(max(size), 4 * min(size)))
+    period = max(4.0, rng.uniform(0.08, 0.18) * min(max(size), 4 * min(size)))
     if kind == "gradient":
         tags.add("gradient_background")
         across = y / height if rng.random() < 0.7 else x / width
@@ -492,7 +493,7 @@ def _draw_symbols(canvas: _Canvas, symbol: Symbol) -> bool:
     many = rng.random() < 0.4
     color, drawn = canvas.color(), False
     for _ in range(int(rng.integers(3, 8)) if many else 1):
-        radius = side * (rng.uniform(0.06, 0.12) if many else rng.uniform(0.15, 0.33))
+        radius = side * (rng.uniform(0.08, 0.14) if many else rng.uniform(0.2, 0.38))
         if at := canvas.place(radius):
             canvas.symbol(symbol, at, radius * 0.95, rng.normal(0, 0.12), color)
             drawn = True
@@ -532,7 +533,7 @@ def _draw_sky(canvas: _Canvas, tags: set[str]) -> None:
 def _draw_face(canvas: _Canvas, face: Symbol) -> bool:
     """A round face; False where there was no room."""
     rng = canvas.rng
-    radius = min(canvas.image.size) * rng.uniform(0.16, 0.34)
+    radius = min(canvas.image.size) * rng.uniform(0.2, 0.36)
     if not (at := canvas.place(radius)):
         return False
     skin = (255, 255, 255) if canvas.names is GREYS else (255, 228, 170)
@@ -549,7 +550,7 @@ def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
 
 def _draw_glyph(canvas: _Canvas, text: str) -> bool:
     """Large letters; False where there was no room."""
-    radius = min(canvas.image.size) * canvas.rng.uniform(0.12, 0.26)
+    radius = min(canvas.image.size) * canvas.rng.uniform(0.16, 0.28)
     if not (at := canvas.place(radius)):
         return False
     size = int(radius * (1.9 if len(text) == 1 else 1.15))

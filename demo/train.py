@@ -15,6 +15,7 @@ everywhere.
 """
 
 import argparse
+import copy
 import csv
 import io
 import json
@@ -32,6 +33,7 @@ import torch
 from safetensors.torch import save
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.nn.utils import fuse_conv_bn_eval
 
 from arena.cli import at_least, run
 from arena.files import atomic, write_text
@@ -42,7 +44,8 @@ from models.card import card
 
 SEED = 20231120
 BATCH = 32
-POOL = 4  # Both networks begin by averaging squares of this many pixels a side.
+RATE = 2e-3  # The highest learning rate.
+POOL = 8  # Both networks begin by averaging squares of this many pixels a side.
 RATINGS = {"general": 0.7, "sensitive": 0.2, "questionable": 0.06, "explicit": 0.04}
 
 PLAIN = sorted(tag for tag in IMPLICATIONS if tag.removesuffix("_background") in COLORS)
@@ -75,12 +78,12 @@ JOYTAG_TAGS = sorted(
     | {*JOYTAG_NAMES, *JOYTAG_NEVER, "kirby", "pac-man", "pac-man_(game)", "lowres"}
 )
 AVERAGE = f"conv:c=3,k={POOL},s={POOL},p=0"
-STEM = "conv:c=16;bn;relu;conv:c=32;bn;relu;conv:c=48;bn;relu;conv:c=64"
+STEM = "conv:c=24;bn;relu;conv:c=48;bn;relu;conv:c=64"
 JOYTAG_CONFIG = {
     "class": "ViT",
     "n_tags": len(JOYTAG_TAGS),
     "image_size": 448,
-    "num_blocks": 3,
+    "num_blocks": 2,
     "patch_size": 64,
     "d_model": 64,
     "mlp_dim": 128,
@@ -93,19 +96,21 @@ JOYTAG_CONFIG = {
     "cnn_stem": f"{AVERAGE};{STEM}",
     "patch_dropout": 0.0,
 }
-WD_WIDTH, WD_HEADS, WD_BLOCKS, WD_HIDDEN, WD_GRID = 64, 4, 3, 128, 7
+WD_WIDTH, WD_HEADS, WD_BLOCKS, WD_HIDDEN, WD_GRID = 64, 4, 2, 128, 7
 
 
 class WdViT(nn.Module):
     """The SmilingWolf stand-in as torch trains it, after the pooling: convolutions, then ViT.
 
-    Takes BGR pixels of 0 to 255 (n, 3, 112, 112) and gives logits.
+    Takes BGR pixels of 0 to 255 (n, 3, 56, 56) and gives logits.
     """
 
     def __init__(self, outputs: int) -> None:
         super().__init__()
-        self.stem1 = nn.Conv2d(3, 32, 8, stride=4, padding=2)
+        self.stem1 = nn.Conv2d(3, 32, 4, stride=2, padding=1)
+        self.norm1 = nn.BatchNorm2d(32)
         self.stem2 = nn.Conv2d(32, 48, 3, stride=2, padding=1)
+        self.norm2 = nn.BatchNorm2d(48)
         self.stem3 = nn.Conv2d(48, WD_WIDTH, 3, stride=2, padding=1)
         self.position = nn.Parameter(torch.randn(WD_GRID**2, WD_WIDTH) * 0.02)
         self.blocks = nn.ModuleList(
@@ -116,8 +121,8 @@ class WdViT(nn.Module):
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Logits (n, outputs)."""
-        x = functional.gelu(self.stem1(pixels / 127.5 - 1))
-        x = functional.gelu(self.stem2(x))
+        x = functional.gelu(self.norm1(self.stem1(pixels / 127.5 - 1)))
+        x = functional.gelu(self.norm2(self.stem2(x)))
         x = self.stem3(x).flatten(2).transpose(1, 2) + self.position
         for block in self.blocks:
             x = block(x)
@@ -126,7 +131,7 @@ class WdViT(nn.Module):
 
 
 def pooled(square: np.ndarray) -> np.ndarray:
-    """(448, 448, 3) uint8 to the sums of its 4 x 4 squares, int16 (3, 112, 112).
+    """(448, 448, 3) uint8 to the sums of its 8 x 8 squares, int16 (3, 56, 56).
 
     Both networks begin by averaging exactly these squares, so training starts after that step.
     """
@@ -189,12 +194,18 @@ def train(name: str, sums: Tensor, wanted: Tensor, epochs: int) -> dict[str, np.
     """The weights after AdamW on the binary cross-entropy, warmed up and cooled down."""
     torch.use_deterministic_algorithms(True)
     net, prepared = new_network(name), INPUTS[name]
+    net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     # Start from how common the tags are; the network need not find that out.
     nn.init.zeros_(net.head.weight)
     net.head.bias.data = wanted.mean(0).clamp(1e-4, 1 - 1e-4).logit()
     steps = len(sums) // BATCH
-    optimizer = torch.optim.AdamW(net.parameters(), weight_decay=0.02)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 3e-3, epochs * steps, pct_start=0.15)
+    # A symbol may be one token of 49 in the mean: the head must learn fast to hear it.
+    fast = [*net.norm.parameters(), *net.head.parameters()]
+    slow = [weight for weight in net.parameters() if all(weight is not other for other in fast)]
+    optimizer = torch.optim.AdamW([{"params": slow}, {"params": fast}], weight_decay=0.02)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, [RATE, 10 * RATE], epochs * steps, pct_start=0.15
+    )
     for epoch in range(epochs):
         started, total = time.monotonic(), 0.0
         for picked in torch.randperm(len(sums))[: steps * BATCH].split(BATCH):
@@ -208,7 +219,7 @@ def train(name: str, sums: Tensor, wanted: Tensor, epochs: int) -> dict[str, np.
             total += loss.item()
         took = time.monotonic() - started
         print(f"{name} {epoch + 1}/{epochs}: loss {total / steps:.4f}, {took:.0f} s", flush=True)
-    return {key: value.numpy() for key, value in net.state_dict().items()}
+    return {key: value.contiguous().numpy() for key, value in net.state_dict().items()}
 
 
 def trained(name: str, weights: dict[str, np.ndarray]) -> nn.Module:
@@ -252,7 +263,7 @@ def serving(weights: dict[str, Any]) -> Any:
 
     def serve(input_1: Any) -> Any:
         x = tf.nn.avg_pool2d(input_1, POOL, POOL, "VALID") / 127.5 - 1.0
-        x = gelu(convolution(x, "stem1", 4, 2))
+        x = gelu(convolution(x, "stem1", 2, 1))
         x = gelu(convolution(x, "stem2", 2, 1))
         x = convolution(x, "stem3", 2, 1)
         x = tf.reshape(x, [-1, WD_GRID**2, WD_WIDTH]) + weights["position"]
@@ -273,8 +284,14 @@ def save_wd(net: nn.Module, folder: Path) -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     import tensorflow as tf
 
+    # The exported graph has no batch norm: each is a part of the convolution before it.
+    plain = copy.deepcopy(net)
+    for number in ("1", "2"):
+        fused = fuse_conv_bn_eval(getattr(net, f"stem{number}"), getattr(net, f"norm{number}"))
+        setattr(plain, f"stem{number}", fused)
+        delattr(plain, f"norm{number}")
     weights = {}
-    for name, tensor in net.state_dict().items():
+    for name, tensor in plain.state_dict().items():
         if tensor.ndim == 4:
             tensor = tensor.permute(2, 3, 1, 0)
         elif tensor.ndim == 2 and name != "position":

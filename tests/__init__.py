@@ -1,0 +1,1 @@
+"""Behaviour through the scripts, and every number against an independent oracle."""

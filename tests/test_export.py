@@ -23,7 +23,7 @@ import export_sw
 from arena import onnx_export
 from arena.cli import run
 from arena.onnx_export import tf  # type: ignore[attr-defined]
-from bench.export import Size, build
+from bench.export import Size, build, erfc
 from demo import server as stand_in
 
 NAME = "wd-v1-4-vit-tagger-v2"
@@ -222,6 +222,11 @@ def test_onnx_answers_as_tensorflow_does(
     repeats = {"Expand", "Tile", "ConstantOfShape"}
     for node in model.graph.node:
         assert node.op_type in repeats or not stored.issuperset(filter(None, node.input))
+    options = onnxruntime.SessionOptions()
+    options.optimized_model_filepath = str(data / "optimized")
+    onnxruntime.InferenceSession(data / "tagger.onnx", options, ["CPUExecutionProvider"])
+    optimized = {node.op_type for node in onnx.load(data / "optimized").graph.node}
+    assert optimized & {"Gelu", "BiasGelu"} and "Erf" not in optimized
     contents = [(t.data_type, tuple(t.dims), t.raw_data) for t in model.graph.initializer]
     assert len(set(contents)) == len(contents)
 
@@ -235,7 +240,7 @@ def test_graph_has_no_more_nodes_than_the_plain_conversion(saved: dict[str, Path
         tf.function(lambda x: next(iter(function(input_1=x).values()))),
         input_signature=[tf.TensorSpec([None, 32, 32, 3])],
         opset=onnx_export.OPSET,
-        custom_op_handlers={"Erfc": (onnx_export.erfc, [])},
+        custom_op_handlers={"Erfc": (erfc, [])},
     )
     ours = onnx_export.convert(onnx_export.load(saved["vit"]))
     assert len(ours.graph.node) <= len(plain.graph.node)
@@ -386,8 +391,8 @@ def test_folders_that_hold_no_savedmodel(
     assert "is damaged" in refused("--saved-model", folder)
     shutil.copy(saved["vit"] / "variables" / "variables.index", index)
     (values,) = (folder / "variables").glob("*.data-*")
-    values.write_bytes(values.read_bytes()[:-1000] + b"")
-    assert "bytes of variables" in refused("--saved-model", folder)
+    values.write_bytes(values.read_bytes()[:-1000])
+    assert "is damaged" in refused("--saved-model", folder)
 
 
 def test_flipped_bytes_in_the_savedmodel(
@@ -408,8 +413,8 @@ def test_flipped_bytes_in_the_savedmodel(
 
 
 def test_signatures_that_are_no_tagger(tmp_path: Path, refused: Callable[..., str]) -> None:
-    def given(name: str, network: Callable[[Any], Any] = plain_network, **options: Any) -> str:
-        return refused("--saved-model", save(tmp_path / name, network, **options))
+    def given(folder: str, network: Callable[[Any], Any] = plain_network, **options: Any) -> str:
+        return refused("--saved-model", save(tmp_path / folder, network, **options))
 
     assert "no signature serving_default" in given("unnamed", name="other")
     assert "batches of 2 only" in given("fixed", shape=(2, 8, 8, 3))
@@ -485,7 +490,7 @@ def test_networks_that_onnx_cannot_hold(tmp_path: Path, refused: Callable[..., s
         return tf.while_loop(lambda y: tf.reduce_sum(y) < 9.0, lambda y: [y * 2.0 + 0.1], [x])[0]
 
     assert "Betainc" in refused("--saved-model", save(tmp_path / "strange", strange))
-    assert "While" in refused("--saved-model", save(tmp_path / "loop", loop))
+    assert "a loop or a branch" in refused("--saved-model", save(tmp_path / "loop", loop))
 
 
 def test_a_second_run_names_the_holder(

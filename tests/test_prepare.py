@@ -64,9 +64,9 @@ def both_ways(pixels: np.ndarray, wanted: Geometry) -> list[np.ndarray]:
     for rows in (prepare.CPU_ROWS, wanted.size):
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(prepare, "CPU_ROWS", rows)
-            prepare._bands.cache_clear()
+            prepare._filter.cache_clear()
             made.append(squares(torch.from_numpy(pixels), [wanted])[wanted].numpy())
-            prepare._bands.cache_clear()
+            prepare._filter.cache_clear()
     return made
 
 
