@@ -110,11 +110,11 @@ def judge(data: bytes, max_size: int, quality: int) -> Judgement:
     The WebP file is RGB, upright, its longest side at most `max_size` pixels.
     """
     try:
-        image, size = decode(data, max_size * SPARE)
+        image, size = decode(data, max_size)
         if transparent(image):
             raise Rejected("transparent", "has pixels that are not opaque")
         turn = TURNS.get(orientation(image))
-        image = shrink(to_rgb(image), fit(size, max_size))
+        image = shrink(to_rgb(image), size)
     except Rejected as rejected:
         return Judgement(rejected.verdict, rejected.reason)
     except MemoryError:
@@ -126,22 +126,23 @@ def judge(data: bytes, max_size: int, quality: int) -> Judgement:
     return Judgement("ok", webp=buffer.getvalue())
 
 
-def decode(data: bytes, enough: int) -> tuple[Image.Image, tuple[int, int]]:
-    """A whole still image with its pixels loaded, and its width and height in the file.
+def decode(data: bytes, longest: int) -> tuple[Image.Image, tuple[int, int]]:
+    """A whole still image with its pixels loaded, and the width and height to shrink it to.
 
-    A JPEG comes scaled down where its longest side stays at least `enough` pixels. Raises
-    Rejected for anything that is not a whole still image of an allowed format.
+    A JPEG may come scaled down, to no less than SPARE times that. Raises Rejected for anything
+    that is not a whole still image of an allowed format.
     """
     decoder = _decoder(data)
     try:
         image = decoder(io.BytesIO(data))
-        size = image.size
+        width, height = image.size
         if getattr(image, "is_animated", False):
             raise Rejected("animated", f"is an animated {image.format}")
         if decoder is GifImageFile:
             raise Rejected("unreadable", "is a GIF, which is not read even with one frame")
-        if size[0] * size[1] > MAX_PIXELS:
-            raise Rejected("unreadable", f"is too large: {size[0]} x {size[1]} pixels")
+        if width * height > MAX_PIXELS:
+            raise Rejected("unreadable", f"is too large: {width} x {height} pixels")
+        size = fit(image.size, longest)
         if decoder is PngImageFile:
             # The decoder stops at the last pixel; verify reads to the end and checks every CRC.
             image.verify()
@@ -150,7 +151,7 @@ def decode(data: bytes, enough: int) -> tuple[Image.Image, tuple[int, int]]:
             image = decoder(io.BytesIO(data))
             _normalise_key(image, data)
         if decoder is JpegImageFile:
-            image.draft(None, fit(size, enough))
+            image.draft(None, (size[0] * SPARE, size[1] * SPARE))
         image.load()
         if image.mode == "P" and image.palette is None:
             raise Rejected("unreadable", "lacks its palette")
@@ -268,9 +269,7 @@ def shrink(image: Image.Image, size: tuple[int, int]) -> Image.Image:
     """An RGB image brought down to `size` with bicubic filtering."""
     if image.size == size:
         return image
-    times = [
-        max(1, side // (wanted * SPARE)) for side, wanted in zip(image.size, size, strict=True)
-    ]
+    times = [max(1, have // (want * SPARE)) for have, want in zip(image.size, size, strict=True)]
     if max(times) > 1:
         image = image.reduce((times[0], times[1]))
     # PyTorch's bicubic is Pillow's filter, to two grey levels at the most, and runs on SIMD: with

@@ -21,11 +21,11 @@ from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
-import numpy as np
-from PIL import Image, ImageDraw, ImageFilter
-
 from arena import workers
 from arena.images import confine, decode, fit, judge, shrink, to_rgb
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFilter
 
 MAX_SIZE = 1024
 QUALITY = 80
@@ -156,7 +156,7 @@ def methods(files: list[bytes]) -> None:
     small = []
     for data in files:
         image, size = decode(data, MAX_SIZE)
-        small.append((shrink(to_rgb(image), fit(size, MAX_SIZE)), reference(data)))
+        small.append((shrink(to_rgb(image), size), reference(data)))
     for method in range(7):
         start = time.perf_counter()
         encoded = [webp(image, method) for image, _ in small]
