@@ -188,12 +188,11 @@ def choose_posts(
                 f" download.py --post-ids {args.post_ids} and trainable.py"
             )
         usable &= asked
-    ground = truth.read(args.data, usable, mappings)
     newest = max(model.last_post_id for model in chosen)
     if args.unseen_only:
-        ground = ground.only(ground.post_ids > newest)
-    if not args.post_ids:
-        ground = ground.only(np.arange(len(ground.post_ids)) < args.posts)
+        usable = {post_id for post_id in usable if post_id > newest}
+    limit = len(usable) if args.post_ids else args.posts
+    ground = truth.read(args.data, usable, limit, mappings)
     if not len(ground.post_ids):
         mend = (
             f"all are at or below {newest}, which a model may have been trained on: download newer"

@@ -7,6 +7,7 @@ message here quotes a request or the library's own text, so a token cannot end u
 import errno
 import os
 import sys
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from fnmatch import fnmatch
@@ -21,6 +22,7 @@ from huggingface_hub.utils.tqdm import disable_progress_bars
 from arena.cli import UserError
 
 huggingface_hub.logging.set_verbosity_error()
+warnings.filterwarnings("ignore", "Not enough free disk space")  # Our own error says so.
 if not sys.stderr.isatty():
     disable_progress_bars()
 

@@ -49,7 +49,6 @@ def _unheard() -> Iterator[None]:
 
 
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
-os.environ["CUDA_VISIBLE_DEVICES"] = "-1"  # A conversion has no use for a GPU's memory.
 with _unheard():
     import tensorflow as tf
     import tf2onnx
@@ -58,6 +57,7 @@ with _unheard():
     from tensorflow.python.framework import op_def_registry
     from tensorflow.python.grappler import tf_optimizer
 
+    tf.config.set_visible_devices([], "GPU")  # A conversion has no use for a GPU's memory.
     tf.config.list_logical_devices()
 # Operations that cannot be converted are reported by `convert`; the rest is for tf2onnx's authors.
 logging.getLogger("tf2onnx").setLevel(logging.CRITICAL)
@@ -66,7 +66,7 @@ tf.get_logger().setLevel(logging.ERROR)
 OPSET = 17
 SIZES = {tf.float32.as_datatype_enum: 4, tf.int64.as_datatype_enum: 8}  # Bytes an element.
 LARGEST_FILE = 2**31 - 1  # Bytes: what one protocol buffer, and so one ONNX file, can hold.
-LARGEST_CONSTANT = 1024  # Elements: a float constant above this is a weight, not a setting.
+LARGEST_CONSTANT = 1024  # Bytes: a float constant above this is a weight, not a setting.
 # What the three libraries raise for a graph with wrong bytes in it.
 DAMAGE = (
     *(ValueError, LookupError, TypeError, AttributeError, AssertionError, RuntimeError),
@@ -163,8 +163,8 @@ def _described(specs: dict[str, Any]) -> str:
 def _inspect(folder: Path) -> None:
     """Read saved_model.pb as data and raise UserError unless loading it is safe.
 
-    Loading runs the initialisers of tables and other resources, which a network does not need,
-    and reserves the memory that the variables claim.
+    Loading runs the functions that initialise or restore tables and other resources, which a
+    network does not need, and reserves the memory that the variables claim.
     """
     path = folder / "saved_model.pb"
     if not path.is_file():
@@ -180,12 +180,15 @@ def _inspect(folder: Path) -> None:
         raise UserError(f"{path} is not a SavedModel of TensorFlow 2: save the model with it again")
     claimed = 0  # Bytes
     for node in model.meta_graphs[0].object_graph_def.nodes:
-        if node.WhichOneof("kind") == "resource":
+        kind = node.WhichOneof("kind")
+        # A variable's own legacy functions are never called.
+        called = set(node.saveable_objects) - ({"VARIABLE_VALUE"} if kind == "variable" else set())
+        if kind == "resource" or called:
             raise UserError(
-                f"{path} holds a resource ({node.resource.device or 'a table or the like'}), which "
-                "runs code when it is loaded: export a model that is a network and nothing else"
+                f"{path} holds a table or another resource that runs code when it is loaded: "
+                "export a model that is a network and nothing else"
             )
-        if node.WhichOneof("kind") == "variable":
+        if kind == "variable":
             sides = [max(0, side.size) for side in node.variable.shape.dim]
             claimed += math.prod(sides) * SIZES.get(node.variable.dtype, 1)
     held = sum(file.stat().st_size for file in (folder / "variables").glob("*"))
@@ -234,12 +237,7 @@ def lift(signature: Signature) -> tuple[Any, dict[str, NDArray[Any]]]:
     for nodes in (graph.node, *(function.node_def for function in graph.library.function)):
         for node in nodes:
             _refuse_side_effects(node)
-    total = sum(weight.nbytes for weight in weights.values())
-    if total > LARGEST_FILE:
-        raise UserError(
-            f"the model has {total / 1e9:.1f} GB of weights and one ONNX file can hold "
-            f"{LARGEST_FILE / 1e9:.1f} GB"
-        )
+    _check_size(sum(weight.nbytes for weight in weights.values()))
     return graph, weights
 
 
@@ -478,9 +476,16 @@ def run(
         return [session.run(outputs, given) for given in inputs]
 
 
+def _check_size(size: int) -> None:
+    if size > LARGEST_FILE:
+        raise UserError(
+            f"the model needs {size / 1e9:.1f} GB and one ONNX file can hold only "
+            f"{LARGEST_FILE / 1e9:.1f} GB"
+        )
+
+
 def serialised(model: onnx.ModelProto) -> bytes:
     """The model's file. Raises UserError when it is larger than one file can be."""
-    if model.ByteSize() > LARGEST_FILE:
-        raise UserError(f"the converted model needs {model.ByteSize() / 1e9:.1f} GB")
+    _check_size(model.ByteSize())
     file: bytes = model.SerializeToString()
     return file

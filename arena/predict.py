@@ -18,15 +18,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-
 import models
 from arena import cluster, files
 from arena.cli import UserError, progress, warn
 from arena.prepare import Prepared, content_hash, geometry, prepare
 from models import Network
 from models.card import ModelCard
+
+import numpy as np
+import torch
 
 FLUSH_SECONDS = 15  # With the batch under way, what a kill loses must stay under 30 seconds.
 FLUSH_BYTES = 256_000_000

@@ -14,12 +14,12 @@ from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
+from arena.cli import UserError
+from models.card import ImageSettings
+
 import numpy as np
 import torch
 from PIL import Image
-
-from arena.cli import UserError
-from models.card import ImageSettings
 
 WHITE = 255
 CPU_ROWS = 32  # Of a block: 16 to 32 are fastest on CPUs with AVX2 or AVX-512.

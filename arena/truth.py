@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from arena import posts
 from arena.cli import UserError
 from danbooru_metadata import TagMappings
+
+import numpy as np
 
 
 @dataclass(frozen=True)
@@ -27,18 +27,6 @@ class GroundTruth:
     categories: list[str]
     indices: np.ndarray
     starts: np.ndarray
-
-    def only(self, keep: np.ndarray) -> "GroundTruth":
-        """The posts where bool (posts,) `keep` is true."""
-        lengths = np.diff(self.starts)
-        return GroundTruth(
-            post_ids=self.post_ids[keep],
-            ratings=[rating for rating, kept in zip(self.ratings, keep, strict=True) if kept],
-            tags=self.tags,
-            categories=self.categories,
-            indices=self.indices[np.repeat(keep, lengths)],
-            starts=np.concatenate([[0], np.cumsum(lengths[keep])]),
-        )
 
     def counts(self) -> np.ndarray:
         """On how many posts each tag stands: int64 (tags,)."""
@@ -76,8 +64,8 @@ def mappings(data: Path) -> TagMappings:
         raise UserError(f"{error}: mend it, or run download.py --tags-only --data {data}") from None
 
 
-def read(data: Path, wanted: set[int], tag_mappings: TagMappings) -> GroundTruth:
-    """The ground truth of those posts of posts.jsonl whose id is in `wanted`.
+def read(data: Path, wanted: set[int], limit: int, tag_mappings: TagMappings) -> GroundTruth:
+    """The ground truth of posts of posts.jsonl: the `limit` lowest ids of those in `wanted`.
 
     Lines that are no post are skipped with a warning. Raises UserError without the file.
     """
@@ -108,13 +96,15 @@ def read(data: Path, wanted: set[int], tag_mappings: TagMappings) -> GroundTruth
         parts = [closure(tag) for tag in tags.split()]
         row = np.unique(np.concatenate(parts)) if parts else np.zeros(0, np.int64)
         found.append((post["id"], _rating(post), row))
+        if len(found) > 2 * limit + 1000:  # So that memory depends on the limit, not on the file.
+            found = sorted(found, key=_id)[:limit]
         for category in posts.CATEGORIES:
             named = post.get(f"tag_string_{category}")
             for tag in named.split() if isinstance(named, str) else ():
                 canonical = tag_mappings.get_canonical(tag)
                 votes.setdefault(index(canonical), Counter())[category] += 1
     problems.tell(path)
-    found.sort(key=lambda post: post[0])
+    found = sorted(found, key=_id)[:limit]
     lengths = [len(row) for _, _, row in found]
     return GroundTruth(
         post_ids=np.array([post_id for post_id, _, _ in found], dtype=np.int64),
@@ -128,6 +118,10 @@ def read(data: Path, wanted: set[int], tag_mappings: TagMappings) -> GroundTruth
         indices=np.concatenate([row for _, _, row in found]) if found else np.zeros(0, np.int64),
         starts=np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]),
     )
+
+
+def _id(post: tuple[int, str, np.ndarray]) -> int:
+    return post[0]
 
 
 def _rating(post: dict[str, Any]) -> str:

@@ -18,14 +18,14 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import models
+from arena.prepare import area_taps, geometry, place, prepare
+from models import card as cards
+
 import numpy as np
 import torch
 from PIL import Image
 from threadpoolctl import threadpool_limits
-
-import models
-from arena.prepare import area_taps, geometry, place, prepare
-from models import card as cards
 
 NAMES = ("wd-v1-4-vit-tagger-v2", "joytag")
 

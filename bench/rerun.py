@@ -17,14 +17,14 @@ import tempfile
 import time
 from pathlib import Path
 
-import numpy as np
-import torch
-
 from arena import predict
 from arena.predict import Work
 from models import card as cards
 from models import fingerprint
 from tests.helpers import make_model, write_mappings
+
+import numpy as np
+import torch
 
 WIDTHS = (9083, 5813)
 FIRST_ID = 6_734_042

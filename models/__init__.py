@@ -9,10 +9,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Protocol
 
-import torch
-
 from models import card as cards
 from models.card import ImageSettings, ModelCard
+
+import torch
 
 
 class Network(Protocol):

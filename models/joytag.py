@@ -8,13 +8,13 @@ import json
 from pathlib import Path
 from typing import Any
 
+from arena.cli import UserError
+from models.card import ModelCard
+
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 from torch.nn import functional
-
-from arena.cli import UserError
-from models.card import ModelCard
 
 # The largest values accepted: far above any published file, low enough to fail before memory does.
 SIZES = {

@@ -3,12 +3,12 @@
 import re
 from pathlib import Path
 
+from arena.cli import UserError
+from models.card import ModelCard
+
 import numpy as np
 import onnxruntime
 import torch
-
-from arena.cli import UserError
-from models.card import ModelCard
 
 
 class OnnxNetwork:

@@ -312,7 +312,7 @@ def test_other_weights_are_converted_anew(
 def test_kills_leave_a_whole_file_or_none(
     saved: dict[str, Path], data: Path, export: Export
 ) -> None:
-    args = ("--saved-model", saved["vit"])
+    args = ("--saved-model", saved["old keras"])
     assert export(*args)[0] == 0
     model = data / f"{NAME}.onnx"
     whole = model.read_bytes()
@@ -349,18 +349,18 @@ def test_scores_that_differ_keep_no_file(
         monkeypatch.setattr(
             onnx_export.Signature, "__call__", lambda s, x, e=error: honest(s, x) + np.float32(e)
         )
-        assert shown in refused("--saved-model", saved["vit"])
+        assert shown in refused("--saved-model", saved["old keras"])
 
 
 def test_full_disk_and_read_only_folder(saved: dict[str, Path], data: Path, export: Export) -> None:
     def small_files() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
 
-    ended = script(data, "--saved-model", saved["vit"], limit=small_files)
+    ended = script(data, "--saved-model", saved["old keras"], limit=small_files)
     assert ended.returncode == 2
     assert re.fullmatch(r"error: .*[Ff]ile too large.*\n", ended.stderr)
     assert not list(data.glob("*.onnx")) and not list(data.glob(".*.tmp"))
-    code, _, err = export("--saved-model", saved["vit"], "--data", data / "missing")
+    code, _, err = export("--saved-model", saved["old keras"], "--data", data / "missing")
     assert code == 2
     assert re.fullmatch(r"error: .*missing is not a folder.*\n", err)
 
@@ -471,7 +471,7 @@ def test_networks_that_do_more_than_compute(tmp_path: Path, refused: Callable[..
         writes: "the operation WriteFile",
         reads: "the operation ReadFile",
         counts: "the operation AssignAddVariableOp",
-        looks_up: "holds a resource",
+        looks_up: "holds a table",
     }
     for network, line in expected.items():
         name = network.__name__
@@ -481,7 +481,9 @@ def test_networks_that_do_more_than_compute(tmp_path: Path, refused: Callable[..
         assert not written.exists()
 
 
-def test_networks_that_onnx_cannot_hold(tmp_path: Path, refused: Callable[..., str]) -> None:
+def test_networks_that_onnx_cannot_hold(
+    tmp_path: Path, refused: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     def strange(images: Any) -> Any:
         return tf.math.betainc(plain_network(images), plain_network(images), 0.5)
 
@@ -489,6 +491,10 @@ def test_networks_that_onnx_cannot_hold(tmp_path: Path, refused: Callable[..., s
         x = plain_network(images)
         return tf.while_loop(lambda y: tf.reduce_sum(y) < 9.0, lambda y: [y * 2.0 + 0.1], [x])[0]
 
+    big = save(tmp_path / "big", plain_network)
+    monkeypatch.setattr(onnx_export, "LARGEST_FILE", 200)
+    assert "one ONNX file can hold only" in refused("--saved-model", big)
+    monkeypatch.undo()
     assert "Betainc" in refused("--saved-model", save(tmp_path / "strange", strange))
     assert "a loop or a branch" in refused("--saved-model", save(tmp_path / "loop", loop))
 
@@ -499,7 +505,7 @@ def test_a_second_run_names_the_holder(
     from arena import files
 
     with files.lock(data, "export_sw"):
-        assert "in use by export_sw.py" in refused("--saved-model", saved["vit"])
+        assert "in use by export_sw.py" in refused("--saved-model", saved["old keras"])
 
 
 def test_hub_failures_each_have_their_line(hub: SimpleNamespace, data: Path) -> None:

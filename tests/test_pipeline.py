@@ -8,15 +8,15 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
+from demo.drawings import make_site
+from demo.server import serve
+from tests.helpers import ROOT, Ended, make_data, make_onnx, run
+
 import numpy as np
 import onnx
 import pytest
 import torch
 from PIL import Image
-
-from demo.drawings import make_site
-from demo.server import serve
-from tests.helpers import ROOT, Ended, make_data, make_onnx, run
 
 COUNT = 150
 DEMO = ("wd-v1-4-vit-tagger-v2", "joytag")

@@ -1,14 +1,14 @@
 """Padding and resizing, in a CPU's blocks and as a GPU's whole matrices, against oracles."""
 
+from arena import prepare
+from arena.prepare import Geometry, place, squares
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
-
-from arena import prepare
-from arena.prepare import Geometry, place, squares
 
 SIDES = st.one_of(st.integers(1, 130), st.sampled_from([1, 2, 447, 448, 449, 1024]))
 

@@ -11,12 +11,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pytest
-import torch
-from PIL import Image
-from sklearn.metrics import average_precision_score, precision_recall_fscore_support
-
 from demo.server import serve
 from tests.helpers import (
     SIZE,
@@ -31,6 +25,12 @@ from tests.helpers import (
     start,
     write_mappings,
 )
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from sklearn.metrics import average_precision_score, precision_recall_fscore_support
 
 TAGS = [f"tag_{number}" for number in range(12)]
 QUICK = ("--bootstrap", 0, "--min-count", 1)
