@@ -41,8 +41,8 @@ def main() -> int:
             if ended.returncode:
                 return ended.returncode
     print(
-        f"\nAll files are in {DATA}. These are drawings and two tiny models: the numbers show that"
-        f"\nthe arena works, not what the real models can do. Open {DATA}/report.html to look around."
+        "\nThese are drawings and two tiny models: the numbers show that the arena works, not what"
+        f"\nthe real models can do. All files are in {DATA}; open {DATA}/report.html in a browser."
     )
     return 0
 

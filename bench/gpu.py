@@ -1,0 +1,201 @@
+"""JoyTag and the exported ONNX model at real size (random weights) on a GPU: what is the limit.
+
+    python -m bench.gpu                                      # needs one CUDA GPU
+    python -m bench.gpu --device cpu --images 16 --size small   # only shows that it runs
+
+For each model alone and for both together: validate.py's inference over a folder of WebP images,
+beside the rate at which the same threads only decode those images (the floor of the CPU side), the
+rate at which the network alone takes ready batches (the floor of the GPU side), and the GPU's
+utilisation while the pipeline runs.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from importlib.metadata import version
+from pathlib import Path
+
+import models
+from arena import predict
+from bench.export import SIZES
+from bench.predict import make_images
+from models import card as cards
+from models.card import ModelCard
+from models.joytag import network
+from tests.helpers import CARD, toml
+
+import numpy as np
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+
+ROOT = Path(__file__).parent.parent
+DISTINCT = 64  # Images; more posts are links to them.
+STEM = "conv:c=128;ln;relu;conv:c=256;ln;relu;conv:c=512;ln;relu;conv:c={width}"
+
+
+def make_joytag(data: Path, size: str) -> Path:
+    """JoyTag with a convolutional stem, ViT-B/16 and 5,813 tags at full size. Returns its card."""
+    shape = SIZES[size]
+    tags = shape.tags * 5813 // 9083
+    config = {
+        "class": "ViT",
+        "n_tags": tags,
+        "image_size": shape.image,
+        "num_blocks": shape.depth,
+        "patch_size": shape.patch,
+        "d_model": shape.width,
+        "mlp_dim": shape.hidden,
+        "num_heads": shape.heads,
+        "use_sine": True,
+        "head_mean_after": False,
+        "cnn_stem": STEM.format(width=shape.width),
+    }
+    folder = data / "joytag"
+    folder.mkdir()
+    torch.manual_seed(0)
+    save_file(network(config).state_dict(), folder / "model.safetensors")
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "tags.txt").write_text("".join(f"tag_{n}\n" for n in range(tags)))
+    return make_card(data, "joytag", shape.image, {"source": "./joytag", "kind": "joytag"})
+
+
+def make_onnx(data: Path, size: str) -> Path:
+    """The export of a SavedModel as bench.export builds it. Returns its card."""
+    saved = data / "saved"
+    # In a process that sees no GPU, as TensorFlow would keep that GPU's memory to itself.
+    make = f"from bench.export import *; build(Path({str(saved)!r}), SIZES[{size!r}])"
+    hidden = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "TF_CPP_MIN_LOG_LEVEL": "3"}
+    subprocess.run([sys.executable, "-c", make], cwd=ROOT, env=hidden, check=True)
+    command = ["export_sw.py", "--saved-model", str(saved), "--data", str(data)]
+    subprocess.run([sys.executable, *command], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+    name = "wd-v1-4-vit-tagger-v2"
+    fields: dict[str, str] = {"file": f"{name}.onnx", "tags": f"{name}.csv", "activation": "none"}
+    return make_card(data, name, SIZES[size].image, fields)
+
+
+def make_card(data: Path, like: str, side: int, fields: dict[str, str]) -> Path:
+    """A TOML file with the image settings of a shipped model."""
+    image = vars(cards.card(like).image) | {"size": side}
+    base = {**CARD, "file": "model.safetensors", "tags": "tags.txt", "activation": "sigmoid"}
+    path = data / f"bench-{like}.toml"
+    path.write_text(toml({**base, **fields}, image))
+    return path
+
+
+def rate(work: Callable[[], object], images: int) -> float:
+    """Images a second of one call."""
+    began = time.perf_counter()
+    work()
+    return images / (time.perf_counter() - began)
+
+
+def run_models(
+    chosen: list[ModelCard], ids: np.ndarray, data: Path, args: argparse.Namespace
+) -> tuple[float, list[float]]:
+    """Images a second of the pipeline, and of each network alone."""
+    for model in chosen:
+        predict.forget(model, data)
+    work = []
+    for model in chosen:
+        tags, _ = cards.read_tags(cards.locate(model, data, model.tags)[0])
+        work.append(predict.plan(model, tags, ids, data))
+    predict.open_networks(work, data, args.batch_size, args.device)
+    alone = []
+    for each in work:
+        side = each.model.image.size
+        batch = torch.zeros((each.batch, side, side, 3), dtype=torch.uint8, device=args.device)
+        ready = models.normalise(batch, each.model.image)
+        assert each.network
+        each.network.outputs(ready)  # The first call chooses kernels.
+        steps = max(1, len(ids) // each.batch // 2)
+        network_of = each.network
+        alone.append(
+            rate(lambda: [network_of.outputs(ready) for _ in range(steps)], steps * each.batch)  # noqa: B023
+        )
+    return rate(lambda: predict.run(work, data, args.workers, args.device), len(ids)), alone
+
+
+def main() -> None:
+    """Build, measure, print."""
+    options = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    options.add_argument("--device", default="cuda", choices=["cuda", "cpu"])
+    options.add_argument("--images", type=int, default=4096)
+    options.add_argument("--batch-size", type=int, default=128)
+    options.add_argument("--workers", type=int, default=os.cpu_count() or 1)
+    options.add_argument("--size", default="full", choices=sorted(SIZES))
+    options.add_argument("--rounds", type=int, default=3)
+    args = options.parse_args()
+    args.batch_size = min(args.batch_size, args.images)
+    where = torch.cuda.get_device_name() if args.device == "cuda" else "CPU"
+    packages = ", ".join(f"{name} {version(name)}" for name in ("torch", "onnxruntime-gpu"))
+    print(f"{where}, {args.workers} threads, batch {args.batch_size}, {packages}")
+    with tempfile.TemporaryDirectory() as name:
+        data = Path(name)
+        (data / "resized").mkdir()
+        distinct = make_images(data, min(DISTINCT, args.images))
+        ids = np.arange(1, args.images + 1)
+        paths = [predict.resized(data, post_id) for post_id in ids.tolist()]
+        for number, path in enumerate(paths):
+            path.hardlink_to(distinct[number % len(distinct)])
+        joytag = cards.card(str(make_joytag(data, args.size)))
+        onnx = cards.card(str(make_onnx(data, args.size)))
+
+        def decode() -> None:
+            with ThreadPoolExecutor(args.workers) as pool:
+                list(pool.map(lambda path: Image.open(path).convert("RGB").size, paths))
+
+        for label, chosen in (("JoyTag", [joytag]), ("ONNX", [onnx]), ("both", [joytag, onnx])):
+            rounds = []
+            usage = Usage(args.device)
+            for _ in range(args.rounds):
+                decoding = rate(decode, len(paths))
+                with usage:
+                    pipeline, alone = run_models(chosen, ids, data, args)
+                rounds.append((pipeline, decoding, 1 / sum(1 / each for each in alone)))
+            pipeline, decoding, alone_rate = (
+                statistics.median(column) for column in zip(*rounds, strict=True)
+            )
+            limit = "decoding" if decoding < alone_rate else "the network"
+            print(
+                f"{label}: {pipeline:.0f} images a second, {pipeline / decoding:.2f} of decoding"
+                f" alone, {pipeline / alone_rate:.2f} of the network alone; the limit is {limit};"
+                f" GPU utilisation {usage.text()}"
+            )
+
+
+class Usage:
+    """The GPU's utilisation while a block runs, from nvidia-smi once a second."""
+
+    def __init__(self, device: str) -> None:
+        self._device = device
+        self._seen: list[float] = []
+        self._process: subprocess.Popen[str] | None = None
+
+    def __enter__(self) -> None:
+        if self._device == "cuda":
+            query = ["--query-gpu=utilization.gpu", "--format=csv,noheader,nounits", "-lms", "500"]
+            self._process = subprocess.Popen(
+                ["nvidia-smi", *query], stdout=subprocess.PIPE, text=True
+            )
+
+    def __exit__(self, *ended: object) -> None:
+        if self._process:
+            self._process.terminate()
+            out, _ = self._process.communicate()
+            self._seen += [float(line) for line in out.split()]
+
+    def text(self) -> str:
+        """The median, in per cent."""
+        return f"{statistics.median(self._seen):.0f} %" if self._seen else "not measured"
+
+
+if __name__ == "__main__":
+    main()
