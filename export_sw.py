@@ -13,12 +13,12 @@ import hashlib
 import shutil
 from pathlib import Path
 
+from arena import files, hub
+from arena.cli import UserError, parser, run
+
 import numpy as np
 import onnx
 from google.protobuf.message import DecodeError
-
-from arena import files, hub
-from arena.cli import UserError, parser, run
 
 TAGS = "selected_tags.csv"
 NEEDED = ("saved_model.pb", "variables/variables.index", "variables/variables.data-*", TAGS)

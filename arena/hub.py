@@ -14,12 +14,12 @@ from fnmatch import fnmatch
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from arena.cli import UserError
+
 import httpx2
 import huggingface_hub
 from huggingface_hub import constants, errors
 from huggingface_hub.utils.tqdm import disable_progress_bars
-
-from arena.cli import UserError
 
 huggingface_hub.logging.set_verbosity_error()
 warnings.filterwarnings("ignore", "Not enough free disk space")  # Our own error says so.

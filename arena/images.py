@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import IO
 
 import numpy as np
-from PIL import Image, ImageChops, ImageCms, ImageFile
+from PIL import AvifImagePlugin, Image, ImageChops, ImageCms, ImageFile
 from PIL.AvifImagePlugin import AvifImageFile
 from PIL.ExifTags import Base
 from PIL.GifImagePlugin import GifImageFile
@@ -98,6 +98,7 @@ def confine() -> None:
     """
     resource.setrlimit(resource.RLIMIT_DATA, (MAX_MEMORY, MAX_MEMORY))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    AvifImagePlugin.DEFAULT_MAX_THREADS = 1  # There is a worker for every core.
     # libwebp needs memory for the whole canvas to open a file, so Pillow checks that one itself,
     # against twice this figure.
     Image.MAX_IMAGE_PIXELS = MAX_PIXELS // 2

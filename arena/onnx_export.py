@@ -18,13 +18,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from arena.cli import UserError
+
 import numpy as np
 import onnx
 import onnxruntime
 import onnxruntime.capi.onnxruntime_pybind11_state as onnxruntime_errors
 from numpy.typing import NDArray
-
-from arena.cli import UserError
 
 
 @contextmanager

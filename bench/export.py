@@ -124,10 +124,10 @@ def build(folder: Path, size: Size, seed: int = 0) -> None:
 
 def plain(folder: Path, target: Path) -> None:
     """The conversion as tf2onnx documents it, with nothing added but the missing operation."""
+    from arena.onnx_export import OPSET
+
     import tensorflow as tf
     import tf2onnx
-
-    from arena.onnx_export import OPSET
 
     saved = tf.saved_model.load(str(folder))
     function = saved.signatures["serving_default"]

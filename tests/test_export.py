@@ -14,17 +14,17 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
-import onnx
-import onnxruntime
-import pytest
-
 import export_sw
 from arena import onnx_export
 from arena.cli import run
 from arena.onnx_export import tf  # type: ignore[attr-defined]
 from bench.export import Size, build, erfc
 from demo import server as stand_in
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
 
 NAME = "wd-v1-4-vit-tagger-v2"
 REPO = f"SmilingWolf/{NAME}"

@@ -1,0 +1,67 @@
+"""What to expect at 32,768, 1 million and 10 million posts: computed from slopes measured here.
+
+    python -m bench.scale
+
+Two models of 9,083 and 5,813 tags, 4,000 in common, on the CPUs of this machine; the networks' own
+time is left out (see bench.gpu). Preparing is measured per image, scoring at two sizes, through
+which a line is drawn; disk from the bench's images and from the form of the predictions.
+"""
+
+import argparse
+import tempfile
+from pathlib import Path
+
+from arena.prepare import geometry, prepare
+from bench.predict import NAMES, make_images, rate
+from bench.rerun import WIDTHS, make_folder, measure
+from models import card as cards
+
+SCALES = (32_768, 1_000_000, 10_000_000)
+
+
+def line(low: tuple[int, float], high: tuple[int, float], at: int) -> float:
+    """The value at `at` on the line through two points."""
+    slope = (high[1] - low[1]) / (high[0] - low[0])
+    return low[1] + slope * (at - low[0])
+
+
+def main() -> None:
+    """Measure the slopes and print the table."""
+    options = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    options.add_argument("--posts", type=int, nargs=2, default=[4096, 16384])
+    options.add_argument("--tags", type=int, default=4000)
+    options.add_argument("--workers", type=int, default=2)
+    args = options.parse_args()
+    wanted = [geometry(cards.card(name).image) for name in NAMES]
+    with tempfile.TemporaryDirectory() as name:
+        paths = make_images(Path(name), 48)
+        webp = sum(path.stat().st_size for path in paths) / len(paths)
+        per_second = rate(lambda path: prepare(path, wanted, "cpu"), paths, args.workers)
+    measured: dict[str, list[tuple[float, float]]] = {"0": [], "200": []}
+    for posts in args.posts:
+        with tempfile.TemporaryDirectory() as name:
+            models = make_folder(Path(name), posts, args.tags, 2)
+            for resamples, runs in measured.items():
+                runs.append(measure(Path(name), models, ["--bootstrap", resamples]))
+    print(f"Computed from {args.posts[0]} and {args.posts[1]} posts, {args.workers} CPUs:\n")
+    print(
+        "| Posts | Preparing images | Scoring | with intervals | Memory | resized/ | Predictions |"
+    )
+    print(
+        "|-------|------------------|---------|----------------|--------|----------|-------------|"
+    )
+    low, high = args.posts
+    for at in SCALES:
+        plain, resampled = (
+            line((low, runs[0][0]), (high, runs[1][0]), at) for runs in measured.values()
+        )
+        memory = line((low, measured["200"][0][1]), (high, measured["200"][1][1]), at)
+        print(
+            f"| {at:,} | {at / per_second / 3600:.1f} h | {plain / 60:.1f} min"
+            f" | {resampled / 60:.1f} min | {memory:.1f} GB | {at * webp / 1e9:.0f} GB"
+            f" | {at * 4 * sum(WIDTHS) / 1e9:.1f} GB |"
+        )
+
+
+if __name__ == "__main__":
+    main()
