@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from arena import bootstrap, cluster, files, metrics, posts, predict, report, truth
-from arena.cli import UserError, at_least, parser, run, warn
+from arena.cli import UserError, at_least, parser, progress, run, warn
 from arena.truth import GroundTruth
 from danbooru_metadata import TagMappings
 from models import card as cards
@@ -288,7 +288,8 @@ def score(
     weights = bootstrap.resamples(len(ids), args.bootstrap, SEED) if args.bootstrap else None
     entries: list[dict[str, Any]] = []
     tables = []
-    for model, words in zip(chosen, vocabularies, strict=True):
+    pairs = list(zip(chosen, vocabularies, strict=True))
+    for model, words in progress(pairs, desc="scoring", unit="model"):
         scores = predict.common_scores(predict.path_of(args.data, model), ids, tags)
         known, total = ground.covered(set(words.tags) - ratings_of(words))
         numbers, table = metrics.evaluate(

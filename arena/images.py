@@ -49,8 +49,8 @@ DAMAGE = (
 )
 
 # libwebp's method trades time for size. At quality 80, 1024 pixels, method 2 takes less than half
-# the time of Pillow's default, 4, for 2 to 3 % more bytes and 0.1 dB more; 3 takes nearly the time
-# of 4, and 1 is a fifth larger (`python -m bench.trainable --methods`).
+# the time of Pillow's default, 4, for 3 % more bytes and 0.07 dB more; 3 takes nearly the time
+# of 4, and 1 is a quarter larger (`python -m bench.trainable --methods`).
 WEBP_METHOD = 2
 
 # The larger side is first brought to between two and four times the wanted one by cheap means
@@ -283,4 +283,4 @@ def shrink(image: Image.Image, size: tuple[int, int]) -> Image.Image:
     small = torch.nn.functional.interpolate(
         pixels, size=(size[1], size[0]), mode="bicubic", antialias=True
     )
-    return Image.fromarray(small[0].permute(1, 2, 0).contiguous().numpy())
+    return Image.fromarray(small[0].permute(1, 2, 0).numpy())

@@ -437,6 +437,8 @@ def tidy(graph: onnx.GraphProto, constants: dict[str, NDArray[Any]]) -> None:
     del graph.node[:]
     for number, node in enumerate(kept, 1):
         node.name = f"{node.op_type}_{number}"
+        if not node.domain:
+            node.ClearField("domain")  # An empty text that is set is written to the file.
         graph.node.append(node)
     _rename(graph, names)
 

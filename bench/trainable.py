@@ -19,6 +19,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 from arena import workers
@@ -102,11 +103,17 @@ def webp(image: Image.Image, method: int) -> bytes:
     return buffer.getvalue()
 
 
-def timed(function: Callable[[bytes], bytes], files: list[bytes], count: int) -> float:
+def apply(path: Path, function: Callable[[bytes], bytes]) -> bytes:
+    """Read a file and do this with it, in a worker."""
+    return function(path.read_bytes())
+
+
+def timed(function: Callable[[bytes], bytes], paths: list[Path], count: int) -> float:
     """Seconds that `count` warm workers take for all files."""
     start = 0.0
-    tasks = files[:count] + files
-    with closing(workers.each(function, tasks, count, prepare=confine, seconds=60)) as answers:
+    tasks = paths[:count] + paths
+    work = partial(apply, function=function)
+    with closing(workers.each(work, tasks, count, prepare=confine, seconds=60)) as answers:
         for number, (_, answer) in enumerate(answers, 1):
             assert isinstance(answer, bytes), answer
             if number == count:
@@ -133,10 +140,15 @@ def psnr(data: bytes, wanted: np.ndarray) -> float:
 
 def compare(files: list[bytes], count: int, rounds: int) -> None:
     """Both ways and the floor in turn, `rounds` times."""
-    rates: dict[str, list[float]] = {"plain": [], "ours": [], "decoding alone": []}
-    for _ in range(rounds):
-        for name, function in (("plain", plain), ("ours", ours), ("decoding alone", decoding)):
-            rates[name].append(len(files) / timed(function, files, count))
+    ways = {"plain": plain, "ours": ours, "decoding alone": decoding}
+    rates: dict[str, list[float]] = {name: [] for name in ways}
+    with tempfile.TemporaryDirectory() as folder:
+        paths = [Path(folder) / str(number) for number in range(len(files))]
+        for path, data in zip(paths, files, strict=True):
+            path.write_bytes(data)
+        for _ in range(rounds):
+            for name, function in ways.items():
+                rates[name].append(len(files) / timed(function, paths, count))
     for name, found in rates.items():
         print(f"{name:15} {statistics.median(found):7.1f} images/s ({count} workers)")
     ratios = [mine / other for mine, other in zip(rates["ours"], rates["plain"], strict=True)]

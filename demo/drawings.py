@@ -21,12 +21,12 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from arena.cli import at_least, run
+from arena.files import atomic
+
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
-
-from arena.cli import at_least, run
-from arena.files import atomic
 
 Array = NDArray[Any]
 Color = tuple[int, int, int]

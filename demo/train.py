@@ -28,19 +28,19 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-from safetensors.torch import save
-from torch import Tensor, nn
-from torch.nn import functional
-from torch.nn.utils import fuse_conv_bn_eval
-
 from arena.cli import at_least, run
 from arena.files import atomic, write_text
 from arena.prepare import geometry, squares
 from demo.drawings import COLORS, FACES, GLYPHS, IMPLICATIONS, SYMBOLS, choose_size, draw
 from models import joytag, normalise
 from models.card import card
+
+import numpy as np
+import torch
+from safetensors.torch import save
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.nn.utils import fuse_conv_bn_eval
 
 SEED = 20231120
 BATCH = 32
@@ -383,8 +383,8 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     args.add_argument("--hub", type=Path, required=True, metavar="DIR", help="hub folder to write")
-    args.add_argument("--count", type=at_least(BATCH), default=4000, help="drawings to train on")
-    args.add_argument("--epochs", type=at_least(1), default=12, help="passes over them")
+    args.add_argument("--count", type=at_least(BATCH), default=5000, help="drawings to train on")
+    args.add_argument("--epochs", type=at_least(1), default=24, help="passes over them")
     options = args.parse_args()
     started = time.monotonic()
     torch.set_num_threads(1)

@@ -8,15 +8,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from arena.cli import UserError
+from models import joytag
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
-
-from arena.cli import UserError
-from models import joytag
 
 Weights = dict[str, np.ndarray]
 Config = dict[str, Any]
