@@ -12,10 +12,10 @@ Efron and Tibshirani, An Introduction to the Bootstrap, 1993: chapter 13 for per
 from dataclasses import dataclass
 from typing import Any
 
+from arena.counts import Array, by_posts, by_tags, f1, rates, ratio
+
 import numpy as np
 import torch
-
-from arena.counts import Array, by_posts, by_tags, f1, rates, ratio
 
 CONFIDENCE = 0.95
 GRID = (np.arange(1, 256) / 256).astype(np.float32)  # Global thresholds: exact in float32.

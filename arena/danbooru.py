@@ -20,12 +20,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-import requests
-import urllib3
-
 from arena import files
 from arena.cli import UserError
 from arena.posts import post_id
+
+import requests
+import urllib3
 
 Json = dict[str, Any]
 T = TypeVar("T")

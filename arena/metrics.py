@@ -14,12 +14,12 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
-import numpy as np
-
 from arena import bootstrap
 from arena.bootstrap import FIGURES, GRID, Counts, interval, pick
 from arena.counts import Array, average_precision, by_tags, check, f1, rates, ratio, thresholds
 from arena.posts import CATEGORIES, RATINGS
+
+import numpy as np
 
 TELLING = 5  # Posts shown per tag and kind.
 MOST_POSTS = 1 << 24  # Single precision counts every post up to here.

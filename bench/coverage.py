@@ -14,10 +14,10 @@ uncertain by about 2 points.
 import argparse
 from typing import Any
 
-import numpy as np
-
 from arena import bootstrap, metrics
 from arena.cli import progress
+
+import numpy as np
 
 Array = np.ndarray[Any, Any]
 THRESHOLD = 0.4

@@ -21,10 +21,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-import requests
-
 from arena.danbooru import USER_AGENT
 from demo.server import serve
+
+import requests
 
 FILE_SIZE = 50_000  # Bytes.
 ROOT = Path(__file__).parents[1]

@@ -18,10 +18,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from arena import bootstrap, metrics
+
 import numpy as np
 from sklearn.metrics import average_precision_score
-
-from arena import bootstrap, metrics
 
 Array = np.ndarray[Any, Any]
 CORES = len(os.sched_getaffinity(0))

@@ -7,11 +7,11 @@ tags: SmilingWolf/wd-v1-4-vit-tagger-v2 as a TensorFlow SavedModel with selected
 fancyfeast/joytag as config.json, model.safetensors and top_tags.txt. The demo's posts are other
 drawings (other seeds), so no model has seen them.
 
-Takes about five minutes on two cores. Run again on the same machine with the pinned packages it
-writes the same bytes: everything is seeded, and each model trains on one thread. A processor with
-other vector instructions sums in another order, which training amplifies: there the weights
-differ and the scores are alike. The drawings, the tag files and config.json are the same
-everywhere.
+Takes eight minutes of processor time, so some five on two free cores. Run again on the same
+machine with the pinned packages it writes the same bytes: everything is seeded, and each model
+trains on one thread. A processor with other vector instructions sums in another order, which
+training amplifies: there the weights differ and the scores are alike. The drawings, the tag files
+and config.json are the same everywhere.
 """
 
 import argparse

@@ -18,13 +18,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-
 from arena import danbooru, fetch, walk
 from arena.fetch import Original
 from demo.server import FAULTS, Faults, Server, serve
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 ROOT = Path(__file__).parents[1]
 Json = dict[str, Any]

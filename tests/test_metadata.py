@@ -4,11 +4,11 @@ import json
 import time
 from pathlib import Path
 
+from danbooru_metadata import TagMappings
+
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-
-from danbooru_metadata import TagMappings
 
 Rows = list[tuple[str, str]]
 

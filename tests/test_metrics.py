@@ -6,6 +6,8 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+from arena import bootstrap, counts, metrics
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -15,8 +17,6 @@ from sklearn.metrics import (
     matthews_corrcoef,
     precision_recall_fscore_support,
 )
-
-from arena import bootstrap, counts, metrics
 
 Array = np.ndarray[Any, Any]
 LEVELS = np.array([0, 1e-6, 0.25, 0.3, 0.5, 0.5, 0.7, 255 / 256, 1], np.float32)

@@ -101,7 +101,7 @@ def test_the_files_of_validate(arena: tuple[Path, dict[str, Ended]]) -> None:
             assert re.fullmatch(line.format(label), text)
     with (data / "per_tag.csv").open(newline="") as file:
         assert len(list(csv.DictReader(file))) == len(tags)
-    assert (data / "report.html").read_text().startswith("<!doctype html>")
+    assert (data / "report.html").read_text().startswith("<!DOCTYPE html>")
 
 
 def test_what_the_scripts_say(arena: tuple[Path, dict[str, Ended]]) -> None:
@@ -138,7 +138,7 @@ def test_the_readme_example_of_a_model(tmp_path: Path) -> None:
         env = {"HF_ENDPOINT": server.url, "HF_HOME": str(tmp_path / "cache")}
         ended = run("validate.py", "--models", "my-tagger", "--min-count", 1, env=env, cwd=project)
     assert ended.code == 0, ended.err
-    assert "| My Tagger * |" in ended.out
+    assert "| My Tagger* |" in ended.out
 
 
 def test_every_script_has_help() -> None:

@@ -9,14 +9,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from arena import report
+from tests.metrics_sample import HOSTILE, metrics_sample
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from playwright.sync_api import Browser, Page, sync_playwright
-
-from arena import report
-from tests.metrics_sample import HOSTILE, metrics_sample
 
 CHROMIUM = Path("/usr/bin/chromium")
 FLAGS = [

@@ -9,10 +9,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from demo.server import Faults, Server, serve
+
 import pytest
 import requests
-
-from demo.server import Faults, Server, serve
 
 ROOT = Path(__file__).parents[1]
 NAMED = {"User-Agent": "test"}
