@@ -8,13 +8,13 @@ Writes <data>/<repository>.onnx and <data>/<repository>.csv, its tags, and check
 TensorFlow before it stands under its name. A second run finds its work done.
 """
 
-import csv
 import hashlib
 import shutil
 from pathlib import Path
 
 from arena import files, hub
 from arena.cli import UserError, parser, run
+from models.card import read_tags
 
 import numpy as np
 import onnx
@@ -51,7 +51,9 @@ def main() -> None:
         raise UserError(f"'{args.repo}' names no hub repository: give organisation/name")
     with files.lock(args.data, "export_sw"):
         source = args.saved_model or hub.fetch_many(args.repo, args.revision, NEEDED)
-        tags = count_tags(source / TAGS)
+        if not (source / TAGS).is_file():
+            raise UserError(f"{source / TAGS} is missing: put the model's tags there")
+        tags = len(read_tags(source / TAGS)[0])
         made_from = fingerprint(source)
         model, table = args.data / f"{name}.onnx", args.data / f"{name}.csv"
         if stands(model, made_from) and same_bytes(table, source / TAGS):
@@ -64,20 +66,6 @@ def main() -> None:
     print(f"wrote {model} ({size:.1f} MB) and {table} ({tags} tags)")
     batches = " and ".join(map(str, BATCHES))
     print(f"checked at batch sizes {batches}: within {difference:.1e} of TensorFlow")
-
-
-def count_tags(path: Path) -> int:
-    """How many tags a selected_tags.csv names. Raises UserError for a file that is not one."""
-    try:
-        with path.open(encoding="utf-8", newline="") as file:
-            rows = csv.DictReader(file)
-            if not {"name", "category"} <= set(rows.fieldnames or ()):
-                raise UserError(f"{path} has no columns name and category in its first line")
-            return sum(1 for _ in rows)
-    except FileNotFoundError:
-        raise UserError(f"{path} is missing: put the model's tags beside saved_model.pb") from None
-    except (UnicodeDecodeError, csv.Error):
-        raise UserError(f"{path} is not a CSV file of tags in UTF-8") from None
 
 
 def fingerprint(source: Path) -> str:

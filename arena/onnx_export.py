@@ -12,7 +12,7 @@ import math
 import os
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,8 +49,6 @@ def _unheard() -> Iterator[None]:
 
 
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
-# Otherwise tf2onnx copies the graph before each pass, half its time, to drop a pass that fails.
-os.environ["TF2ONNX_CATCH_ERRORS"] = "FALSE"
 with _unheard():
     import tensorflow as tf
     import tf2onnx
@@ -300,22 +298,15 @@ def convert(signature: Signature) -> onnx.ModelProto:
     Raises UserError for an operation that tf2onnx cannot convert.
     """
     graph, weights = lift(signature)
-    images = f"{signature.input_name}:0"
-    scores = signature.function.outputs[0].name
-    with _blamed("tf2onnx cannot convert the SavedModel"):
-        model: onnx.ModelProto = tf2onnx.convert.from_graph_def(
-            graph,
-            name=signature.output_name,
-            input_names=[images, *(f"{name}:0" for name in weights)],
-            output_names=[scores],
-            opset=OPSET,
-            custom_op_handlers={"Erf": (erf, []), "Erfc": (erf, [])},
-            tensors_to_rename={
-                images: signature.input_name,
-                scores: signature.output_name,
-                **{f"{name}:0": name for name in weights},
-            },
-        )[0]
+    # tf2onnx would copy the graph before each optimiser pass, half its time, only to leave out a
+    # pass that fails; so it does that when one has failed.
+    os.environ["TF2ONNX_CATCH_ERRORS"] = "FALSE"
+    try:
+        model = _small_onnx(signature, graph, weights)
+    except DAMAGE:
+        del os.environ["TF2ONNX_CATCH_ERRORS"]
+        with _blamed("tf2onnx cannot convert the SavedModel"):
+            model = _small_onnx(signature, graph, weights)
     for node in model.graph.node:
         if not onnx.defs.has(node.op_type, node.domain):
             raise UserError(f"no ONNX for the operation {node.op_type} ({node.name}) is known")
@@ -325,6 +316,28 @@ def convert(signature: Signature) -> onnx.ModelProto:
     tidy(model.graph, constants)
     for tensor in (model.graph.input[0], model.graph.output[0]):
         tensor.type.tensor_type.shape.dim[0].dim_param = "batch"
+    return model
+
+
+def _small_onnx(
+    signature: Signature, graph: Any, weights: Mapping[str, NDArray[Any]]
+) -> onnx.ModelProto:
+    """tf2onnx's conversion of a graph whose weights are inputs."""
+    images = f"{signature.input_name}:0"
+    scores = signature.function.outputs[0].name
+    model: onnx.ModelProto = tf2onnx.convert.from_graph_def(
+        graph,
+        name=signature.output_name,
+        input_names=[images, *(f"{name}:0" for name in weights)],
+        output_names=[scores],
+        opset=OPSET,
+        custom_op_handlers={"Erf": (erf, []), "Erfc": (erf, [])},
+        tensors_to_rename={
+            images: signature.input_name,
+            scores: signature.output_name,
+            **{f"{name}:0": name for name in weights},
+        },
+    )[0]
     return model
 
 

@@ -204,21 +204,20 @@ def read_tags(path: Path) -> tuple[list[str], list[str]]:
     """
     try:
         text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError:
-        raise UserError(f"{path} is not a UTF-8 text file of tags") from None
+        rows = list(csv.DictReader(text.splitlines())) if path.suffix.lower() == ".csv" else []
+    except (UnicodeDecodeError, csv.Error):
+        raise UserError(f"{path} is not a text file of tags in UTF-8") from None
     if path.suffix.lower() != ".csv":
         tags = [line.strip() for line in text.splitlines() if line.strip()]
         categories = ["general"] * len(tags)
     else:
-        rows = csv.DictReader(text.splitlines())
-        if not {"name", "category"} <= set(rows.fieldnames or ()):
-            raise UserError(f"{path} has no columns 'name' and 'category' in its first line")
-        tags, categories = [], []
-        for row in rows:
+        if not rows or not {"name", "category"} <= rows[0].keys():
+            raise UserError(f"{path} has no columns name and category, or no row under them")
+        for number, row in enumerate(rows, 2):
             if not row["name"] or row["category"] is None:
-                raise UserError(f"{path} line {rows.line_num} has no name or no category")
-            tags.append(row["name"])
-            categories.append(CATEGORIES.get(row["category"], "general"))
+                raise UserError(f"{path} row {number} has no name or no category")
+        tags = [row["name"] for row in rows]
+        categories = [CATEGORIES.get(row["category"], "general") for row in rows]
     if not tags:
         raise UserError(f"{path} has no tag in it")
     return tags, categories

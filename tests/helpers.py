@@ -19,6 +19,11 @@ ROOT = Path(__file__).parent.parent
 SIZE = 32  # Of the tiny taggers' input.
 
 
+def kills(usual: int) -> int:
+    """At how many random moments a test kills a script: ARENA_KILLS=50 for a thorough run."""
+    return int(os.environ.get("ARENA_KILLS", usual))
+
+
 class Ended(NamedTuple):
     """How a script ended."""
 

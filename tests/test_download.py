@@ -21,6 +21,7 @@ from typing import Any
 from arena import danbooru, fetch, walk
 from arena.fetch import Original
 from demo.server import FAULTS, Faults, Server, serve
+from tests.helpers import kills
 
 import pytest
 from hypothesis import given
@@ -357,12 +358,12 @@ def test_all_faults_at_once(seed: int, site: Path, data: Path, undisturbed: obje
     assert "failed 0" in done.stdout
 
 
-def test_killed_at_twenty_moments(site: Path, data: Path, undisturbed: object) -> None:
+def test_killed_at_random_moments(site: Path, data: Path, undisturbed: object) -> None:
     dice = random.Random(0)
-    kills = 0
+    done, planned = 0, kills(20)
     with serve(site, latency=0.01, faults=Faults(0.2, retry_after=0)) as server:
-        while kills < 20:
-            more = [] if kills < 19 else ["--posts", 65536]
+        while done < planned:
+            more = [] if done < planned - 1 else ["--posts", 65536]
             process = subprocess.Popen(
                 command(data, server.url, "--workers", 2, *more),
                 cwd=ROOT,
@@ -373,7 +374,7 @@ def test_killed_at_twenty_moments(site: Path, data: Path, undisturbed: object) -
                 process.wait(dice.uniform(0.1, 0.75))
             except subprocess.TimeoutExpired:
                 process.kill()
-                kills += 1
+                done += 1
             assert b"Traceback" not in process.communicate()[1]
             for name, md5 in originals(data).items() if (data / "originals").exists() else []:
                 if not name.startswith("."):

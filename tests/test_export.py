@@ -8,7 +8,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,6 +19,7 @@ from arena.cli import run
 from arena.onnx_export import tf  # type: ignore[attr-defined]
 from bench.export import Size, build, erfc
 from demo import server as stand_in
+from tests.helpers import kills
 
 import numpy as np
 import onnx
@@ -318,8 +318,7 @@ def test_kills_leave_a_whole_file_or_none(
     whole = model.read_bytes()
     model.unlink()
     dice = random.Random(5)
-    start = time.perf_counter()
-    for _ in range(4):
+    for _ in range(kills(4)):
         process = subprocess.Popen(
             [sys.executable, "export_sw.py", "--data", data, *args],
             stdout=subprocess.DEVNULL,
@@ -331,7 +330,6 @@ def test_kills_leave_a_whole_file_or_none(
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
         assert not model.exists() or model.read_bytes() == whole
-    assert time.perf_counter() - start < 60
     assert export(*args)[0] == 0
     assert model.read_bytes() == whole
     assert {path.name for path in data.iterdir()} == {
@@ -442,7 +440,7 @@ def test_tags_that_do_not_fit(tmp_path: Path, refused: Callable[..., str]) -> No
         assert "no columns name and category" in refused("--saved-model", folder)
     for content in (b"\xff\xfe\x00", b"name,category\n" + b'"' + b"x" * 200_000):
         tags.write_bytes(content)
-        assert "is not a CSV file" in refused("--saved-model", folder)
+        assert "is not a text file of tags" in refused("--saved-model", folder)
 
 
 def test_networks_that_do_more_than_compute(tmp_path: Path, refused: Callable[..., str]) -> None:

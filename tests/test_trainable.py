@@ -20,6 +20,7 @@ from typing import Any
 
 from arena import images
 from arena.images import judge
+from tests.helpers import kills
 
 import numpy as np
 import psutil
@@ -29,7 +30,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageCms, ImageOps
 
 ROOT = Path(__file__).parent.parent
-KILLS = 12  # Moments at which a run is killed. Fifty take some two minutes.
+KILLS = kills(12)  # Fifty take some two minutes.
 
 
 def run(data: Path, *options: str, code: int = 0, **more: Any) -> subprocess.CompletedProcess[str]:

@@ -13,9 +13,11 @@ from typing import Any
 
 from demo.server import serve
 from tests.helpers import (
+    ROOT,
     SIZE,
     Ended,
     call,
+    kills,
     make_data,
     make_image,
     make_model,
@@ -34,7 +36,6 @@ from sklearn.metrics import average_precision_score, precision_recall_fscore_sup
 
 TAGS = [f"tag_{number}" for number in range(12)]
 QUICK = ("--bootstrap", 0, "--min-count", 1)
-KILLS = 8
 
 
 def validate(data: Path, *models: Path | str, more: tuple[object, ...] = QUICK) -> Ended:
@@ -273,7 +274,7 @@ def test_a_killed_run_goes_on_where_it_was(tmp_path: Path) -> None:
     undisturbed = {name: (tmp_path / name).read_bytes() for name in files}
     rng = random.Random(4)
     resumed = []
-    for _ in range(KILLS):
+    for _ in range(kills(6)):
         for path in [*tmp_path.glob("*_predictions.*"), tmp_path / "detailed_metrics.txt"]:
             shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
         process = start("-c", EAGER, *args)
@@ -480,6 +481,39 @@ def test_a_hostile_predictions_file_runs_nothing(tmp_path: Path) -> None:
     refused(validate(tmp_path, model), "a_predictions.pt", "--fresh")
     assert not (tmp_path / "executed").exists()
     ok(validate(tmp_path, model, more=(*QUICK, "--fresh")))
+
+
+def test_a_pickle_of_weights_is_never_loaded(tmp_path: Path) -> None:
+    make_data(tmp_path, 12)
+
+    class Evil:
+        def __reduce__(self) -> tuple[Any, ...]:
+            return (Path.touch, (tmp_path / "executed",))
+
+    fields = {"kind": "joytag", "file": "model.pt", "activation": "sigmoid"}
+    model = make_model(tmp_path, "a", TAGS, card=fields, image=LOGITS_IMAGE)
+    shutil.copy(ROOT / "demo" / "hub" / "fancyfeast" / "joytag" / "config.json", tmp_path)
+    torch.save({"head.weight": Evil()}, tmp_path / "model.pt")
+    refused(validate(tmp_path, model), "model.pt", "safetensors")
+    assert not (tmp_path / "executed").exists()
+
+
+SMALL_DISK = """
+import resource, runpy, sys
+resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))
+sys.argv[0] = "validate.py"
+runpy.run_path("validate.py", run_name="__main__")
+"""
+
+
+def test_a_full_disk_is_one_line(tmp_path: Path) -> None:
+    make_data(tmp_path, 30)
+    model = make_model(tmp_path, "a", TAGS)
+    ended = run("-c", SMALL_DISK, "--data", tmp_path, "--models", model, *QUICK)
+    refused(ended, "a_predictions.parts")
+    assert not list(tmp_path.rglob("*.tmp"))
+    assert not list(tmp_path.rglob("*.pt"))
+    ok(validate(tmp_path, model))
 
 
 def test_a_damaged_image_is_named(tmp_path: Path) -> None:
