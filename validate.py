@@ -232,13 +232,13 @@ def ratings_of(words: Vocabulary) -> set[str]:
 
 def infer(
     args: argparse.Namespace,
-    device: str,
+    device: torch.device,
     chosen: list[ModelCard],
     vocabularies: list[Vocabulary],
     ground: GroundTruth,
 ) -> None:
     """Fill every model's predictions file with the scores it lacks."""
-    batch_size = args.batch_size or (128 if device == "cuda" else CPU_BATCH)
+    batch_size = args.batch_size or (CPU_BATCH if device.type == "cpu" else 128)
     if args.fresh and cluster.rank() == 0:
         for model in chosen:
             predict.forget(model, args.data)
@@ -262,15 +262,20 @@ def infer(
             predict.merge(each, args.data)
 
 
-def pick_device(wanted: str) -> str:
-    """`cpu` or `cuda`, as asked and as there is."""
+def pick_device(wanted: str) -> torch.device:
+    """The CPU, or this process's GPU, as asked and as there is."""
     there = torch.cuda.is_available()
     if wanted == "cuda" and not there:
         raise UserError("--device cuda: torch finds no CUDA GPU here: give --device cpu")
     if wanted == "cpu" or not there:
-        return "cpu"
+        return torch.device("cpu")
+    if cluster.local_rank() >= torch.cuda.device_count():
+        raise UserError(
+            f"there are {torch.cuda.device_count()} GPUs for more processes: give torchrun"
+            f" --nproc-per-node={torch.cuda.device_count()}, or --device cpu"
+        )
     torch.cuda.set_device(cluster.local_rank())
-    return "cuda"
+    return torch.device("cuda", cluster.local_rank())
 
 
 def score(

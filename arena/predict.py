@@ -138,7 +138,7 @@ def _held(path: Path, folder: Path, fingerprint: str) -> Iterator[dict[str, Any]
             yield held
 
 
-def open_networks(work: Sequence[Work], data: Path, batch_size: int, device: str) -> None:
+def open_networks(work: Sequence[Work], data: Path, batch_size: int, device: torch.device) -> None:
     """Load the network of every model that has posts to run, before hours are spent on one."""
     for each in work:
         if len(each.missing):
@@ -151,7 +151,7 @@ def open_networks(work: Sequence[Work], data: Path, batch_size: int, device: str
                 )
 
 
-def run(work: Sequence[Work], data: Path, workers: int, device: str) -> None:
+def run(work: Sequence[Work], data: Path, workers: int, device: torch.device) -> None:
     """Run every model over the posts it lacks, decoding each image once for all of them.
 
     Finished batches are on disk when this returns or is interrupted.
@@ -227,7 +227,13 @@ def _run_batch(work: Work) -> None:
             square.record_stream(torch.cuda.current_stream())
     if work.network.batch:
         squares += squares[-1:] * (work.network.batch - len(squares))
-    raw = work.network.outputs(models.normalise(torch.stack(squares), settings))
+    try:
+        raw = work.network.outputs(models.normalise(torch.stack(squares), settings))
+    except torch.OutOfMemoryError:
+        raise UserError(
+            f"{work.model.name}: the GPU's memory is too small for {len(squares)} images at a time:"
+            " lower --batch-size"
+        ) from None
     raw = raw[: len(work.waiting)]
     scores = (torch.sigmoid(raw) if work.model.activation == "sigmoid" else raw).numpy()
     _check(work, raw.numpy(), scores)

@@ -51,7 +51,7 @@ def content_hash(raw: bytes) -> int:
     return int.from_bytes(hashlib.blake2b(raw, digest_size=8).digest(), "big") >> 1
 
 
-def prepare(path: Path, geometries: Iterable[Geometry], device: str) -> Prepared:
+def prepare(path: Path, geometries: Iterable[Geometry], device: torch.device) -> Prepared:
     """Decode a resized image once and make the square of every geometry, on `device`.
 
     Raises UserError for a file that is no whole WebP image.
@@ -64,11 +64,11 @@ def prepare(path: Path, geometries: Iterable[Geometry], device: str) -> Prepared
         raise UserError(
             f"{path} is no whole WebP image ({error}): delete it and run trainable.py"
         ) from None
-    if device == "cpu":
+    if device.type == "cpu":
         return Prepared(content_hash(raw), squares(pixels, geometries))
     # A stream a thread, so that copies and filters run beside the network's own work.
     if not hasattr(_local, "stream"):
-        _local.stream = torch.cuda.Stream()
+        _local.stream = torch.cuda.Stream(device)
     with torch.cuda.stream(_local.stream):
         on_gpu = pixels.pin_memory().to(device, non_blocking=True)
         made = squares(on_gpu, geometries)

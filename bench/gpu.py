@@ -134,7 +134,8 @@ def main() -> None:
     options.add_argument("--rounds", type=int, default=3)
     args = options.parse_args()
     args.batch_size = min(args.batch_size, args.images)
-    where = torch.cuda.get_device_name() if args.device == "cuda" else "CPU"
+    args.device = torch.device(args.device)
+    where = torch.cuda.get_device_name() if args.device.type == "cuda" else "CPU"
     packages = ", ".join(f"{name} {version(name)}" for name in ("torch", "onnxruntime-gpu"))
     print(f"{where}, {args.workers} threads, batch {args.batch_size}, {packages}")
     with tempfile.TemporaryDirectory() as name:
@@ -174,13 +175,13 @@ def main() -> None:
 class Usage:
     """The GPU's utilisation while a block runs, from nvidia-smi once a second."""
 
-    def __init__(self, device: str) -> None:
+    def __init__(self, device: torch.device) -> None:
         self._device = device
         self._seen: list[float] = []
         self._process: subprocess.Popen[str] | None = None
 
     def __enter__(self) -> None:
-        if self._device == "cuda":
+        if self._device.type == "cuda":
             query = ["--query-gpu=utilization.gpu", "--format=csv,noheader,nounits", "-lms", "500"]
             self._process = subprocess.Popen(
                 ["nvidia-smi", *query], stdout=subprocess.PIPE, text=True

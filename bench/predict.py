@@ -94,7 +94,7 @@ def main() -> None:
         return [plain(path, model) for model in both]
 
     def ours(path: Path) -> list[torch.Tensor]:
-        prepared = prepare(path, [geometry(model.image) for model in both], "cpu")
+        prepared = prepare(path, [geometry(model.image) for model in both], torch.device("cpu"))
         return [
             models.normalise(prepared.squares[geometry(model.image)][None], model.image)
             for model in both

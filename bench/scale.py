@@ -16,6 +16,8 @@ from bench.predict import NAMES, make_images, rate
 from bench.rerun import WIDTHS, make_folder, measure
 from models import card as cards
 
+import torch
+
 SCALES = (32_768, 1_000_000, 10_000_000)
 
 
@@ -36,7 +38,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         paths = make_images(Path(name), 48)
         webp = sum(path.stat().st_size for path in paths) / len(paths)
-        per_second = rate(lambda path: prepare(path, wanted, "cpu"), paths, args.workers)
+        per_second = rate(
+            lambda path: prepare(path, wanted, torch.device("cpu")), paths, args.workers
+        )
     measured: dict[str, list[tuple[float, float]]] = {"0": [], "200": []}
     for posts in args.posts:
         with tempfile.TemporaryDirectory() as name:

@@ -44,8 +44,8 @@ def fingerprint(model: ModelCard, data: Path) -> str:
     return digest.hexdigest()
 
 
-def open_network(model: ModelCard, data: Path, tags: int, device: str) -> Network:
-    """Load a model's network for `device` (`cpu` or `cuda`); UserError when it does not fit."""
+def open_network(model: ModelCard, data: Path, tags: int, device: torch.device) -> Network:
+    """Load a model's network for a CPU or GPU; UserError when it does not fit its card."""
     # Imported here, as ONNX Runtime and torch.nn each take seconds that cached models never need.
     if model.kind == "joytag":
         from models.joytag import JoyTagNetwork

@@ -351,7 +351,7 @@ class JoyTagNetwork:
 
     batch: int | None = None
 
-    def __init__(self, model: ModelCard, weights: Path, tags: int, device: str) -> None:
+    def __init__(self, model: ModelCard, weights: Path, tags: int, device: torch.device) -> None:
         net = load(weights.parent, weights.name)
         if net.head.out_features != tags:
             raise UserError(
@@ -368,7 +368,7 @@ class JoyTagNetwork:
         # Half precision on a CPU is slower, not faster, than float32.
         self._half: torch.dtype | None = None
         self.runs_on = "torch on the CPU"
-        if device == "cuda":
+        if device.type == "cuda":
             self._half = torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
             self.runs_on = f"torch on CUDA in {str(self._half).removeprefix('torch.')}"
         self._net = net.to(device)
@@ -377,6 +377,6 @@ class JoyTagNetwork:
     @torch.inference_mode()
     def outputs(self, images: Tensor) -> Tensor:
         """Logits, float32 (n, tags) on the CPU, of float32 images (n, 3, size, size)."""
-        with torch.autocast(self._device, self._half, enabled=self._half is not None):
+        with torch.autocast(self._device.type, self._half, enabled=self._half is not None):
             logits: Tensor = self._net(images)
         return logits.float().cpu()

@@ -17,46 +17,54 @@ class OnnxNetwork:
     Raises UserError naming the model and the key to change when they do not.
     """
 
-    def __init__(self, model: ModelCard, path: Path, tags: int, device: str) -> None:
+    def __init__(self, model: ModelCard, path: Path, tags: int, device: torch.device) -> None:
         self._session = _session(model, path, device)
         self._input, self._output = _checked(model, self._session, tags)
         first = self._input.shape[0]
         self.batch: int | None = first if isinstance(first, int) and first > 0 else None
-        self.runs_on = f"ONNX Runtime on {'CUDA' if device == 'cuda' else 'the CPU'}"
+        self.runs_on = f"ONNX Runtime on {'the CPU' if device.type == 'cpu' else 'CUDA'}"
+        self._name = model.name
         self._device = device
 
     def outputs(self, images: torch.Tensor) -> torch.Tensor:
         """As models.Network says. On a GPU the input is bound where it is, without a copy."""
-        if self._device == "cpu":
-            (scores,) = self._session.run([self._output.name], {self._input.name: images.numpy()})
-            return torch.from_numpy(scores)
-        # ONNX Runtime works on a CUDA stream of its own: torch's must have finished the input.
-        torch.cuda.current_stream().synchronize()
+        if self._device.type == "cuda":
+            # ONNX Runtime has a CUDA stream of its own: torch's must have finished the input.
+            torch.cuda.current_stream().synchronize()
         binding = self._session.io_binding()
         binding.bind_input(
-            self._input.name, "cuda", 0, np.float32, tuple(images.shape), images.data_ptr()
+            self._input.name,
+            self._device.type,
+            self._device.index or 0,
+            np.float32,
+            tuple(images.shape),
+            images.data_ptr(),
         )
         binding.bind_output(self._output.name, "cpu")
-        self._session.run_with_iobinding(binding)
+        try:
+            self._session.run_with_iobinding(binding)
+        except Exception as error:  # As in _session. Memory is what runs out while it works.
+            raise UserError(
+                f"{self._name}: ONNX Runtime failed on a batch of {len(images)} images"
+                f" ({_reason(error)}): if memory ran out, lower --batch-size"
+            ) from None
         return torch.from_numpy(binding.copy_outputs_to_cpu()[0])
 
 
-def _session(model: ModelCard, path: Path, device: str) -> onnxruntime.InferenceSession:
+def _session(model: ModelCard, path: Path, device: torch.device) -> onnxruntime.InferenceSession:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
-    providers = ["CPUExecutionProvider"]
-    if device == "cuda":
+    providers: list[str | tuple[str, dict[str, int]]] = ["CPUExecutionProvider"]
+    if device.type == "cuda":
         onnxruntime.preload_dlls()
-        providers.insert(0, "CUDAExecutionProvider")
+        providers.insert(0, ("CUDAExecutionProvider", {"device_id": device.index or 0}))
     try:
         session = onnxruntime.InferenceSession(path, options, providers=providers)
     except Exception as error:  # ONNX Runtime's exceptions share no base class below Exception.
-        reason = " ".join(str(error).split())
-        reason = re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ", "", reason)
         raise UserError(
-            f"{model.name}: {path} cannot be loaded (key 'file'): {reason[:300]}"
+            f"{model.name}: {path} cannot be loaded (key 'file'): {_reason(error)}"
         ) from None
-    if device == "cuda" and "CUDAExecutionProvider" not in session.get_providers():
+    if device.type == "cuda" and "CUDAExecutionProvider" not in session.get_providers():
         raise UserError(
             f"{model.name}: there is a GPU, but ONNX Runtime could not load CUDA: install"
             " onnxruntime-gpu's CUDA libraries, or give --device cpu"
@@ -104,6 +112,12 @@ def _checked(
             f" change 'tags' or 'file' in {model.path}"
         )
     return given, output
+
+
+def _reason(error: Exception) -> str:
+    """The first words of what ONNX Runtime says, on one line."""
+    text = " ".join(str(error).split())
+    return re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ", "", text)[:300]
 
 
 def _text(shape: list[int | str]) -> str:
