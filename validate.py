@@ -11,6 +11,7 @@ the results table. Predictions are kept: a rerun works out only the scores it la
 """
 
 import argparse
+import itertools
 import json
 import os
 import platform
@@ -290,38 +291,37 @@ def score(
     matrix = ground.matrix(tags)
     save_truth(args.data, matrix, ids, tags)
     category_of = dict(zip(ground.tags, ground.categories, strict=True))
+    categories = [category_of[tag] for tag in tags]
     weights = bootstrap.resamples(len(ids), args.bootstrap, SEED) if args.bootstrap else None
-    entries: list[dict[str, Any]] = []
-    tables = []
-    pairs = list(zip(chosen, vocabularies, strict=True))
-    for model, words in progress(pairs, desc="scoring", unit="model"):
+
+    def entry(model: ModelCard, words: Vocabulary) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         scores = predict.common_scores(predict.path_of(args.data, model), ids, tags)
         known, total = ground.covered(set(words.tags) - ratings_of(words))
-        numbers, table = metrics.evaluate(
+        numbers, resampled = metrics.evaluate(
             scores,
             matrix,
             thresholds(model, words, tags),
-            categories=[category_of[tag] for tag in tags],
+            categories=categories,
             ratings=ground.ratings,
             known=known,
             total=total,
             post_ids=ids,
             weights=weights,
         )
-        entries.append(
-            {
-                "name": model.name,
-                "label": model.label,
-                "source": model.source,
-                "revision": model.revision,
-                "threshold": model.threshold,
-                "last_post_id": model.last_post_id,
-                "maybe_seen": int((ids <= model.last_post_id).sum()),
-                "vocabulary": len(words.tags),
-                **numbers,
-            }
-        )
-        tables.append(table)
+        about = {
+            "name": model.name,
+            "label": model.label,
+            "source": model.source,
+            "revision": model.revision,
+            "threshold": model.threshold,
+            "last_post_id": model.last_post_id,
+            "maybe_seen": int((ids <= model.last_post_id).sum()),
+            "vocabulary": len(words.tags),
+        }
+        return about | numbers, resampled
+
+    pairs = list(zip(chosen, vocabularies, strict=True))
+    scored = [entry(*pair) for pair in progress(pairs, desc="scoring", unit="model")]
     return {
         "version": 1,
         "posts": {"count": len(ids), "min_id": int(ids[0]), "max_id": int(ids[-1])},
@@ -332,15 +332,12 @@ def score(
             **{name: version(name) for name in ("numpy", "torch", "onnxruntime-gpu")},
         },
         "tag_names": tags,
-        "tag_categories": [category_of[tag] for tag in tags],
+        "tag_categories": categories,
         "tag_counts": matrix.sum(axis=0).tolist(),
-        "models": entries,
+        "models": [about for about, _ in scored],
         "pairs": [
-            metrics.compare(
-                entries[a]["name"], entries[a], tables[a], entries[b]["name"], entries[b], tables[b]
-            )
-            for a in range(len(entries))
-            for b in range(a + 1, len(entries))
+            metrics.compare(a["name"], a, table_a, b["name"], b, table_b)
+            for (a, table_a), (b, table_b) in itertools.combinations(scored, 2)
         ],
     }
 

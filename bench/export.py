@@ -130,7 +130,6 @@ def plain(folder: Path, target: Path) -> None:
     import tensorflow as tf
     import tf2onnx
 
-    del os.environ["TF2ONNX_CATCH_ERRORS"]  # The plain way keeps tf2onnx's own setting.
     saved = tf.saved_model.load(str(folder))
     function = saved.signatures["serving_default"]
     (name, spec), *_ = function.structured_input_signature[1].items()
