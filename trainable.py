@@ -78,12 +78,11 @@ def main() -> None:
     with files.lock(data, "trainable"):
         wanted = read_posts(data)
         prepare_folders(data)
-        lines = finished_lines(data, wanted, settings)
-        already = len(lines)
-        rest = sorted(wanted - lines.keys())
-        judge_rest(data, rest, lines, settings, options.workers)
-        write_lines(data, lines)
-    counts = Counter(json.loads(line)["verdict"] for line in lines.values())
+        places = finished_lines(data, wanted, settings)
+        already = len(places)
+        rest = sorted(wanted - places.keys())
+        judge_rest(data, rest, places, settings, options.workers)
+        counts = sort_lines(data, places)
     print(", ".join(f"{counts[verdict]} {verdict}" for verdict in VERDICTS), end="")
     print(f"; {already} already judged")
 
@@ -108,23 +107,24 @@ def prepare_folders(data: Path) -> None:
         files.sweep(data / "resized")
 
 
-def finished_lines(data: Path, wanted: set[int], settings: Settings) -> dict[int, bytes]:
-    """The lines of trainable.jsonl that still hold, by post ID; the file is left with only those.
+def finished_lines(data: Path, wanted: set[int], settings: Settings) -> dict[int, int]:
+    """Leave trainable.jsonl with only the lines that still hold; where each post's line begins.
 
-    Lines rather than what they say: of a million posts they take a third of the memory.
+    Places rather than lines: of a million posts they take a third of the memory.
     """
     path = data / "trainable.jsonl"
-    lines: dict[int, bytes] = {}
+    places: dict[int, int] = {}
     if not path.exists():
-        return lines
+        return places
+    # An ID must not get a second line when its first no longer holds.
     with writing(data):
         files.repair(path)
-    for _, record in posts.lines(path, posts.Problems()):
-        if record["id"] in wanted and still_holds(record, data, settings):
-            lines[record["id"]] = files.json_line(record)
-    # An ID must not get a second line when its first no longer holds.
-    write_lines(data, lines)
-    return lines
+        with files.atomic(path) as file:
+            for _, record in posts.lines(path, posts.Problems()):
+                if record["id"] in wanted and still_holds(record, data, settings):
+                    places[record["id"]] = file.tell()
+                    file.write(files.json_line(record))
+    return places
 
 
 def still_holds(record: Record, data: Path, settings: Settings) -> bool:
@@ -162,7 +162,7 @@ def resized(data: Path, post: int) -> Path:
 
 
 def judge_rest(
-    data: Path, rest: list[int], lines: dict[int, bytes], settings: Settings, count: int
+    data: Path, rest: list[int], places: dict[int, int], settings: Settings, count: int
 ) -> None:
     """Judge the originals of the posts in `rest`; each verdict is on disk before the next."""
     path = data / "trainable.jsonl"
@@ -170,12 +170,10 @@ def judge_rest(
         file = path.open("ab", buffering=0)
     with file, progress(total=len(rest)) as bar:
         for original, judgement, remember in judgements(data, rest, settings, count):
-            lines[original.post] = files.json_line(
-                describe(original, judgement, settings, remember)
-            )
+            record = describe(original, judgement, settings, remember)
             with writing(data):
                 store_image(resized(data, original.post), judgement)
-                store_line(file, lines[original.post])
+                places[original.post] = store_line(file, files.json_line(record))
             bar.update()
 
 
@@ -189,8 +187,8 @@ def store_image(path: Path, judgement: Judgement) -> None:
         file.write(judgement.webp)
 
 
-def store_line(file: FileIO, line: bytes) -> None:
-    """Append a whole line, or, when the disk takes only a part of it, nothing."""
+def store_line(file: FileIO, line: bytes) -> int:
+    """Append a whole line, or, when the disk takes only a part of it, nothing. Where it begins."""
     end = file.seek(0, os.SEEK_END)
     rest = line
     try:
@@ -199,6 +197,7 @@ def store_line(file: FileIO, line: bytes) -> None:
     except OSError:
         file.truncate(end)
         raise
+    return end
 
 
 def describe(
@@ -225,21 +224,23 @@ def judgements(
 
     What is not, a worker killed by the system or a disk that fails, the next run tries again.
     """
-    present = []
+    present = 0
     for post in rest:
         original = find_original(data, post)
         if original.regular:
-            present.append(original)
+            present += 1
         elif original.size is None:
             yield original, Judgement("missing", f"there is no originals/{post}"), True
         else:
             yield original, Judgement("unreadable", "is not a file"), True
     if not present:
         return
+    # Looked up once more as workers come free: a list of them all would outgrow everything else.
+    originals = (original for post in rest if (original := find_original(data, post)).regular)
     answers = workers.each(
         partial(examine, settings=settings),
-        present,
-        min(count, len(present)),
+        originals,
+        min(count, present),
         prepare=confine,
         seconds=SECONDS,
     )
@@ -275,10 +276,17 @@ def explain(failure: OSError | workers.Died) -> str:
     return f"the worker decoding it was killed by signal {failure.signal}"
 
 
-def write_lines(data: Path, lines: dict[int, bytes]) -> None:
-    """Replace trainable.jsonl by these lines in the order of their IDs."""
-    with writing(data), files.atomic(data / "trainable.jsonl") as file:
-        file.writelines(lines[post] for post in sorted(lines))
+def sort_lines(data: Path, places: dict[int, int]) -> Counter[str]:
+    """Bring trainable.jsonl into the order of the IDs. How many posts have which verdict."""
+    path = data / "trainable.jsonl"
+    counts: Counter[str] = Counter()
+    with writing(data), path.open("rb") as unsorted, files.atomic(path) as file:
+        for post in sorted(places):
+            unsorted.seek(places[post])
+            line = unsorted.readline()
+            counts[json.loads(line)["verdict"]] += 1
+            file.write(line)
+    return counts
 
 
 @contextmanager
