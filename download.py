@@ -43,20 +43,23 @@ def main() -> None:
         timeout=options.timeout,
     )
     client = danbooru.Client(site, threading.Event())
+    # Read before anything is asked of the site, as the file may not be there.
+    wanted = set(posts.ids(options.post_ids)) if options.post_ids else None
     with files.lock(options.data, "download"):
         fetch_metadata(client, options.data / "metadata", again=options.tags_only)
         if not options.tags_only:
-            fetch_posts(client, options)
+            fetch_posts(client, wanted, options)
 
 
-def fetch_posts(client: danbooru.Client, options: argparse.Namespace) -> None:
-    """Fetch the posts that the options ask for and their files, and tell what became of them."""
+def fetch_posts(
+    client: danbooru.Client, wanted: set[int] | None, options: argparse.Namespace
+) -> None:
+    """Fetch the posts that are wanted, or else those of the walk, and tell what became of them."""
     post_file, outcome = PostFile(options.data), Outcome()
     failed = options.data / "failed_posts.jsonl"
     files.temporary(failed).unlink(missing_ok=True)
     try:
-        if options.post_ids:
-            wanted = set(posts.ids(options.post_ids))
+        if wanted is not None:
             fetch_files(client, listed_posts(client, post_file, wanted, options), outcome, options)
             outcome.failed |= dict.fromkeys(wanted - post_file.ids, NOT_SHOWN)
         else:
@@ -207,7 +210,7 @@ def tell(outcome: Outcome, post_file: PostFile) -> None:
         more = ", …" if len(missing) > 20 else ""
         print(f"{NOT_SHOWN}: {', '.join(map(str, missing[:20]))}{more}")
     if outcome.failed:
-        print("failed posts are listed in failed_posts.jsonl; the next run tries them again")
+        print("failed posts are listed in failed_posts.jsonl; the same command tries them again")
 
 
 def parse() -> argparse.Namespace:
@@ -296,12 +299,19 @@ def parse() -> argparse.Namespace:
     )
     args.add_argument(
         "--timeout",
-        type=seconds,
+        type=patience,
         default=30.0,
         metavar="SECONDS",
         help="how long the site may be silent (default: %(default)s)",
     )
     return args.parse_args()
+
+
+def patience(text: str) -> float:
+    """An argparse type: a time of a tenth of a second to a day, in seconds."""
+    if (value := seconds(text)) < 0.1:
+        raise ValueError
+    return value
 
 
 def seconds(text: str) -> float:

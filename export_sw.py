@@ -49,8 +49,12 @@ def main() -> None:
     name = args.repo.rpartition("/")[2]
     if not name.strip("."):
         raise UserError(f"'{args.repo}' names no hub repository: give organisation/name")
+    if not args.revision:
+        raise UserError("--revision is empty: give a tag, branch or commit")
     with files.lock(args.data, "export_sw"):
         source = args.saved_model or hub.fetch_many(args.repo, args.revision, NEEDED)
+        if not source.is_dir():
+            raise UserError(f"{source} is no folder: give one with saved_model.pb")
         if not (source / TAGS).is_file():
             raise UserError(f"{source / TAGS} is missing: put the model's tags there")
         tags = len(read_tags(source / TAGS)[0])
@@ -59,9 +63,7 @@ def main() -> None:
         if stands(model, made_from) and same_bytes(table, source / TAGS):
             print(f"{model} is up to date: nothing to do")
             return
-        with (source / TAGS).open("rb") as given, files.atomic(table) as copy:
-            shutil.copyfileobj(given, copy)
-        difference = export(source, model, tags, made_from)
+        difference = export(source, model, table, tags, made_from)
     size = model.stat().st_size / 1e6
     print(f"wrote {model} ({size:.1f} MB) and {table} ({tags} tags)")
     batches = " and ".join(map(str, BATCHES))
@@ -92,10 +94,11 @@ def same_bytes(one: Path, other: Path) -> bool:
     return one.is_file() and one.read_bytes() == other.read_bytes()
 
 
-def export(source: Path, target: Path, tags: int, made_from: str) -> float:
-    """Convert `source` to the ONNX file `target`; the largest difference from TensorFlow's scores.
+def export(source: Path, target: Path, table: Path, tags: int, made_from: str) -> float:
+    """Convert `source` to the ONNX file `target` and its tags to `table`.
 
-    Raises UserError, and leaves nothing under the final name, when that is too large.
+    Returns the largest difference from TensorFlow's scores. Raises UserError, and leaves what
+    stands under both names, when that is too large.
     """
     from arena import onnx_export  # TensorFlow takes seconds to load: only when there is work.
 
@@ -122,6 +125,10 @@ def export(source: Path, target: Path, tags: int, made_from: str) -> float:
                 f"the ONNX file's scores are up to {difference:.1e} away from TensorFlow's: it was "
                 "not kept; please report the model"
             )
+        # The old model goes first: a kill in between must not leave it beside the new tags.
+        with (source / TAGS).open("rb") as original, files.atomic(table) as copy:
+            shutil.copyfileobj(original, copy)
+            target.unlink(missing_ok=True)
     return difference
 
 

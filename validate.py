@@ -119,10 +119,10 @@ def arguments() -> argparse.Namespace:
     )
     options.add_argument(
         "--bootstrap",
-        type=at_least(0),
+        type=resample_count,
         default=200,
         metavar="N",
-        help="resamples for the intervals, 0 for none (default: %(default)s)",
+        help="resamples for the intervals, at least 100, or 0 for none (default: %(default)s)",
     )
     options.add_argument(
         "--ci", action="store_true", help="print 95%% intervals in the table (default: off)"
@@ -140,6 +140,14 @@ def arguments() -> argparse.Namespace:
     return args
 
 
+def resample_count(text: str) -> int:
+    """An argparse type: 0, or enough resamples for 95% intervals."""
+    count = at_least(0)(text)
+    if 0 < count < 100:
+        raise argparse.ArgumentTypeError(f"{count} resamples are too few: give 0 or at least 100")
+    return count
+
+
 def model_table(data: Path) -> str:
     """The Markdown table of --list-models."""
     lines = [
@@ -148,7 +156,8 @@ def model_table(data: Path) -> str:
     ]
     for name in cards.names():
         model = cards.card(name)
-        source = f"{model.source}@{model.revision}" if model.revision else "the data folder"
+        source = f"{model.source}@{model.revision}" if model.revision else model.source
+        source = "the data folder" if source == "." else source
         threshold = json.dumps(model.threshold).strip("{}").replace('"', "")
         cached = "yes" if cards.is_cached(model, data) else "no"
         lines.append(
@@ -185,8 +194,9 @@ def choose_posts(
         asked = set(posts.ids(args.post_ids))
         if lacking := len(asked - usable):
             warn(
-                f"{lacking} of the {len(asked)} posts in {args.post_ids} have no resized image: run"
-                f" download.py --post-ids {args.post_ids} and trainable.py"
+                f"of the {len(asked)} posts in {args.post_ids}, {lacking} without a resized image"
+                f" are left out: run download.py --data {args.data} --post-ids {args.post_ids} and"
+                f" trainable.py --data {args.data}"
             )
         usable &= asked
     newest = max(model.last_post_id for model in chosen)
@@ -204,6 +214,12 @@ def choose_posts(
         raise UserError(
             f"no post with both a resized image and a line in posts.jsonl is left: {mend}"
         )
+    for model in chosen:
+        if seen := int((ground.post_ids <= model.last_post_id).sum()):
+            warn(
+                f"{model.label} may have been trained on {seen} of the {len(ground.post_ids)} posts"
+                f" (ids up to {model.last_post_id}): --unseen-only leaves them out"
+            )
     return ground
 
 
@@ -356,15 +372,14 @@ def thresholds(model: ModelCard, words: Vocabulary, tags: list[str]) -> float | 
 
 def save_truth(data: Path, matrix: np.ndarray, post_ids: np.ndarray, tags: list[str]) -> None:
     """ground_truth.pt and validation_post_ids.txt."""
-    with files.atomic(data / "ground_truth.pt") as file:
-        torch.save(
-            {
-                "ground_truth": torch.from_numpy(matrix),
-                "post_ids": torch.from_numpy(post_ids),
-                "tags": tags,
-            },
-            file,
-        )
+    files.save_tensors(
+        data / "ground_truth.pt",
+        {
+            "ground_truth": torch.from_numpy(matrix),
+            "post_ids": torch.from_numpy(post_ids),
+            "tags": tags,
+        },
+    )
     lines = "".join(f"{post_id}\n" for post_id in post_ids)
     files.write_text(data / "validation_post_ids.txt", lines)
 
@@ -382,13 +397,6 @@ def tell(args: argparse.Namespace, results: dict[str, Any]) -> None:
     print(f"\n{report.markdown_table(results, ci=args.ci)}")
     if sentences := report.verdicts(results):
         print("", *sentences, sep="\n")
-    for entry in results["models"]:
-        if seen := entry["maybe_seen"]:
-            warn(
-                f"{entry['label']} may have been trained on {seen} of the"
-                f" {results['posts']['count']} posts (ids up to {entry['last_post_id']}):"
-                " --unseen-only leaves them out"
-            )
     print(
         f"\nSee {args.data / 'report.html'}; every tag is in {args.data / 'detailed_metrics.txt'}"
     )

@@ -102,7 +102,7 @@ def site_url(text: str) -> str:
         origin(text)
     except ValueError:
         raise UserError(
-            "the site's URL must be http or https: see --url and DANBOORU_URL"
+            "the site's URL must be a valid http or https one: see --url and DANBOORU_URL"
         ) from None
     parts = urllib.parse.urlsplit(text)
     if "@" in parts.netloc:
@@ -282,6 +282,9 @@ class Client:
             raise RefusedError("not a valid URL") from None
         except requests.RequestException:
             raise TransientError("an answer that is not HTTP") from None
+        except urllib3.exceptions.LocationParseError:
+            # requests lets this one through for a host with an empty label.
+            raise RefusedError("not a valid URL") from None
 
     def _judge(self, response: requests.Response) -> None:
         """Raise what an answer other than the one wanted means."""

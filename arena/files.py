@@ -34,9 +34,22 @@ def atomic(path: Path, *, sync: bool = True) -> Iterator[IO[bytes]]:
         unfinished.replace(path)
     except BaseException as error:
         unfinished.unlink(missing_ok=True)
-        if isinstance(error, OSError) and error.filename is None:
-            error.filename = str(path)  # A full disk is told with the file it stopped.
+        if isinstance(error, OSError):
+            error.filename = str(path)  # Not the temporary name, nor, of a full disk, none.
         raise
+
+
+def save_tensors(path: Path, contents: dict[str, Any]) -> None:
+    """torch.save atomically. Raises the OSError of a full disk, which torch covers with its own."""
+    import torch  # Here, as three of the four scripts do without it.
+
+    with atomic(path) as file:
+        try:
+            torch.save(contents, file)
+        except RuntimeError as error:
+            if isinstance(error.__context__, OSError):
+                raise error.__context__ from None
+            raise
 
 
 def write_text(path: Path, text: str) -> None:

@@ -3,7 +3,7 @@
 Formulas and their sources stand in arena/counts.py. A macro figure is the mean over tags of the
 tags' own figures; a micro figure is that of all (post, tag) pairs counted together.
 
-Intervals are percentile intervals of a bootstrap over posts (arena/bootstrap.py). A threshold
+Intervals are bias-corrected percentiles of a bootstrap over posts (arena/bootstrap.py). A threshold
 chosen from the data (equal, best, each tag's best, cross-fit) is chosen again in every resample,
 since choosing is part of such a figure. The intervals say how far a figure would vary with other
 posts, not what it is biased by: each tag's best threshold flatters, cross-fit (thresholds from
@@ -144,8 +144,9 @@ def _nested(figures: dict[str, Array], chosen: dict[str, float | None]) -> dict[
     """`overall` of metrics.json from all figures, the value first and then its resamples."""
 
     def with_interval(name: str) -> dict[str, float | None]:
-        low, high = interval(figures[name][1:])
-        return {"value": float(figures[name][0]), "low": low, "high": high}
+        value = float(figures[name][0])
+        low, high = interval(figures[name][1:], value)
+        return {"value": value, "low": low, "high": high}
 
     overall: dict[str, Any] = {}
     for section in SECTIONS:
@@ -312,9 +313,10 @@ def compare(
     differences = {}
     for name in table_a:
         resampled = table_a[name] - table_b[name]
-        low, high = interval(resampled)
+        value = values_a[name] - values_b[name]
+        low, high = interval(resampled, value)
         differences[name] = {
-            "value": values_a[name] - values_b[name],
+            "value": value,
             "low": low,
             "high": high,
             "above_zero": float((resampled > 0).mean()) if len(resampled) else None,

@@ -89,7 +89,7 @@ def ids(path: Path) -> list[int]:
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (FileNotFoundError, IsADirectoryError):
-        raise UserError(f"{path} is missing: give a file with one post ID a line") from None
+        raise UserError(f"there is no file {path}: give one with a post ID a line") from None
     except UnicodeDecodeError:
         raise UserError(f"{path} is not a text file with one post ID a line") from None
     found = []

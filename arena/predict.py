@@ -300,18 +300,17 @@ def _flush(work: Iterable[Work]) -> None:
 def _save(
     path: Path, work: Work, scores: np.ndarray, post_ids: np.ndarray, images: np.ndarray
 ) -> None:
-    with files.atomic(path) as file:
-        torch.save(
-            {
-                "predictions": torch.from_numpy(scores),
-                "post_ids": torch.from_numpy(post_ids),
-                "images": torch.from_numpy(images),
-                "tags": work.tags,
-                "model": work.model.name,
-                "fingerprint": work.fingerprint,
-            },
-            file,
-        )
+    files.save_tensors(
+        path,
+        {
+            "predictions": torch.from_numpy(scores),
+            "post_ids": torch.from_numpy(post_ids),
+            "images": torch.from_numpy(images),
+            "tags": work.tags,
+            "model": work.model.name,
+            "fingerprint": work.fingerprint,
+        },
+    )
 
 
 def merge(work: Work, data: Path) -> None:

@@ -56,13 +56,13 @@ def prepare(path: Path, geometries: Iterable[Geometry], device: torch.device) ->
 
     Raises UserError for a file that is no whole WebP image.
     """
-    raw = path.read_bytes()
     try:
+        raw = path.read_bytes()
         with Image.open(io.BytesIO(raw), formats=["WEBP"]) as opened:
             pixels = torch.from_numpy(np.array(opened.convert("RGB")))
-    except (OSError, ValueError, SyntaxError) as error:
+    except (OSError, ValueError, SyntaxError):
         raise UserError(
-            f"{path} is no whole WebP image ({error}): delete it and run trainable.py"
+            f"{path} is no whole WebP image: delete it and run trainable.py with the same --data"
         ) from None
     if device.type == "cpu":
         return Prepared(content_hash(raw), squares(pixels, geometries))

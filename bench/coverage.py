@@ -41,10 +41,12 @@ FIGURES = (
 )
 
 
-def drawn(posts: int, tags: int, random: np.random.Generator) -> tuple[Array, Array, Array, Array]:
+def drawn(
+    posts: int, tags: int, share: list[float], random: np.random.Generator
+) -> tuple[Array, Array, Array, Array]:
     """(scores of model a, scores of model b, truth, true tags of each post outside the models)."""
     shape = (posts, tags)
-    truth = random.random(shape, np.float32) < np.geomspace(0.05, 0.4, tags)
+    truth = random.random(shape, np.float32) < np.geomspace(share[0], share[1], tags)
     easy = random.standard_normal((posts, 1), np.float32)
     shared = random.standard_normal(shape, np.float32)
     scores = []
@@ -84,23 +86,34 @@ def main() -> None:
     parser.add_argument("--tags", type=int, default=20, help="(default: 20)")
     parser.add_argument("--resamples", type=int, default=200, help="(default: 200)")
     parser.add_argument("--population", type=int, default=2_000_000, help="(default: 2000000)")
+    parser.add_argument(
+        "--share",
+        type=float,
+        nargs=2,
+        default=[0.05, 0.4],
+        help="of the posts that the rarest and the commonest tag are on (default: 0.05 0.4)",
+    )
     args = parser.parse_args()
 
-    a, b, truth, unknown = drawn(args.population, args.tags, np.random.default_rng(0))
+    a, b, truth, unknown = drawn(args.population, args.tags, args.share, np.random.default_rng(0))
     true_a = metrics.flat(scored(a, truth, unknown, None)[0]["overall"])
     true_b = metrics.flat(scored(b, truth, unknown, None)[0]["overall"])
     held = {(what, name): 0 for what in ("value", "difference") for name in FIGURES}
     mean = dict.fromkeys(FIGURES, 0.0)
     for trial in progress(range(1, args.trials + 1)):
-        a, b, truth, unknown = drawn(args.posts, args.tags, np.random.default_rng(trial))
+        a, b, truth, unknown = drawn(
+            args.posts, args.tags, args.share, np.random.default_rng(trial)
+        )
         weights = bootstrap.resamples(args.posts, args.resamples, trial)
         entry_a, table_a = scored(a, truth, unknown, weights)
         entry_b, table_b = scored(b, truth, unknown, weights)
         pair = metrics.compare("a", entry_a, table_a, "b", entry_b, table_b)["differences"]
         values = metrics.flat(entry_a["overall"])
         for name in FIGURES:
-            held["value", name] += holds(bootstrap.interval(table_a[name]), true_a[name])
-            bounds = pair[name]["low"], pair[name]["high"]
+            held["value", name] += holds(
+                bootstrap.interval(table_a[name], values[name]), true_a[name]
+            )
+            bounds = (pair[name]["low"], pair[name]["high"])
             held["difference", name] += holds(bounds, true_a[name] - true_b[name])
             mean[name] += values[name] / args.trials
 

@@ -118,6 +118,8 @@ def card(name: str) -> ModelCard:
     if hub_source != ("revision" in table):
         wrong = "is missing (the hub revision)" if hub_source else "has no use with a folder"
         raise UserError(f"{path}: key 'revision' {wrong}")
+    if table.get("revision") == "":
+        raise UserError(f"{path}: key 'revision' must be a tag, branch or commit")
     _check_values(path, table, image)
     made = ImageSettings(**{**image, "mean": tuple(image["mean"]), "std": tuple(image["std"])})
     table.setdefault("revision", None)
@@ -179,6 +181,13 @@ def _check_values(path: Path, table: dict[str, Any], image: dict[str, Any]) -> N
 def is_folder(source: str) -> bool:
     """Whether a card's source is a folder: written with a leading `.`, `/` or `~`."""
     return source.startswith((".", "/", "~"))
+
+
+def mend(model: ModelCard, *keys: str) -> str:
+    """What to do about files that do not fit: the data folder's own come from export_sw.py."""
+    again = " or run export_sw.py again" if model.source == "." else ""
+    named = " or ".join(f"'{key}'" for key in keys)
+    return f"change {named} in {model.path}{again}"
 
 
 def locate(model: ModelCard, data: Path, *filenames: str) -> list[Path]:

@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 from arena.cli import UserError
-from models.card import ModelCard
+from models.card import ModelCard, mend
 
 import numpy as np
 import onnxruntime
@@ -62,7 +62,7 @@ def _session(model: ModelCard, path: Path, device: torch.device) -> onnxruntime.
         session = onnxruntime.InferenceSession(path, options, providers=providers)
     except Exception as error:  # ONNX Runtime's exceptions share no base class below Exception.
         raise UserError(
-            f"{model.name}: {path} cannot be loaded (key 'file'): {_reason(error)}"
+            f"{model.name}: {path} cannot be loaded ({_reason(error)}): {mend(model, 'file')}"
         ) from None
     if device.type == "cuda" and "CUDAExecutionProvider" not in session.get_providers():
         raise UserError(
@@ -109,7 +109,7 @@ def _checked(
     if isinstance(width, int) and width != tags:
         raise UserError(
             f"{model.name}: the network has {width} outputs, but {model.tags} has {tags} tags:"
-            f" change 'tags' or 'file' in {model.path}"
+            f" {mend(model, 'tags', 'file')}"
         )
     return given, output
 

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import norm
 from sklearn.metrics import (
     average_precision_score,
     matthews_corrcoef,
@@ -240,13 +241,21 @@ def test_resamples_draw_as_many_posts_as_there_are() -> None:
 
 def percentile(values: Array, percent: float) -> float:
     """Between the two ordered values around the place percent/100 (count + 1), from 1."""
-    place = percent / 100 * (len(values) + 1) - 1
-    low = int(place)
+    place = min(max(percent / 100 * (len(values) + 1) - 1, 0), len(values) - 1)
+    low = min(int(place), len(values) - 2)
     ordered = sorted(values)
     return float(ordered[low] + (place - low) * (ordered[low + 1] - ordered[low]))
 
 
-def test_intervals_are_the_percentiles_of_the_resamples() -> None:
+def corrected(values: Array, value: float) -> list[float]:
+    """The bias-corrected percentile interval by its definition."""
+    below = (sum(values < value) + sum(values == value) / 2) / len(values)
+    offset = norm.ppf(np.clip(below, 1 / (len(values) + 1), len(values) / (len(values) + 1)))
+    ends = norm.cdf([2 * offset + norm.ppf(0.025), 2 * offset + norm.ppf(0.975)])
+    return [percentile(values, 100 * end) for end in ends]
+
+
+def test_intervals_are_bias_corrected_percentiles_of_the_resamples() -> None:
     scores, truth = sample(200, 5)
     entry, table = evaluate(scores, truth, 0.4, weights=bootstrap.resamples(200, 100, 1))
     for figure, name in (
@@ -255,10 +264,21 @@ def test_intervals_are_the_percentiles_of_the_resamples() -> None:
         (entry["overall"]["ranking"]["micro_ap"], "micro_ap"),
         (entry["overall"]["coverage"], "coverage"),
     ):
-        assert figure["low"] == pytest.approx(percentile(table[name], 2.5))
-        assert figure["high"] == pytest.approx(percentile(table[name], 97.5))
+        low, high = corrected(table[name], figure["value"])
+        assert figure["low"] == pytest.approx(low)
+        assert figure["high"] == pytest.approx(high)
         assert figure["low"] < figure["value"] < figure["high"]
     assert len(table) == 36 and all(values.shape == (100,) for values in table.values())
+
+
+@pytest.mark.parametrize("value", [-1.0, 0.0, 0.3, 1.0, 2.0])
+def test_an_interval_stays_within_its_resamples(value: float) -> None:
+    values = np.linspace(0, 1, 101)
+    low, high = bootstrap.interval(values, value)
+    assert low is not None and high is not None
+    assert 0 <= low <= high <= 1
+    if 0 < value < 1:
+        assert low < value < high
 
 
 def test_without_a_bootstrap_there_are_no_intervals_and_the_same_values() -> None:
@@ -289,7 +309,7 @@ def test_a_pair_is_compared_resample_by_resample() -> None:
     resampled = table_a["macro_f1"] - table_b["macro_f1"]
     a, b = (entry["overall"]["own"]["macro"]["f1"]["value"] for entry in (entry_a, entry_b))
     assert found["value"] == pytest.approx(a - b)
-    assert found["low"] == pytest.approx(percentile(resampled, 2.5))
+    assert [found["low"], found["high"]] == pytest.approx(corrected(resampled, a - b))
     assert found["above_zero"] == np.mean(resampled > 0)
     # AP and each tag's best threshold do not change when scores keep their order.
     assert pair["differences"]["macro_ap"]["above_zero"] == 0

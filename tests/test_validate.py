@@ -136,7 +136,7 @@ def test_every_file_and_number_of_a_run(tmp_path: Path) -> None:
         seed=2,
         bias=-0.1,
     )
-    ended = ok(validate(tmp_path, a, b, more=("--bootstrap", 20, "--min-count", 25)))
+    ended = ok(validate(tmp_path, a, b, more=("--bootstrap", 100, "--min-count", 25)))
 
     # Ground truth by a brute-force closure.
     alias = {"old_3": "tag_3", "older": "tag_3"}
@@ -379,7 +379,7 @@ def test_post_ids_repeat_a_run(tmp_path: Path) -> None:
     ok(validate(tmp_path, model, more=more))
     assert (tmp_path / "validation_post_ids.txt").read_text() == wanted.read_text()
     wanted.write_text(wanted.read_text() + "99\n")
-    assert "1 of the 21 posts" in ok(validate(tmp_path, model, more=more)).err
+    assert "of the 21 posts" in ok(validate(tmp_path, model, more=more)).err
     wanted.write_text("12\n1O\n")
     refused(validate(tmp_path, model, more=more), "line 2", "1O")
     refused(validate(tmp_path, model, more=(*QUICK, "--post-ids", "no.txt")), "no.txt")
@@ -441,6 +441,10 @@ def test_a_wrong_card_names_its_file_and_key(
     refused(validate(tmp_path, path), "bad", *words)
 
 
+def test_too_few_resamples_are_refused(tmp_path: Path) -> None:
+    refused(call("validate.py", "--data", tmp_path, "--bootstrap", 1), "0 or at least 100")
+
+
 def test_what_is_missing_is_named_with_what_to_do(tmp_path: Path) -> None:
     refused(call("validate.py", "--data", tmp_path / "no"), "--data")
     refused(call("validate.py", "--data", tmp_path), "download.py --tags-only")
@@ -474,7 +478,9 @@ def test_a_hostile_predictions_file_runs_nothing(tmp_path: Path) -> None:
         def __reduce__(self) -> tuple[Any, ...]:
             return (Path.touch, (tmp_path / "executed",))
 
-    for content in (pickle.dumps(Evil()), b"", b"rubbish" * 99):
+    ok(validate(tmp_path, model))
+    cut = (tmp_path / "a_predictions.pt").read_bytes()[:-700]
+    for content in (pickle.dumps(Evil()), b"", b"rubbish" * 99, cut):
         (tmp_path / "a_predictions.pt").write_bytes(content)
         refused(validate(tmp_path, model), "a_predictions.pt", "--fresh")
     torch.save({"predictions": Evil()}, tmp_path / "a_predictions.pt")
@@ -500,17 +506,19 @@ def test_a_pickle_of_weights_is_never_loaded(tmp_path: Path) -> None:
 
 SMALL_DISK = """
 import resource, runpy, sys
-resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))
+limit = int(sys.argv.pop(1))
+resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
 sys.argv[0] = "validate.py"
 runpy.run_path("validate.py", run_name="__main__")
 """
 
 
-def test_a_full_disk_is_one_line(tmp_path: Path) -> None:
+@pytest.mark.parametrize("limit", [100, 2000, 2500, 3000])
+def test_a_full_disk_is_one_line(tmp_path: Path, limit: int) -> None:
     make_data(tmp_path, 30)
     model = make_model(tmp_path, "a", TAGS)
-    ended = run("-c", SMALL_DISK, "--data", tmp_path, "--models", model, *QUICK)
-    refused(ended, "a_predictions.parts")
+    ended = run("-c", SMALL_DISK, limit, "--data", tmp_path, "--models", model, *QUICK)
+    refused(ended, "File too large", "a_predictions")
     assert not list(tmp_path.rglob("*.tmp"))
     assert not list(tmp_path.rglob("*.pt"))
     ok(validate(tmp_path, model))
