@@ -606,6 +606,22 @@ def test_a_url_that_is_refused(url: str, data: Path) -> None:
     assert list(data.iterdir()) == []
 
 
+def test_a_host_that_is_none(data: Path) -> None:
+    done = download(data, "http://é..x", "--tries", 2, "--backoff", 0, code=2)
+    assert "not a valid URL" in done.stderr
+
+
+@pytest.mark.parametrize("seconds", ["0", "nan", "-1", "much"])
+def test_a_timeout_that_is_none(seconds: str, data: Path) -> None:
+    done = download(data, "http://127.0.0.1:9", "--timeout", seconds, code=2)
+    assert "--timeout" in done.stderr
+
+
+def test_a_list_that_is_missing_is_told_before_any_request(data: Path) -> None:
+    done = download(data, "http://127.0.0.1:9", "--post-ids", data / "none", code=2)
+    assert "there is no file" in done.stderr
+
+
 def test_hostile_posts(data: Path, tmp_path: Path) -> None:
     md5 = hashlib.md5(b"x").hexdigest()
     good = {"file_ext": "jpg", "md5": md5, "file_size": 1, "rating": "g"}

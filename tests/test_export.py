@@ -350,6 +350,28 @@ def test_scores_that_differ_keep_no_file(
         assert shown in refused("--saved-model", saved["old keras"])
 
 
+def test_a_failed_export_leaves_the_old_pair(
+    saved: dict[str, Path],
+    data: Path,
+    tmp_path: Path,
+    export: Export,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert export("--saved-model", saved["old keras"])[0] == 0
+    pair = [(data / f"{NAME}{end}").read_bytes() for end in (".onnx", ".csv")]
+    other = tmp_path / "other"
+    shutil.copytree(saved["old keras"], other)
+    first, *rows = (other / export_sw.TAGS).read_text().splitlines()
+    (other / export_sw.TAGS).write_text("\n".join([first, *reversed(rows)]) + "\n")
+    honest = onnx_export.Signature.__call__
+    with monkeypatch.context() as patch:
+        patch.setattr(onnx_export.Signature, "__call__", lambda s, x: honest(s, x) + 1)
+        assert export("--saved-model", other)[0] == 2
+    assert [(data / f"{NAME}{end}").read_bytes() for end in (".onnx", ".csv")] == pair
+    assert export("--saved-model", other)[0] == 0
+    assert (data / f"{NAME}.csv").read_bytes() == (other / export_sw.TAGS).read_bytes()
+
+
 def test_full_disk_and_read_only_folder(saved: dict[str, Path], data: Path, export: Export) -> None:
     def small_files() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
@@ -371,8 +393,9 @@ def test_folders_that_hold_no_savedmodel(
     saved: dict[str, Path], tmp_path: Path, refused: Callable[..., str]
 ) -> None:
     folder = tmp_path / "given"
-    assert "selected_tags.csv is missing" in refused("--saved-model", folder)
+    assert "given is no folder" in refused("--saved-model", folder)
     folder.mkdir()
+    assert "selected_tags.csv is missing" in refused("--saved-model", folder)
     write_tags(folder, 17)
     assert "no saved_model.pb" in refused("--saved-model", folder)
     model = folder / "saved_model.pb"
