@@ -194,7 +194,8 @@ def html(metrics: Metrics) -> str:
     images beside the page load. `report_page/vendor/README.md` names the libraries.
     """
     models = [
-        {**model, "label": label}
+        # To the decimals that are shown, as rounding twice could differ from the printed table.
+        {**model, "label": label, "overall": _compact(model["overall"], 4)}
         for model, label in zip(metrics["models"], labels(metrics), strict=True)
     ]
     data = {**metrics, "models": models, "verdicts": verdicts(metrics)}
@@ -230,14 +231,14 @@ def _json(data: Any) -> str:
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
-def _compact(value: Any) -> Any:
-    """`value` with floats to five decimals, not-a-number as None and all text on one line."""
+def _compact(value: Any, places: int = 5) -> Any:
+    """`value` with floats to `places` decimals, not-a-number as None and all text on one line."""
     if isinstance(value, float):
-        return round(value, 5) if math.isfinite(value) else None
+        return round(value, places) if math.isfinite(value) else None
     if isinstance(value, str):
         return plain(value)
     if isinstance(value, list | tuple):
-        return [_compact(item) for item in value]
+        return [_compact(item, places) for item in value]
     if isinstance(value, dict):
-        return {key: _compact(item) for key, item in value.items()}
+        return {key: _compact(item, places) for key, item in value.items()}
     return value
