@@ -10,7 +10,7 @@ from pathlib import Path
 
 from demo.drawings import make_site
 from demo.server import serve
-from tests.helpers import ROOT, Ended, make_data, make_onnx, run
+from tests.helpers import ROOT, Ended, make_data, make_model, make_onnx, run
 
 import numpy as np
 import onnx
@@ -110,6 +110,26 @@ def test_what_the_scripts_say(arena: tuple[Path, dict[str, Ended]]) -> None:
         assert "Traceback" not in end.err, script
     assert "0 posts to run" in ended["again"].out
     assert "report.html" in ended["validate.py"].out
+
+
+def test_a_third_model_costs_itself_alone(arena: tuple[Path, dict[str, Ended]]) -> None:
+    data, ended = arena
+    truth = torch.load(data / "ground_truth.pt", weights_only=True)
+    card = {"label": "Third", "activation": "sigmoid", "threshold": 0.4}
+    image = {"pad": "square", "resize": "bicubic", "channels": "rgb", "layout": "nchw"}
+    third = make_model(data, "third", truth["tags"], card=card, image=image, logits=True)
+    names = ",".join([*DEMO, str(third)])
+    with serve(hub=ROOT / "demo" / "hub") as server:
+        env = {"HF_ENDPOINT": server.url, "HF_HOME": str(data.parent / "hub-cache")}
+        three = run("validate.py", "--data", data, "--models", names, env=env)
+    assert three.code == 0, three.err
+    posts = len(truth["post_ids"])
+    said = [line.partition(": ")[2] for line in three.out.splitlines() if "posts to run" in line]
+    assert said[:2] == [f"0 posts to run, {posts} cached"] * 2
+    assert said[2].startswith(f"{posts} posts to run, 0 cached")
+    rows = [line for line in three.out.splitlines() if line.startswith("|")]
+    before = [line for line in ended["validate.py"].out.splitlines() if line.startswith("|")]
+    assert rows[2:4] == before[2:4]
 
 
 def test_list_models(tmp_path: Path) -> None:
