@@ -9,7 +9,7 @@ import hashlib
 import io
 import math
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
@@ -99,53 +99,60 @@ def _square(planes: torch.Tensor, wanted: Geometry) -> torch.Tensor:
     if side < wanted.size:
         # Enlarging spreads a rounding over many pixels; float64 rounds just as Pillow's integers.
         planes = planes.double()
-    across = _filter(width, left, side, wanted, planes.device, planes.dtype)
-    down = _filter(height, top, side, wanted, planes.device, planes.dtype)
-    columns = across.white.expand(3, height, -1).clone()
-    for rows, under, weights in across.blocks:
+    resize = _filter(side, wanted, planes.device, planes.dtype)
+    columns = resize.white(left, width).expand(3, height, -1).clone()
+    for rows, under, weights in resize.blocks_under(left, width):
         columns[:, :, rows] += planes[:, :, under] @ weights.T
     if wanted.resize == "bicubic":
         columns.add_(0.5).floor_().clamp_(0, WHITE)
-    square = down.white[:, None].expand(3, -1, wanted.size).clone()
-    for rows, under, weights in down.blocks:
+    square = resize.white(top, height)[:, None].expand(3, -1, wanted.size).clone()
+    for rows, under, weights in resize.blocks_under(top, height):
         square[:, rows] += weights @ columns[:, under]
     square.add_(0.5).floor_().clamp_(0, WHITE)
     return square.permute(1, 2, 0).to(torch.uint8, memory_format=torch.contiguous_format)
 
 
 class _Filter(NamedTuple):
-    """One side's filter: what the white around the image adds to each output pixel, (size,), and
-    the matrix over the image as blocks: (output pixels, input pixels under them, weights)."""
+    """A resize of one side of the white square: its matrix (size, side), as `running` sums along
+    the side (size, side + 1) and as `blocks` of rows: (rows, their first input pixel, weights)."""
 
-    white: torch.Tensor
-    blocks: list[tuple[slice, slice, torch.Tensor]]
+    running: torch.Tensor
+    blocks: list[tuple[slice, int, torch.Tensor]]
+
+    def white(self, offset: int, length: int) -> torch.Tensor:
+        """What the white outside an image at `offset` adds to each output pixel: (size,)."""
+        outside = self.running[:, -1] - self.running[:, offset + length] + self.running[:, offset]
+        return outside * WHITE
+
+    def blocks_under(self, offset: int, length: int) -> Iterator[tuple[slice, slice, torch.Tensor]]:
+        """(output pixels, input pixels of the image, weights) of each block that sees the image."""
+        for rows, first, weights in self.blocks:
+            low = max(first, offset)
+            high = min(first + weights.shape[1], offset + length)
+            if low < high:
+                yield (
+                    rows,
+                    slice(low - offset, high - offset),
+                    weights[:, low - first : high - first],
+                )
 
 
-@lru_cache(maxsize=4096)
-def _filter(
-    length: int,
-    offset: int,
-    side: int,
-    wanted: Geometry,
-    device: torch.device,
-    dtype: torch.dtype,
-) -> _Filter:
-    """The filter for an image of `length` pixels that starts at `offset` of `side`."""
+@lru_cache(maxsize=64)  # Nearly all images have the same longer side, and so one square.
+def _filter(side: int, wanted: Geometry, device: torch.device, dtype: torch.dtype) -> _Filter:
     first, weights = (area_taps if wanted.resize == "area" else bicubic_taps)(side, wanted.size)
     matrix = np.zeros((wanted.size, side + weights.shape[1]))
     taps = first[:, None] + np.arange(weights.shape[1])
     np.put_along_axis(matrix, taps, weights, axis=1)
-    inside = matrix[:, offset : offset + length]
-    white = WHITE * (matrix.sum(axis=1) - inside.sum(axis=1))
+    matrix = matrix[:, :side]  # Weights beyond the last pixel are zeros.
+    running = np.concatenate([np.zeros((wanted.size, 1)), matrix.cumsum(axis=1)], axis=1)
     step = CPU_ROWS if device.type == "cpu" else wanted.size
     blocks = []
     for start in range(0, wanted.size, step):
-        block = inside[start : start + step]
-        if len(used := np.flatnonzero(block.any(axis=0))):
-            under = slice(int(used[0]), int(used[-1]) + 1)
-            rows = slice(start, start + len(block))
-            blocks.append((rows, under, torch.from_numpy(block[:, under]).to(device, dtype)))
-    return _Filter(torch.from_numpy(white).to(device, dtype), blocks)
+        block = matrix[start : start + step]
+        used = np.flatnonzero(block.any(axis=0))
+        inside = torch.from_numpy(block[:, used[0] : used[-1] + 1]).to(device, dtype)
+        blocks.append((slice(start, start + len(block)), int(used[0]), inside))
+    return _Filter(torch.from_numpy(running).to(device, dtype), blocks)
 
 
 def area_taps(side: int, size: int) -> tuple[np.ndarray, np.ndarray]:
