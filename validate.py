@@ -15,7 +15,8 @@ import itertools
 import json
 import os
 import platform
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -107,7 +108,7 @@ def arguments() -> argparse.Namespace:
     options.add_argument(
         "--workers",
         type=at_least(1),
-        default=os.cpu_count(),
+        default=max(1, len(os.sched_getaffinity(0)) // cluster.local_size()),
         metavar="N",
         help="threads that decode images (default: one a CPU, here %(default)s)",
     )
@@ -192,18 +193,18 @@ def choose_posts(
     }
     if args.post_ids:
         asked = set(posts.ids(args.post_ids))
-        if lacking := len(asked - usable):
-            warn(
-                f"of the {len(asked)} posts in {args.post_ids}, {lacking} without a resized image"
-                f" are left out: run download.py --data {args.data} --post-ids {args.post_ids} and"
-                f" trainable.py --data {args.data}"
-            )
         usable &= asked
     newest = max(model.last_post_id for model in chosen)
     if args.unseen_only:
         usable = {post_id for post_id in usable if post_id > newest}
-    limit = len(usable) if args.post_ids else args.posts
+    limit = max(1, len(usable)) if args.post_ids else args.posts
     ground = truth.read(args.data, usable, limit, mappings)
+    if args.post_ids and (lacking := len(asked - set(ground.post_ids.tolist()))):
+        warn(
+            f"of the {len(asked)} posts in {args.post_ids}, {lacking} are left out, without a"
+            " resized image or a line in posts.jsonl, or seen by a model: run download.py --data"
+            f" {args.data} --post-ids {args.post_ids} and trainable.py --data {args.data}"
+        )
     if not len(ground.post_ids):
         mend = (
             f"all are at or below {newest}, which a model may have been trained on: download newer"
@@ -259,24 +260,44 @@ def infer(
     if args.fresh and cluster.rank() == 0:
         for model in chosen:
             predict.forget(model, args.data)
-    cluster.barrier()
+    # What process 0 sees holds for all: files may appear meanwhile, or later on another machine.
+    post_ids = cluster.share(ground.post_ids)
     work = [
-        predict.plan(model, words.tags, ground.post_ids, args.data)
+        predict.plan(model, words.tags, post_ids, args.data)
         for model, words in zip(chosen, vocabularies, strict=True)
     ]
-    predict.open_networks(work, args.data, batch_size, device)
-    cluster.barrier()
+    for each in work:
+        each.missing = cluster.share(each.missing)
+    with gpu_trouble_told():
+        predict.open_networks(work, args.data, batch_size, device)
     if cluster.rank() == 0:
         for each in work:
             cached = len(ground.post_ids) - len(each.missing)
             where = f", {each.network.runs_on}" if each.network else ""
             print(f"{each.model.label}: {len(each.missing)} posts to run, {cached} cached{where}")
-    predict.run(work, args.data, args.workers, device)
+    with gpu_trouble_told():
+        predict.run(work, args.data, args.workers, device)
     cluster.barrier()
     for each in work:
         each.network = None
         if cluster.rank() == 0:
             predict.merge(each, args.data)
+
+
+@contextmanager
+def gpu_trouble_told() -> Iterator[None]:
+    """Turn what torch raises when a GPU gives out into one line."""
+    try:
+        yield
+    except torch.OutOfMemoryError:
+        raise UserError(
+            "the GPU's memory is too small: lower --batch-size or --workers, or give fewer --models"
+        ) from None
+    except torch.AcceleratorError as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(
+            f"the GPU failed ({reason}): free or mend it, or give --device cpu"
+        ) from None
 
 
 def pick_device(wanted: str) -> torch.device:

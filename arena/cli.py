@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 from tqdm import tqdm
 
 # torchrun numbers the processes that it starts: one of them speaks for all.
-SPEAKS = os.environ.get("RANK", "0") == "0"
+SPEAKS = "TORCHELASTIC_RUN_ID" not in os.environ or os.environ["RANK"] == "0"
 
 
 class UserError(Exception):

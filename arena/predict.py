@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import models
 from arena import cluster, files
@@ -30,7 +30,16 @@ import torch
 
 FLUSH_SECONDS = 15  # With the batch under way, what a kill loses must stay under 30 seconds.
 FLUSH_BYTES = 256_000_000
+ROWS = 1024  # Copied at a time.
 TOLERANCE = 1e-4  # Half precision may leave 0..1 by a rounding.
+
+
+class Batch(NamedTuple):
+    """Scores (posts, tags) of one batch, with each post's id and resized file: int64 (posts, 3)."""
+
+    post_ids: np.ndarray
+    images: np.ndarray
+    scores: np.ndarray
 
 
 @dataclass
@@ -44,10 +53,8 @@ class Work:
     missing: np.ndarray
     network: Network | None = None
     batch: int = 1
-    waiting: list[tuple[int, Prepared]] = field(default_factory=list)
-    ids: list[int] = field(default_factory=list)
-    states: list[tuple[int, int, int]] = field(default_factory=list)
-    scores: list[np.ndarray] = field(default_factory=list)
+    waiting: list[tuple[int, tuple[int, int], Prepared]] = field(default_factory=list)
+    finished: list[Batch] = field(default_factory=list)
     checked: bool = False
 
 
@@ -105,7 +112,7 @@ def plan(model: ModelCard, tags: list[str], post_ids: np.ndarray, data: Path) ->
     fingerprint = models.fingerprint(model, data)
     valid: set[int] = set()
     wanted = set(post_ids.tolist())
-    for held in _held(path, folder, fingerprint):
+    for held in _held([path, *sorted(folder.glob("*.pt"))], fingerprint):
         for post_id, (size, mtime, content) in zip(
             held["post_ids"].tolist(), held["images"].tolist(), strict=True
         ):
@@ -131,9 +138,9 @@ def _hash(path: Path) -> int:
     return content_hash(path.read_bytes())
 
 
-def _held(path: Path, folder: Path, fingerprint: str) -> Iterator[dict[str, Any]]:
+def _held(paths: Iterable[Path], fingerprint: str) -> Iterator[dict[str, Any]]:
     """The predictions of a model's cache and parts, oldest first; those of other weights not."""
-    for file in [path, *sorted(folder.glob("*.pt"))]:
+    for file in paths:
         if file.exists() and (held := load(file))["fingerprint"] == fingerprint:
             yield held
 
@@ -210,8 +217,7 @@ def _in_order(
 
 
 def _add(work: Work, post_id: int, state: tuple[int, int], prepared: Prepared) -> None:
-    work.waiting.append((post_id, prepared))
-    work.states.append((*state, prepared.content))
+    work.waiting.append((post_id, state, prepared))
     if len(work.waiting) == work.batch:
         _run_batch(work)
 
@@ -221,24 +227,23 @@ def _run_batch(work: Work) -> None:
     if not work.waiting or work.network is None:
         return
     settings = work.model.image
-    squares = [prepared.squares[geometry(settings)] for _, prepared in work.waiting]
+    squares = [prepared.squares[geometry(settings)] for _, _, prepared in work.waiting]
     if squares[0].is_cuda:
         for square in squares:
             square.record_stream(torch.cuda.current_stream())
     if work.network.batch:
         squares += squares[-1:] * (work.network.batch - len(squares))
-    try:
-        raw = work.network.outputs(models.normalise(torch.stack(squares), settings))
-    except torch.OutOfMemoryError:
-        raise UserError(
-            f"{work.model.name}: the GPU's memory is too small for {len(squares)} images at a time:"
-            " lower --batch-size"
-        ) from None
+    raw = work.network.outputs(models.normalise(torch.stack(squares), settings))
     raw = raw[: len(work.waiting)]
     scores = (torch.sigmoid(raw) if work.model.activation == "sigmoid" else raw).numpy()
     _check(work, raw.numpy(), scores)
-    work.ids += [post_id for post_id, _ in work.waiting]
-    work.scores.append(scores.clip(0, 1))
+    work.finished.append(
+        Batch(
+            np.array([post_id for post_id, _, _ in work.waiting]),
+            np.array([(*state, prepared.content) for _, state, prepared in work.waiting]),
+            scores.clip(0, 1),
+        )
+    )
     work.waiting.clear()
 
 
@@ -275,37 +280,28 @@ def _check(work: Work, raw: np.ndarray, scores: np.ndarray) -> None:
 
 
 def _waiting(work: Iterable[Work]) -> int:
-    return sum(scores.nbytes for each in work for scores in each.scores)
+    return sum(batch.scores.nbytes for each in work for batch in each.finished)
 
 
 def _flush(work: Iterable[Work]) -> None:
     """Write the finished batches of every model to a part of its own."""
     for each in work:
-        if each.ids:
+        if each.finished:
             each.folder.mkdir(exist_ok=True)
             name = f"{time.time_ns():020d}-{cluster.rank()}.pt"
-            done = len(each.ids)
-            _save(
-                each.folder / name,
-                each,
-                np.concatenate(each.scores),
-                np.array(each.ids),
-                np.array(each.states[:done]),
-            )
-            each.ids.clear()
-            each.scores.clear()
-            del each.states[:done]
+            whole = Batch(*(np.concatenate(parts) for parts in zip(*each.finished, strict=True)))
+            save(each.folder / name, each, whole)
+            each.finished.clear()
 
 
-def _save(
-    path: Path, work: Work, scores: np.ndarray, post_ids: np.ndarray, images: np.ndarray
-) -> None:
+def save(path: Path, work: Work, batch: Batch) -> None:
+    """Write a predictions file."""
     files.save_tensors(
         path,
         {
-            "predictions": torch.from_numpy(scores),
-            "post_ids": torch.from_numpy(post_ids),
-            "images": torch.from_numpy(images),
+            "predictions": torch.from_numpy(batch.scores),
+            "post_ids": torch.from_numpy(batch.post_ids),
+            "images": torch.from_numpy(batch.images),
             "tags": work.tags,
             "model": work.model.name,
             "fingerprint": work.fingerprint,
@@ -326,7 +322,7 @@ def merge(work: Work, data: Path) -> None:
             return
         del held
     place: dict[int, tuple[int, int]] = {}
-    sources = list(_held(path, work.folder, work.fingerprint))
+    sources = list(_held([path, *parts], work.fingerprint))
     for number, held in enumerate(sources):
         for row, post_id in enumerate(held["post_ids"].tolist()):
             place[post_id] = (number, row)
@@ -336,11 +332,18 @@ def merge(work: Work, data: Path) -> None:
     images = np.empty((len(post_ids), 3), np.int64)
     for number, held in enumerate(sources):
         rows = np.flatnonzero(where[:, 0] == number)
-        scores[rows] = held["predictions"].numpy()[where[rows, 1]]
-        images[rows] = held["images"].numpy()[where[rows, 1]]
+        for start in range(0, len(rows), ROWS):  # A copy of all at once would double the memory.
+            some = rows[start : start + ROWS]
+            scores[some] = held["predictions"].numpy()[where[some, 1]]
+            images[some] = held["images"].numpy()[where[some, 1]]
     sources.clear()
-    _save(path, work, scores, post_ids, images)
-    shutil.rmtree(work.folder, ignore_errors=True)
+    save(path, work, Batch(post_ids, images, scores))
+    # Only what was read: on a shared disk another machine's part may show up late.
+    for part in parts:
+        part.unlink()
+    files.sweep(work.folder)
+    if work.folder.exists() and not any(work.folder.iterdir()):
+        work.folder.rmdir()
 
 
 def common_scores(path: Path, post_ids: np.ndarray, tags: Sequence[str]) -> np.ndarray:
@@ -350,6 +353,8 @@ def common_scores(path: Path, post_ids: np.ndarray, tags: Sequence[str]) -> np.n
     """
     held = load(path)
     row_of = {post_id: row for row, post_id in enumerate(held["post_ids"].tolist())}
+    if lacking := sum(post_id not in row_of for post_id in post_ids.tolist()):
+        raise UserError(f"{path} lacks {lacking} posts: run the same command again")
     rows = np.array([row_of[post_id] for post_id in post_ids.tolist()])
     columns_of: dict[str, list[int]] = {}
     for column, tag in enumerate(held["tags"]):
@@ -357,9 +362,11 @@ def common_scores(path: Path, post_ids: np.ndarray, tags: Sequence[str]) -> np.n
     first = np.array([columns_of[tag][0] for tag in tags])
     predictions = held["predictions"].numpy()
     scores = np.empty((len(rows), len(tags)), np.float32)
-    for start in range(0, len(rows), 1024):
-        block = predictions[rows[start : start + 1024]]
-        out = scores[start : start + 1024]
+    for start in range(0, len(rows), ROWS):
+        block = predictions[rows[start : start + ROWS]]
+        if not (block.min() >= 0 and block.max() <= 1):  # Nor is a NaN.
+            raise UserError(f"{path} holds scores outside 0 to 1: delete it, or give --fresh")
+        out = scores[start : start + ROWS]
         np.take(block, first, axis=1, out=out)
         for place, tag in enumerate(tags):
             for column in columns_of[tag][1:]:

@@ -60,7 +60,7 @@ def prepare(path: Path, geometries: Iterable[Geometry], device: torch.device) ->
         raw = path.read_bytes()
         with Image.open(io.BytesIO(raw), formats=["WEBP"]) as opened:
             pixels = torch.from_numpy(np.array(opened.convert("RGB")))
-    except (OSError, ValueError, SyntaxError):
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
         raise UserError(
             f"{path} is no whole WebP image: delete it and run trainable.py with the same --data"
         ) from None

@@ -98,7 +98,7 @@ def rate(work: Callable[[], object], images: int) -> float:
 
 
 def run_models(
-    chosen: list[ModelCard], ids: np.ndarray, data: Path, args: argparse.Namespace
+    chosen: list[ModelCard], ids: np.ndarray, data: Path, args: argparse.Namespace, usage: "Usage"
 ) -> tuple[float, list[float]]:
     """Images a second of the pipeline, and of each network alone."""
     for model in chosen:
@@ -120,7 +120,8 @@ def run_models(
         alone.append(
             rate(lambda: [network_of.outputs(ready) for _ in range(steps)], steps * each.batch)  # noqa: B023
         )
-    return rate(lambda: predict.run(work, data, args.workers, args.device), len(ids)), alone
+    with usage:
+        return rate(lambda: predict.run(work, data, args.workers, args.device), len(ids)), alone
 
 
 def main() -> None:
@@ -158,8 +159,7 @@ def main() -> None:
             usage = Usage(args.device)
             for _ in range(args.rounds):
                 decoding = rate(decode, len(paths))
-                with usage:
-                    pipeline, alone = run_models(chosen, ids, data, args)
+                pipeline, alone = run_models(chosen, ids, data, args, usage)
                 rounds.append((pipeline, decoding, 1 / sum(1 / each for each in alone)))
             pipeline, decoding, alone_rate = (
                 statistics.median(column) for column in zip(*rounds, strict=True)
@@ -173,7 +173,7 @@ def main() -> None:
 
 
 class Usage:
-    """The GPU's utilisation while a block runs, from nvidia-smi once a second."""
+    """The GPU's utilisation while a block runs, from nvidia-smi twice a second."""
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
@@ -182,7 +182,14 @@ class Usage:
 
     def __enter__(self) -> None:
         if self._device.type == "cuda":
-            query = ["--query-gpu=utilization.gpu", "--format=csv,noheader,nounits", "-lms", "500"]
+            query = [
+                "--query-gpu=utilization.gpu",
+                "--format=csv,noheader,nounits",
+                "-lms",
+                "500",
+                "-i",
+                "0",
+            ]
             self._process = subprocess.Popen(
                 ["nvidia-smi", *query], stdout=subprocess.PIPE, text=True
             )
@@ -191,7 +198,7 @@ class Usage:
         if self._process:
             self._process.terminate()
             out, _ = self._process.communicate()
-            self._seen += [float(line) for line in out.split()]
+            self._seen += [float(line) for line in out.split() if line.isdigit()]
 
     def text(self) -> str:
         """The median, in per cent."""

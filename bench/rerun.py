@@ -18,7 +18,7 @@ import time
 from pathlib import Path
 
 from arena import predict
-from arena.predict import Work
+from arena.predict import Batch, Work
 from models import card as cards
 from models import fingerprint
 from tests.helpers import make_model, write_mappings
@@ -60,7 +60,7 @@ def make_folder(folder: Path, posts: int, common: int, models: int) -> list[Path
         scores = rng.random((posts, width), np.float32) ** 6
         scores[:, :common] = scores[:, :common] * 0.7 + 0.3 * truth
         work = Work(model, tags, folder, fingerprint(model, folder), np.empty(0))
-        predict._save(predict.path_of(folder, model), work, scores, ids, states)
+        predict.save(predict.path_of(folder, model), work, Batch(ids, states, scores))
         made.append(path)
     return made
 

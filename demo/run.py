@@ -16,6 +16,8 @@ from demo.server import serve
 ROOT = Path(__file__).parent.parent
 WORK = ROOT / "demo" / "data"
 DATA = WORK.relative_to(ROOT) / "arena"
+# What would reach a real site's account, or the demo's models a real cache.
+PRIVATE = {"DANBOORU_LOGIN", "DANBOORU_API_KEY", "HF_TOKEN", "HF_HUB_CACHE", "HF_HUB_OFFLINE"}
 SCRIPTS = ("download.py", "trainable.py", "export_sw.py", "validate.py")
 
 
@@ -29,7 +31,8 @@ def main() -> int:
     with serve(site, ROOT / "demo" / "hub") as server:
         print(f"A stand-in for Danbooru and the model hub answers on {server.url}", flush=True)
         environment = {
-            **os.environ,
+            **{key: value for key, value in os.environ.items() if key not in PRIVATE},
+            "NO_PROXY": "127.0.0.1",
             "DANBOORU_URL": server.url,
             "HF_ENDPOINT": server.url,
             "HF_HOME": str(WORK / "hub-cache"),

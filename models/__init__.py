@@ -9,6 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Protocol
 
+from arena.cli import UserError
 from models import card as cards
 from models.card import ImageSettings, ModelCard
 
@@ -30,8 +31,7 @@ class Network(Protocol):
 
 def weight_files(model: ModelCard, data: Path) -> list[Path]:
     """The files that decide what the network computes, fetched where they are missing."""
-    names = [model.file, *(["config.json"] if model.kind == "joytag" else [])]
-    return cards.locate(model, data, *names)
+    return cards.locate(model, data, *cards.weight_names(model))
 
 
 def fingerprint(model: ModelCard, data: Path) -> str:
@@ -39,9 +39,28 @@ def fingerprint(model: ModelCard, data: Path) -> str:
     settings = json.dumps([model.kind, model.activation, asdict(model.image)])
     digest = hashlib.sha256(settings.encode())
     for path in weight_files(model, data):
+        if model.kind == "onnx":
+            _refuse_external_weights(model, path)
         with path.open("rb") as file:
             digest.update(hashlib.file_digest(file, "sha256").digest())
     return digest.hexdigest()
+
+
+def _refuse_external_weights(model: ModelCard, path: Path) -> None:
+    """Raise UserError for an ONNX file whose weights stand in another file, unseen by its hash."""
+    import onnx  # Here, as JoyTag does without it.
+    from google.protobuf.message import DecodeError
+
+    try:
+        weights = onnx.load(path, load_external_data=False).graph.initializer
+    except DecodeError:
+        return  # ONNX Runtime will say what is wrong with the file.
+    for tensor in weights:
+        if tensor.data_location == onnx.TensorProto.EXTERNAL:
+            raise UserError(
+                f"{model.name}: {path} keeps its weights in another file: save it as one with"
+                " onnx.save(onnx.load(path), other_path) and change 'file'"
+            )
 
 
 def open_network(model: ModelCard, data: Path, tags: int, device: torch.device) -> Network:

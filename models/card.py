@@ -232,9 +232,14 @@ def read_tags(path: Path) -> tuple[list[str], list[str]]:
     return tags, categories
 
 
+def weight_names(model: ModelCard) -> list[str]:
+    """The names of the files that hold a model's network."""
+    return [model.file, *(["config.json"] if model.kind == "joytag" else [])]
+
+
 def is_cached(model: ModelCard, data: Path) -> bool:
     """Whether a run would find the model's weights and tags on this machine."""
-    names = [model.file, model.tags]
+    names = [*weight_names(model), model.tags]
     if is_folder(model.source):
         folder = data / Path(model.source).expanduser()
         return all((folder / name).is_file() for name in names)

@@ -369,7 +369,11 @@ class JoyTagNetwork:
         self._half: torch.dtype | None = None
         self.runs_on = "torch on the CPU"
         if device.type == "cuda":
-            self._half = torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+            self._half = (
+                torch.bfloat16
+                if torch.cuda.is_bf16_supported(including_emulation=False)
+                else torch.float16
+            )
             self.runs_on = f"torch on CUDA in {str(self._half).removeprefix('torch.')}"
         self._net = net.to(device)
         self._device = device

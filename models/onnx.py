@@ -59,7 +59,10 @@ def _session(model: ModelCard, path: Path, device: torch.device) -> onnxruntime.
         onnxruntime.preload_dlls()
         providers.insert(0, ("CUDAExecutionProvider", {"device_id": device.index or 0}))
     try:
-        session = onnxruntime.InferenceSession(path, options, providers=providers)
+        # Without fallback: it would go on on the CPU, and say so in a block of red.
+        session = onnxruntime.InferenceSession(
+            path, options, providers=providers, enable_fallback=False
+        )
     except Exception as error:  # ONNX Runtime's exceptions share no base class below Exception.
         raise UserError(
             f"{model.name}: {path} cannot be loaded ({_reason(error)}): {mend(model, 'file')}"

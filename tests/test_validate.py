@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from arena import predict
 from demo.server import serve
 from tests.helpers import (
     ROOT,
@@ -29,6 +30,7 @@ from tests.helpers import (
 )
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from PIL import Image
@@ -522,6 +524,46 @@ def test_a_full_disk_is_one_line(tmp_path: Path, limit: int) -> None:
     assert not list(tmp_path.rglob("*.tmp"))
     assert not list(tmp_path.rglob("*.pt"))
     ok(validate(tmp_path, model))
+
+
+def test_weights_in_another_file_are_refused(tmp_path: Path) -> None:
+    make_data(tmp_path, 12)
+    model = make_model(tmp_path, "a", TAGS)
+    network = onnx.load(tmp_path / "a.onnx")
+    onnx.save_model(
+        network,
+        tmp_path / "a.onnx",
+        save_as_external_data=True,
+        location="a.data",
+        size_threshold=0,
+    )
+    refused(validate(tmp_path, model), "a.onnx", "another file")
+
+
+def test_scores_that_cannot_be_in_a_cache_are_refused(tmp_path: Path) -> None:
+    make_data(tmp_path, 12)
+    model = make_model(tmp_path, "a", TAGS)
+    ok(validate(tmp_path, model))
+    held = torch.load(tmp_path / "a_predictions.pt", weights_only=True)
+    held["predictions"][3, 4] = float("nan")
+    torch.save(held, tmp_path / "a_predictions.pt")
+    refused(validate(tmp_path, model), "a_predictions.pt", "--fresh")
+
+
+def test_a_late_part_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_data(tmp_path, 12)
+    model = make_model(tmp_path, "a", TAGS)
+    late = tmp_path / "a_predictions.parts" / "9-1.pt"
+    write = predict.save
+
+    def and_another(path: Path, *rest: Any) -> None:
+        write(path, *rest)
+        if path.name == "a_predictions.pt":
+            late.write_bytes(path.read_bytes())
+
+    monkeypatch.setattr(predict, "save", and_another)
+    ok(validate(tmp_path, model))
+    assert [path.name for path in late.parent.iterdir()] == [late.name]
 
 
 def test_a_damaged_image_is_named(tmp_path: Path) -> None:
