@@ -330,13 +330,15 @@ def merge(work: Work, data: Path) -> None:
     where = np.array([place[post_id] for post_id in post_ids.tolist()]).reshape(-1, 2)
     scores = np.empty((len(post_ids), len(work.tags)), np.float32)
     images = np.empty((len(post_ids), 3), np.int64)
-    for number, held in enumerate(sources):
+    sources.reverse()
+    for number in range(len(sources)):
+        held = sources.pop()  # So that it is unmapped before the next is read.
         rows = np.flatnonzero(where[:, 0] == number)
         for start in range(0, len(rows), ROWS):  # A copy of all at once would double the memory.
             some = rows[start : start + ROWS]
             scores[some] = held["predictions"].numpy()[where[some, 1]]
             images[some] = held["images"].numpy()[where[some, 1]]
-    sources.clear()
+    del held
     save(path, work, Batch(post_ids, images, scores))
     # Only what was read: on a shared disk another machine's part may show up late.
     for part in parts:
