@@ -529,6 +529,18 @@ def test_a_second_run_names_the_holder(
         assert "in use by export_sw.py" in refused("--saved-model", saved["old keras"])
 
 
+def printed(hub: SimpleNamespace, code: str) -> str:
+    """What a fresh interpreter prints: the environment counts when huggingface_hub is imported."""
+    ended = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, **hub.environment},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return ended.stdout
+
+
 def test_hub_failures_each_have_their_line(hub: SimpleNamespace, data: Path) -> None:
     def failure(*args: str, limit: Callable[[], None] | None = None, **changed: str) -> str:
         ended = script(data, *args, limit=limit, **{**hub.environment, **changed})
@@ -592,14 +604,7 @@ def test_hub_failures_each_have_their_line(hub: SimpleNamespace, data: Path) -> 
 
     # Whatever was cut short above, a run without faults has every file whole.
     code = f"from arena import hub; print(hub.fetch_many({REPO!r}, 'v2.0', {export_sw.NEEDED!r}))"
-    ended = subprocess.run(
-        [sys.executable, "-c", code],
-        env={**os.environ, **hub.environment},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    got = Path(ended.stdout.strip())
+    got = Path(printed(hub, code).strip())
     for path in (p for p in got.rglob("*") if p.is_file()):
         assert path.read_bytes() == (hub.folder / REPO / path.relative_to(got)).read_bytes()
     assert not (got / "model.onnx").exists()
@@ -622,14 +627,7 @@ for args in (
     except UserError as error:
         print(error)
 """
-    ended = subprocess.run(
-        [sys.executable, "-c", code],
-        env={**os.environ, **hub.environment},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    first, content, second, *errors = ended.stdout.splitlines()
+    first, content, second, *errors = printed(hub, code).splitlines()
     assert (first, content, second) == ("False False", "never fetched", "True False")
     for line, part in zip(
         errors, ("has no file x.bin", "no revision v9", "there is no", "not the name"), strict=True

@@ -249,6 +249,7 @@ def test_data_in_the_page_is_json_without_markup() -> None:
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     if not CHROMIUM.exists():
+        # A browser is no Python package; .ci/run installs it, so there these tests always run.
         pytest.skip("chromium is not installed: apt-get install chromium")
     with sync_playwright() as playwright:
         chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)

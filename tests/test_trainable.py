@@ -391,6 +391,7 @@ def test_cmyk_profile_is_followed() -> None:
     found = [path for folder in folders for path in folder.rglob("*.icc")]
     profiles = [path for path in found if path.read_bytes()[16:20] == b"CMYK"]
     if not profiles:
+        # .ci/run installs one, so there this test always runs.
         pytest.skip("no CMYK colour profile on this machine")
     profile = profiles[0].read_bytes()
     wanted = ImageCms.profileToProfile(
@@ -788,6 +789,7 @@ def small_disk(folder: Path, size: str) -> Iterator[None]:
         ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)], capture_output=True
     )
     if done.returncode:
+        # Only root may mount; the tests of RLIMIT_FSIZE show the same for everybody.
         pytest.skip("no permission to mount a small disk")
     try:
         yield
