@@ -51,9 +51,9 @@ def main() -> None:
         print(model_table(args.data))
         return
     device = pick_device(args.device)
-    chosen = [cards.card(name) for name in args.models]
+    chosen = chosen_models(args.models)
     lead = cluster.rank() == 0
-    with files.lock(args.data, "validate") if lead else nullcontext():
+    with cluster.group(), files.lock(args.data, "validate") if lead else nullcontext():
         mappings = truth.mappings(args.data)
         vocabularies = [vocabulary(model, args.data, mappings) for model in chosen]
         ground = choose_posts(args, chosen, mappings)
@@ -133,12 +133,25 @@ def arguments() -> argparse.Namespace:
     )
     args = options.parse_args()
     args.models = [name for name in args.models.split(",") if name]
-    stems = [Path(name).stem if name.endswith(".toml") else name for name in args.models]
-    if not stems:
+    if not args.models:
         raise UserError("no model is chosen: give --models at least one name")
-    if len(set(stems)) < len(stems):
-        raise UserError(f"--models names a model twice: {', '.join(args.models)}")
     return args
+
+
+def chosen_models(names: list[str]) -> list[ModelCard]:
+    """The cards of the models named; UserError where two would have one predictions file."""
+    chosen: dict[str, ModelCard] = {}
+    for name in names:
+        model = cards.card(name)
+        other = chosen.setdefault(model.name, model)
+        if other is not model:
+            if other.path.resolve() == model.path.resolve():
+                raise UserError(f"--models names {model.name} twice: name it once")
+            raise UserError(
+                f"{other.path} and {model.path} are two models of one name, {model.name}: rename"
+                " one of the files"
+            )
+    return list(chosen.values())
 
 
 def resample_count(text: str) -> int:
@@ -257,31 +270,56 @@ def infer(
 ) -> None:
     """Fill every model's predictions file with the scores it lacks."""
     batch_size = args.batch_size or (CPU_BATCH if device.type == "cpu" else 128)
-    if args.fresh and cluster.rank() == 0:
-        for model in chosen:
-            predict.forget(model, args.data)
-    # What process 0 sees holds for all: files may appear meanwhile, or later on another machine.
+    # What process 0 sees holds for all: files may appear meanwhile, or differ on another machine.
     post_ids = cluster.share(ground.post_ids)
     work = [
-        predict.plan(model, words.tags, post_ids, args.data)
+        predict.plan(model, words.tags, args.data)
         for model, words in zip(chosen, vocabularies, strict=True)
     ]
-    for each in work:
-        each.missing = cluster.share(each.missing)
-    with gpu_trouble_told():
-        predict.open_networks(work, args.data, batch_size, device)
-    if cluster.rank() == 0:
+    if args.fresh and cluster.rank() == 0:
         for each in work:
-            cached = len(ground.post_ids) - len(each.missing)
-            where = f", {each.network.runs_on}" if each.network else ""
-            print(f"{each.model.label}: {len(each.missing)} posts to run, {cached} cached{where}")
-    with gpu_trouble_told():
-        predict.run(work, args.data, args.workers, device)
-    cluster.barrier()
-    for each in work:
-        each.network = None
+            predict.forget(each)
+    find_missing(work, post_ids)
+    for alone in (False, True):
+        complete = not any(len(each.missing) for each in work)
+        with gpu_trouble_told():
+            predict.open_networks(work, batch_size, device)
         if cluster.rank() == 0:
-            predict.merge(each, args.data)
+            for each in work:
+                cached = len(post_ids) - len(each.missing)
+                where = f", {each.network.runs_on}" if each.network else ""
+                count = f"{len(each.missing)} posts to run, {cached} cached"
+                print(f"{each.model.label}: {count}{where}")
+        with gpu_trouble_told():
+            predict.run(work, args.workers, device, alone=alone)
+        cluster.barrier()
+        for each in work:
+            each.network = None
+            if cluster.rank() == 0:
+                predict.merge(each, post_ids)
+        if complete:
+            return
+        find_missing(work, post_ids)
+        changed = sorted(set().union(*(each.missing.tolist() for each in work)))
+        if not changed:
+            return
+        if not alone:
+            warn(
+                f"{len(changed)} images are not those that were scored (such as"
+                f" {predict.resized(args.data, changed[0])}): they changed meanwhile, or another"
+                " process sees other copies; process 0 scores them again"
+            )
+    raise UserError(
+        f"{predict.resized(args.data, changed[0])} and {len(changed) - 1} more images change while"
+        " they are scored: wait for what writes to resized/, then run the same command again"
+    )
+
+
+def find_missing(work: list[predict.Work], post_ids: np.ndarray) -> None:
+    """Find which posts each model lacks, as process 0 sees it."""
+    for each in work:
+        lead = cluster.rank() == 0
+        each.missing = cluster.share(predict.lacking(each, post_ids) if lead else each.missing)
 
 
 @contextmanager

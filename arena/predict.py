@@ -1,14 +1,22 @@
 """Scores of every model for every post, worked out once and kept in `<model>_predictions.pt`.
 
 That file is the cache. While a run goes on, finished batches are kept as small files of the same
-form in `<model>_predictions.parts/`; at the end they are merged into the one file. Every file is
-whole under its name, so a killed run loses only what it had not yet written.
+form in `<model>_predictions.parts/<fingerprint>/`; at the end they are merged into the one file.
+Every file is whole under its name, so a killed run loses only what it had not yet written.
+
+A fingerprint stands for all that decides the scores of an image: weights and image settings. A
+file of another fingerprint is never overwritten: it is kept as
+`<model>-<fingerprint>_predictions.pt` and comes back when its weights do.
+
 
 A batch is `batch_size` consecutive posts of those that a model lacks, in ascending order, and only
 whole batches are kept: a resumed run therefore forms the very batches an undisturbed one would.
 """
 
+import errno
+import os
 import pickle
+import re
 import shutil
 import time
 from collections import deque
@@ -48,9 +56,9 @@ class Work:
 
     model: ModelCard
     tags: list[str]
-    folder: Path
+    data: Path
     fingerprint: str
-    missing: np.ndarray
+    missing: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
     network: Network | None = None
     batch: int = 1
     waiting: list[tuple[int, tuple[int, int], Prepared]] = field(default_factory=list)
@@ -58,21 +66,35 @@ class Work:
     checked: bool = False
 
 
+class DamagedError(UserError):
+    """A file under the name of a predictions file that is none, or not a whole one."""
+
+
 def path_of(data: Path, model: ModelCard) -> Path:
     """Where a model's predictions are kept."""
     return data / f"{model.name}_predictions.pt"
 
 
-def parts_of(data: Path, model: ModelCard) -> Path:
+def aside_of(data: Path, model: ModelCard, fingerprint: str) -> Path:
+    """Where predictions of a fingerprint are kept while the model has another."""
+    return data / f"{model.name}-{fingerprint[:16]}_predictions.pt"
+
+
+def parts_of(data: Path, model: ModelCard, fingerprint: str) -> Path:
     """The folder of what an unfinished run has worked out for a model."""
-    return data / f"{model.name}_predictions.parts"
+    return data / f"{model.name}_predictions.parts" / fingerprint[:16]
+
+
+# What the system, not the file, is to blame for. torch tells both by RuntimeError.
+SYSTEM_ERRORS = (errno.ENOMEM, errno.EIO, errno.ENODEV, errno.EMFILE, errno.ENFILE)
 
 
 def load(path: Path) -> dict[str, Any]:
-    """A predictions file, its scores memory-mapped. UserError when it is not one of ours.
+    """A predictions file, its scores memory-mapped.
 
     `predictions` float32 (posts, tags), `post_ids` int64 (posts,), `tags` list of str, `model`,
     `fingerprint`, and `images` int64 (posts, 3): each resized file's bytes, mtime_ns and hash.
+    Raises DamagedError when it is not one of ours, and UserError when it cannot be read now.
     """
     try:
         held = torch.load(path, weights_only=True, mmap=True, map_location="cpu")
@@ -83,45 +105,113 @@ def load(path: Path) -> dict[str, Any]:
             and held["post_ids"].shape == (rows,)
             and held["images"].shape == (rows, 3)
             and len(held["tags"]) == columns
-            and isinstance(held["fingerprint"], str)
+            and re.fullmatch("[0-9a-f]{64}", held["fingerprint"]) is not None
         )
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, TypeError, KeyError,
-            AttributeError, IndexError):  # fmt: skip
+            AttributeError, IndexError) as error:  # fmt: skip
+        for code in SYSTEM_ERRORS:
+            if os.strerror(code) in str(error):
+                raise _unreadable_now(path, os.strerror(code)) from None
         fine = False
+    except MemoryError:
+        raise _unreadable_now(path, os.strerror(errno.ENOMEM)) from None
     if not fine:
-        raise UserError(
-            f"{path} is not a predictions file that validate.py wrote whole: delete it, or give"
-            " --fresh"
+        raise DamagedError(
+            f"{path} is not a predictions file that validate.py wrote whole: move it elsewhere, or"
+            " give --fresh to delete it"
         )
     return dict(held)
 
 
-def forget(model: ModelCard, data: Path) -> None:
-    """Remove a model's predictions."""
-    path_of(data, model).unlink(missing_ok=True)
-    shutil.rmtree(parts_of(data, model), ignore_errors=True)
+def _unreadable_now(path: Path, reason: str) -> UserError:
+    size = path.stat().st_size / 1e9
+    return UserError(
+        f"cannot read {path} ({size:.1f} GB): {reason}. The file is kept: free memory or raise its"
+        " limit (ulimit -v), then run the same command again"
+    )
 
 
-def plan(model: ModelCard, tags: list[str], post_ids: np.ndarray, data: Path) -> Work:
-    """Find which of the posts `model` still has to see. `tags` are its canonical tags.
+def plan(model: ModelCard, tags: list[str], data: Path) -> Work:
+    """A model's share of a run, before it is known which posts it lacks: see `lacking`.
 
-    A cached score counts if the model's fingerprint is the same and the post's resized file has
-    its size and time, or failing that its content.
+    `tags` are the canonical tags of its outputs. Reads the model's weights for its fingerprint.
     """
-    path, folder = path_of(data, model), parts_of(data, model)
-    fingerprint = models.fingerprint(model, data)
-    valid: set[int] = set()
-    wanted = set(post_ids.tolist())
-    for held in _held([path, *sorted(folder.glob("*.pt"))], fingerprint):
-        for post_id, (size, mtime, content) in zip(
-            held["post_ids"].tolist(), held["images"].tolist(), strict=True
+    return Work(model, tags, data, models.fingerprint(model, data))
+
+
+def forget(work: Work) -> None:
+    """Remove a model's predictions, those of its present fingerprint only."""
+    for path in (path_of(work.data, work.model), _aside(work)):
+        try:
+            if path.exists() and load(path)["fingerprint"] == work.fingerprint:
+                path.unlink()
+        except DamagedError:
+            path.unlink()
+    shutil.rmtree(_parts(work), ignore_errors=True)
+
+
+def _aside(work: Work) -> Path:
+    return aside_of(work.data, work.model, work.fingerprint)
+
+
+def _parts(work: Work) -> Path:
+    return parts_of(work.data, work.model, work.fingerprint)
+
+
+def _sources(work: Work) -> list[Path]:
+    """The files that hold scores of the model's present fingerprint, oldest first."""
+    found = []
+    path = path_of(work.data, work.model)
+    for source in (_aside(work), path, *sorted(_parts(work).glob("*.pt"))):
+        if not source.exists():
+            continue
+        held = load(source)
+        if held["fingerprint"] != work.fingerprint:
+            continue
+        if len(held["tags"]) != len(work.tags):
+            raise UserError(
+                f"{work.model.name}: the network gives {len(held['tags'])} scores an image ("
+                f"{source}), but {work.model.tags} has {len(work.tags)} tags: change 'tags' in"
+                f" {work.model.path}"
+            )
+        found.append(source)
+    return found
+
+
+def lacking(work: Work, post_ids: np.ndarray) -> np.ndarray:
+    """Which of the posts (ids, ascending) have no score of their resized image as it is now."""
+    _, sure = _chosen_rows(work, _sources(work), post_ids)
+    return np.array([post for post in post_ids.tolist() if post not in sure], dtype=np.int64)
+
+
+def _chosen_rows(
+    work: Work, sources: Sequence[Path], wanted: np.ndarray
+) -> tuple[dict[int, tuple[int, int]], set[int]]:
+    """For every post in `sources` the (number of the source, row) that counts, and those of the
+    posts in `wanted` whose row was made from their image as it is now.
+
+    Of a post's rows, one of its image as it is now; where there is none the last, as nothing is
+    thrown away. Names and times of parts are no guide: clocks are set back, and another machine may
+    see older copies of resized/.
+    """
+    place: dict[int, tuple[int, int]] = {}
+    asked, sure = set(wanted.tolist()), set[int]()
+    states: dict[int, tuple[int, int]] = {}
+    for number, source in enumerate(sources):
+        held = load(source)
+        for row, (post_id, (size, mtime, content)) in enumerate(
+            zip(held["post_ids"].tolist(), held["images"].tolist(), strict=True)
         ):
-            if post_id in wanted:
-                image = resized(data, post_id)
-                same = _state(image) == (size, mtime) or _hash(image) == content
-                (valid.add if same else valid.discard)(post_id)
-    missing = np.array([post for post in post_ids.tolist() if post not in valid], dtype=np.int64)
-    return Work(model, tags, folder, fingerprint, missing)
+            if post_id in sure:
+                continue
+            place[post_id] = number, row
+            if post_id in asked:
+                image = resized(work.data, post_id)
+                if post_id not in states:
+                    states[post_id] = _state(image)
+                if states[post_id] == (size, mtime) or _hash(image) == content:
+                    sure.add(post_id)
+    return place, sure
 
 
 def resized(data: Path, post_id: int) -> Path:
@@ -138,18 +228,11 @@ def _hash(path: Path) -> int:
     return content_hash(path.read_bytes())
 
 
-def _held(paths: Iterable[Path], fingerprint: str) -> Iterator[dict[str, Any]]:
-    """The predictions of a model's cache and parts, oldest first; those of other weights not."""
-    for file in paths:
-        if file.exists() and (held := load(file))["fingerprint"] == fingerprint:
-            yield held
-
-
-def open_networks(work: Sequence[Work], data: Path, batch_size: int, device: torch.device) -> None:
+def open_networks(work: Sequence[Work], batch_size: int, device: torch.device) -> None:
     """Load the network of every model that has posts to run, before hours are spent on one."""
     for each in work:
         if len(each.missing):
-            each.network = models.open_network(each.model, data, len(each.tags), device)
+            each.network = models.open_network(each.model, each.data, len(each.tags), device)
             each.batch = each.network.batch or batch_size
             if each.network.batch and each.network.batch < batch_size:
                 warn(
@@ -158,12 +241,13 @@ def open_networks(work: Sequence[Work], data: Path, batch_size: int, device: tor
                 )
 
 
-def run(work: Sequence[Work], data: Path, workers: int, device: torch.device) -> None:
+def run(work: Sequence[Work], workers: int, device: torch.device, *, alone: bool = False) -> None:
     """Run every model over the posts it lacks, decoding each image once for all of them.
 
-    Finished batches are on disk when this returns or is interrupted.
+    Processes share the batches, or process 0 runs all of them `alone`. Finished batches are on
+    disk when this returns or is interrupted.
     """
-    mine = {each.model.name: set(_share(each).tolist()) for each in work}
+    mine = {each.model.name: set(_share(each, alone).tolist()) for each in work}
     todo = sorted(set().union(*mine.values()))
     if not todo:
         return
@@ -171,7 +255,7 @@ def run(work: Sequence[Work], data: Path, workers: int, device: torch.device) ->
 
     def task(post_id: int) -> tuple[tuple[int, int], Prepared]:
         wanted = {geometry(each.model.image) for each in work if post_id in mine[each.model.name]}
-        path = resized(data, post_id)
+        path = resized(work[0].data, post_id)
         return _state(path), prepare(path, wanted, device)
 
     # One thread each: together the workers fill the machine.
@@ -196,10 +280,11 @@ def run(work: Sequence[Work], data: Path, workers: int, device: torch.device) ->
         _flush(work)
 
 
-def _share(work: Work) -> np.ndarray:
-    """The posts of this process's batches: every world-size-th one."""
+def _share(work: Work, alone: bool) -> np.ndarray:
+    """The posts of this process's batches: every world-size-th one, or process 0 has all."""
     batch_of = np.arange(len(work.missing)) // work.batch
-    mine: np.ndarray = work.missing[batch_of % cluster.world_size() == cluster.rank()]
+    processes = 1 if alone else cluster.world_size()
+    mine: np.ndarray = work.missing[batch_of % processes == cluster.rank()]
     return mine
 
 
@@ -287,11 +372,15 @@ def _flush(work: Iterable[Work]) -> None:
     """Write the finished batches of every model to a part of its own."""
     for each in work:
         if each.finished:
-            each.folder.mkdir(exist_ok=True)
-            name = f"{time.time_ns():020d}-{cluster.rank()}.pt"
             whole = Batch(*(np.concatenate(parts) for parts in zip(*each.finished, strict=True)))
-            save(each.folder / name, each, whole)
+            save(_new_part(_parts(each)), each, whole)
             each.finished.clear()
+
+
+def _new_part(folder: Path) -> Path:
+    """A name for one more part in a folder of parts, which is made."""
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder / f"{time.time_ns():020d}-{cluster.rank()}.pt"
 
 
 def save(path: Path, work: Work, batch: Batch) -> None:
@@ -309,43 +398,59 @@ def save(path: Path, work: Work, batch: Batch) -> None:
     )
 
 
-def merge(work: Work, data: Path) -> None:
-    """Bring a model's cache and parts together in its predictions file, posts ascending.
+def merge(work: Work, post_ids: np.ndarray) -> None:
+    """Bring all there is of a model's fingerprint together in its predictions file, ids ascending.
 
-    Of two rows for a post the newer stands. Rows of posts that this run did not ask for are kept.
+    `post_ids` are this run's; rows of other posts are kept. A file of another fingerprint under
+    that name is put aside first.
     """
-    path = path_of(data, work.model)
-    parts = sorted(work.folder.glob("*.pt"))
-    if not parts and path.exists():
-        held = load(path)
-        if held["tags"] == work.tags and held["fingerprint"] == work.fingerprint:
-            return
-        del held
-    place: dict[int, tuple[int, int]] = {}
-    sources = list(_held([path, *parts], work.fingerprint))
-    for number, held in enumerate(sources):
-        for row, post_id in enumerate(held["post_ids"].tolist()):
-            place[post_id] = (number, row)
-    post_ids = np.array(sorted(place), dtype=np.int64)
-    where = np.array([place[post_id] for post_id in post_ids.tolist()]).reshape(-1, 2)
-    scores = np.empty((len(post_ids), len(work.tags)), np.float32)
-    images = np.empty((len(post_ids), 3), np.int64)
-    sources.reverse()
-    for number in range(len(sources)):
-        held = sources.pop()  # So that it is unmapped before the next is read.
+    path = path_of(work.data, work.model)
+    sources = _sources(work)
+    if path not in sources and path.exists():
+        _put_aside(work)
+    if len(sources) == 1 and load(sources[0])["tags"] == work.tags:
+        if sources[0] != path:
+            sources[0].rename(path)
+    else:
+        save(path, work, _gathered(work, sources, post_ids))
+    # Only what was read: on a shared disk another machine's part may show up late.
+    for source in sources:
+        if source != path:
+            source.unlink(missing_ok=True)
+    for folder in (_parts(work), _parts(work).parent):
+        if folder.exists():
+            files.sweep(folder)
+            if not any(folder.iterdir()):
+                folder.rmdir()
+
+
+def _gathered(work: Work, sources: Sequence[Path], post_ids: np.ndarray) -> Batch:
+    """The rows that count of all sources, as one batch."""
+    place, _ = _chosen_rows(work, sources, post_ids)
+    ids = np.array(sorted(place), dtype=np.int64)
+    where = np.array([place[post_id] for post_id in ids.tolist()]).reshape(-1, 2)
+    scores = np.empty((len(ids), len(work.tags)), np.float32)
+    images = np.empty((len(ids), 3), np.int64)
+    for number, source in enumerate(sources):
+        held = load(source)  # One at a time: its pages count as this process's memory.
         rows = np.flatnonzero(where[:, 0] == number)
         for start in range(0, len(rows), ROWS):  # A copy of all at once would double the memory.
             some = rows[start : start + ROWS]
             scores[some] = held["predictions"].numpy()[where[some, 1]]
             images[some] = held["images"].numpy()[where[some, 1]]
-    del held
-    save(path, work, Batch(post_ids, images, scores))
-    # Only what was read: on a shared disk another machine's part may show up late.
-    for part in parts:
-        part.unlink()
-    files.sweep(work.folder)
-    if work.folder.exists() and not any(work.folder.iterdir()):
-        work.folder.rmdir()
+        del held
+    return Batch(ids, images, scores)
+
+
+def _put_aside(work: Work) -> None:
+    """Keep a predictions file of other weights or settings under a name of its own."""
+    path = path_of(work.data, work.model)
+    fingerprint = load(path)["fingerprint"]
+    aside = aside_of(work.data, work.model, fingerprint)
+    if aside.exists():
+        aside = _new_part(parts_of(work.data, work.model, fingerprint))
+    path.rename(aside)
+    print(f"{work.model.label}: predictions of other weights or settings are kept as {aside.name}")
 
 
 def common_scores(path: Path, post_ids: np.ndarray, tags: Sequence[str]) -> np.ndarray:

@@ -101,13 +101,13 @@ def run_models(
     chosen: list[ModelCard], ids: np.ndarray, data: Path, args: argparse.Namespace, usage: "Usage"
 ) -> tuple[float, list[float]]:
     """Images a second of the pipeline, and of each network alone."""
-    for model in chosen:
-        predict.forget(model, data)
     work = []
     for model in chosen:
         tags, _ = cards.read_tags(cards.locate(model, data, model.tags)[0])
-        work.append(predict.plan(model, tags, ids, data))
-    predict.open_networks(work, data, args.batch_size, args.device)
+        work.append(predict.plan(model, tags, data))
+        predict.forget(work[-1])
+        work[-1].missing = ids
+    predict.open_networks(work, args.batch_size, args.device)
     alone = []
     for each in work:
         side = each.model.image.size
@@ -121,7 +121,7 @@ def run_models(
             rate(lambda: [network_of.outputs(ready) for _ in range(steps)], steps * each.batch)  # noqa: B023
         )
     with usage:
-        return rate(lambda: predict.run(work, data, args.workers, args.device), len(ids)), alone
+        return rate(lambda: predict.run(work, args.workers, args.device), len(ids)), alone
 
 
 def main() -> None:

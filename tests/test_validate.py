@@ -243,7 +243,8 @@ def test_the_cache_runs_only_what_it_lacks(tmp_path: Path) -> None:
     a.write_text(a.read_text().replace('"bgr"', '"rgb"'))
     assert to_run(ok(validate(tmp_path, a, c))) == [30, 0]
     a.write_text(a.read_text().replace('"rgb"', '"bgr"'))
-    assert to_run(ok(validate(tmp_path, a))) == [30]
+    assert to_run(ok(validate(tmp_path, a))) == [0]
+    assert to_run(ok(validate(tmp_path, a, more=(*QUICK, "--fresh")))) == [30]
     np.testing.assert_array_equal(predictions(tmp_path, "a")["predictions"], fresh)
     # A threshold or an alias changes no score.
     a.write_text(a.read_text().replace("threshold = 0.5", "threshold = 0.4"))
@@ -325,21 +326,6 @@ def test_a_second_run_over_the_same_folder_is_refused(tmp_path: Path) -> None:
     refused(validate(tmp_path, model), "validate.py", str(process.pid))
     _, err = process.communicate()
     assert process.returncode == 0, err
-
-
-def test_two_processes_give_the_bytes_of_one(tmp_path: Path) -> None:
-    make_data(tmp_path, 50)
-    models = [make_model(tmp_path, name, TAGS, seed=seed) for seed, name in enumerate("ab")]
-    args = ["--data", tmp_path, "--models", ",".join(map(str, models)), *QUICK, "--batch-size", 7]
-    ok(call("validate.py", *args))
-    files = ["a_predictions.pt", "b_predictions.pt", "detailed_metrics.txt", "metrics.json"]
-    alone = {name: (tmp_path / name).read_bytes() for name in files}
-    ended = ok(
-        run("-m", "torch.distributed.run", "--nproc-per-node=2", "validate.py", *args, "--fresh")
-    )
-    assert to_run(ended) == [50, 50]
-    for name in files:
-        assert (tmp_path / name).read_bytes() == alone[name], name
 
 
 def test_a_fixed_batch_is_kept_and_said(tmp_path: Path) -> None:
@@ -458,7 +444,7 @@ def test_what_is_missing_is_named_with_what_to_do(tmp_path: Path) -> None:
     other = make_model(tmp_path, "b", ["unlike", "these"])
     refused(validate(tmp_path, model, other), "no tag in common")
     refused(validate(tmp_path, model, more=(*QUICK, "--min-count", 99)), "--min-count")
-    refused(validate(tmp_path, model, model), "twice")
+    refused(validate(tmp_path, model, model), "names a twice", "name it once")
     refused(validate(tmp_path, model, more=(*QUICK, "--device", "cuda")), "--device cpu")
     refused(validate(tmp_path, model, more=("--posts", "many")), "--posts")
     (tmp_path / "a.onnx").write_bytes((tmp_path / "a.onnx").read_bytes()[:900])
@@ -553,17 +539,20 @@ def test_scores_that_cannot_be_in_a_cache_are_refused(tmp_path: Path) -> None:
 def test_a_late_part_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     make_data(tmp_path, 12)
     model = make_model(tmp_path, "a", TAGS)
-    late = tmp_path / "a_predictions.parts" / "9-1.pt"
     write = predict.save
+    late = []
 
-    def and_another(path: Path, *rest: Any) -> None:
-        write(path, *rest)
+    def and_another(path: Path, work: predict.Work, batch: predict.Batch) -> None:
+        write(path, work, batch)
         if path.name == "a_predictions.pt":
-            late.write_bytes(path.read_bytes())
+            folder = predict.parts_of(tmp_path, work.model, work.fingerprint)
+            late.append(folder / "9-1.pt")
+            late[0].write_bytes(path.read_bytes())
 
+    monkeypatch.setattr(predict, "FLUSH_SECONDS", 0)  # Several parts, which have to be merged.
     monkeypatch.setattr(predict, "save", and_another)
     ok(validate(tmp_path, model))
-    assert [path.name for path in late.parent.iterdir()] == [late.name]
+    assert list(late[0].parent.iterdir()) == late
 
 
 def test_a_damaged_image_is_named(tmp_path: Path) -> None:
