@@ -6,11 +6,10 @@ over posts becomes, for every weighting at once, a sum of that matrix's rows. Th
 are (all ones) and any group of posts (ones and zeros) are weightings too, so that a figure, the
 same figure on a group, and its resamples come out of the same sums.
 
-Efron and Tibshirani, An Introduction to the Bootstrap, 1993: chapters 13 and 14 for intervals.
+Efron and Tibshirani, An Introduction to the Bootstrap, 1993: chapter 6 for the spread.
 """
 
 from dataclasses import dataclass
-from statistics import NormalDist
 from typing import Any
 
 from arena.counts import Array, by_posts, by_tags, f1, rates, ratio
@@ -19,7 +18,8 @@ import numpy as np
 import torch
 
 CONFIDENCE = 0.95
-NORMAL = NormalDist()
+REACH = 1.96  # Standard deviations: 95% of a normal distribution lie within.
+NO_SPREAD = 1e-9  # Below, what differs between resamples is rounding.
 GRID = (np.arange(1, 256) / 256).astype(np.float32)  # Global thresholds: exact in float32.
 FIGURES = ("precision", "recall", "f1", "mcc")
 CALIBRATION_BINS = 16
@@ -39,25 +39,21 @@ def resamples(posts: int, count: int, seed: int) -> Array:
 
 
 def interval(values: Array, value: float) -> tuple[float | None, float | None]:
-    """The bias-corrected percentile interval of a figure from its resamples and its value.
+    """A figure's 95% interval from its resamples (resamples,): its value ± 1.96 times their spread.
 
-    Where as many resamples are below the value as above it, these are the 2.5th and 97.5th
-    percentiles. Else the figure is biased, as an average precision over few positives is, a
-    resample of a sample is biased once more, and both ends move by twice the resamples' offset in
-    standard deviations (Efron, Nonparametric Standard Errors and Confidence Intervals, 1981). A
-    percentile p is the (R + 1) p-th of R ordered resamples (Davison and Hinkley, Bootstrap Methods
-    and their Application, 1997, 5.2), without which 200 of them give 94% instead of 95.
-    (None, None) without resamples.
+    It says how far the same figure would move with other posts of the same number. Only the spread
+    of the resamples is used, not where they lie: a resample holds about 63% of the posts, some of
+    them twice, which moves the average precision or F1 of every rare tag the same way. Over
+    thousands of tags that shift stays and the spread shrinks, so that no percentile of the
+    resamples is near the figure. Example: values 0.50, 0.52, 0.54 have the spread 0.02, so a figure
+    of 0.45 has the interval 0.4108 to 0.4892.
+
+    (None, None) without resamples, and where they do not differ.
     """
-    count = len(values)
-    if not count:
+    spread = float(values.std(ddof=1)) if len(values) > 1 else 0.0
+    if spread <= NO_SPREAD:
         return None, None
-    below = ((values < value).sum() + (values == value).sum() / 2) / count
-    offset = NORMAL.inv_cdf(min(max(below, 1 / (count + 1)), count / (count + 1)))
-    reach = NORMAL.inv_cdf((1 + CONFIDENCE) / 2)
-    ends = [NORMAL.cdf(2 * offset - reach), NORMAL.cdf(2 * offset + reach)]
-    low, high = np.quantile(values, ends, method="weibull")
-    return float(low), float(high)
+    return value - REACH * spread, value + REACH * spread
 
 
 @dataclass(slots=True)

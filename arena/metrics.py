@@ -3,11 +3,10 @@
 Formulas and their sources stand in arena/counts.py. A macro figure is the mean over tags of the
 tags' own figures; a micro figure is that of all (post, tag) pairs counted together.
 
-Intervals are bias-corrected percentiles of a bootstrap over posts (arena/bootstrap.py). A threshold
-chosen from the data (equal, best, each tag's best, cross-fit) is chosen again in every resample,
-since choosing is part of such a figure. The intervals say how far a figure would vary with other
-posts, not what it is biased by: each tag's best threshold flatters, cross-fit (thresholds from
-half of the posts) sits a little low.
+Intervals come from a bootstrap over posts (arena/bootstrap.py). A threshold that is found on the
+data (equal, cross-fit) is found again in every resample, since finding it is part of such a figure.
+Figures at a threshold that is best on the very posts they are scored on (best, each tag's best) are
+optimistic, by more than other posts would move them: they have no interval.
 """
 
 from collections.abc import Sequence
@@ -27,6 +26,7 @@ MOST_POSTS = 1 << 24  # Single precision counts every post up to here.
 FREQUENCIES = (0, *(base * 10**power for power in range(1, 8) for base in (1, 3)))
 PER_TAG = ("precision", "recall", "f1", "ap", "mcc")
 SECTIONS = ("own", "equal", "best", "per_tag_best", "cross_fit")
+OPTIMISTIC = ("best", "per_tag_best")  # Chosen on the posts they are scored on: no interval.
 
 
 def per_tag(scores: Array, truth: Array, threshold: float | Array) -> dict[str, Array]:
@@ -141,7 +141,7 @@ def _overall(counts: Counts, columns: int) -> tuple[dict[str, Array], dict[str, 
 
 
 def _nested(figures: dict[str, Array], chosen: dict[str, float | None]) -> dict[str, Any]:
-    """`overall` of metrics.json from all figures, the value first and then its resamples."""
+    """`overall` of metrics.json from all figures: the value first, then the resamples, if any."""
 
     def with_interval(name: str) -> dict[str, float | None]:
         value = float(figures[name][0])
@@ -262,6 +262,10 @@ def evaluate(
     everything = np.column_stack([weighted, *(np.uint8(group) for group in groups.values())])
     counts = bootstrap.count(scores, truth, cut, everything)
     figures, chosen = _overall(counts, weighted.shape[1])
+    for section in OPTIMISTIC:
+        for name in figures:
+            if name.startswith(f"{section}_"):
+                figures[name] = figures[name][:1]
     figures["micro_ap"] = bootstrap.micro_ap(scores, truth, weighted)
     figures["coverage"] = ratio(known @ weighted.astype(float), total @ weighted.astype(float))
     # |mean score - share of positives| of each bin, weighted by its share of all pairs.
@@ -296,7 +300,7 @@ def evaluate(
         },
         "telling": telling(scores, truth, post_ids),
     }
-    return entry, {name: values[1:] for name, values in figures.items()}
+    return entry, {name: values[1:] for name, values in figures.items() if len(values) > 1}
 
 
 def compare(
@@ -307,18 +311,13 @@ def compare(
     entry_b: dict[str, Any],
     table_b: dict[str, Array],
 ) -> dict[str, Any]:
-    """One pair of models: each figure of a minus that of b, its interval, and the share of the
-    resamples (the same ones for both models) in which it is above zero."""
+    """One pair of models: each figure of a minus that of b, and its interval from the resamples,
+    which are of the same posts for both models."""
     values_a, values_b = flat(entry_a["overall"]), flat(entry_b["overall"])
     differences = {}
-    for name in table_a:
-        resampled = table_a[name] - table_b[name]
+    for name in values_a:
         value = values_a[name] - values_b[name]
+        resampled = table_a[name] - table_b[name] if name in table_a else np.empty(0)
         low, high = interval(resampled, value)
-        differences[name] = {
-            "value": value,
-            "low": low,
-            "high": high,
-            "above_zero": float((resampled > 0).mean()) if len(resampled) else None,
-        }
+        differences[name] = {"value": value, "low": low, "high": high}
     return {"a": name_a, "b": name_b, "differences": differences}

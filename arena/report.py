@@ -24,6 +24,7 @@ PAGE = Path(__file__).parent / "report_page"
 # The published table's columns, with their width there.
 COLUMNS = {"Precision": 9, "Recall": 7, "F1": 6, "AP": 6}
 PER_TAG = ("precision", "recall", "f1", "ap", "mcc")
+FEWEST_POSTS = 30  # For a verdict: the spread of so few posts is itself guesswork.
 
 
 def plain(text: str) -> str:
@@ -94,7 +95,8 @@ def _figure(figure: dict[str, float | None], ci: bool) -> str:
 
 
 def verdicts(metrics: Metrics) -> list[str]:
-    """Who beats whom on macro F1, by how much, and whether that is more than noise.
+    """Who beats whom on macro F1, by how much, and whether that is more than noise: whether the
+    difference's interval leaves out zero. No such word under FEWEST_POSTS or without a spread.
 
     One sentence a pair; with more than three models only neighbours in the ranking, best first. A
     second sentence follows where macro AP ranks the pair the other way.
@@ -141,8 +143,16 @@ def _verdict(
     else:
         said = f"{names[better]} and {names[worse]} have the same {word} to four decimals"
     low, high = found["low"], found["high"]
+    posts = metrics["posts"]["count"]
+    if posts < FEWEST_POSTS:
+        return f"{said}; {posts} posts are too few to tell whether that is more than noise."
     if low is None:
-        return f"{said}; without the bootstrap nothing says whether that is more than noise."
+        why = (
+            "the resamples do not differ, so"
+            if metrics["bootstrap"]["resamples"]
+            else ("without the bootstrap")
+        )
+        return f"{said}; {why} nothing says whether that is more than noise."
     percent = f"{metrics['bootstrap']['confidence']:.0%}"
     noise = "more than noise" if low > 0 or high < 0 else "no more than noise"
     return f"{said} ({percent} interval {low:.4f} to {high:.4f}): {noise}."

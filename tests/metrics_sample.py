@@ -289,7 +289,6 @@ def _differences(a: dict[str, Any], b: dict[str, Any], bootstrap: bool) -> dict[
     return {
         figure: {
             **_interval(left[figure] - right[figure], bootstrap, 0.003),
-            "above_zero": float(left[figure] > right[figure]) if bootstrap else None,
         }
         for figure in left
     }

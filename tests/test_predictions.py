@@ -153,7 +153,7 @@ def test_images_that_change_under_a_run_are_run_again(
     make_data(tmp_path, 12)
     model = make_model(tmp_path, "a", TAGS)
     victim = sorted((tmp_path / "resized").glob("*.webp"))[7]
-    prepare = predict.prepare
+    prepare = predict.prepare  # type: ignore[attr-defined]
     changes = [1]
 
     def and_change(path: Path, *rest: Any) -> Any:

@@ -51,7 +51,9 @@ def published() -> dict[str, Any]:
     return metrics
 
 
-def pair(f1: tuple[float, float, float], ap: tuple[float, float, float]) -> dict[str, Any]:
+def pair(
+    f1: tuple[float, float | None, float | None], ap: tuple[float, float, float]
+) -> dict[str, Any]:
     """Two models, A better than B by `f1` and `ap`: (difference, low, high)."""
     metrics = metrics_sample(3, 2, labels=["A", "B"])
     own(metrics["models"][0])["f1"]["value"] = 0.4 + f1[0]
@@ -156,6 +158,24 @@ def test_verdict_of_a_draw() -> None:
         "A and B have the same F1 to four decimals (95% interval -0.0020 to 0.0020): "
         "no more than noise."
     ]
+
+
+@pytest.mark.parametrize(
+    ("posts", "said"),
+    [
+        (29, "29 posts are too few to tell whether that is more than noise."),
+        (30, "more than noise."),
+    ],
+)
+def test_no_verdict_on_too_few_posts(posts: int, said: str) -> None:
+    metrics = pair((0.0123, 0.005, 0.019), (0.01, 0.002, 0.02))
+    metrics["posts"]["count"] = posts
+    assert report.verdicts(metrics)[0].endswith(said)
+
+
+def test_no_verdict_without_a_spread() -> None:
+    metrics = pair((0.0123, None, None), (0.01, 0.002, 0.02))
+    assert "the resamples do not differ" in report.verdicts(metrics)[0]
 
 
 def test_verdict_without_bootstrap() -> None:

@@ -18,13 +18,13 @@
     ["equal", "micro", "precision = recall, all tags pooled",
       "At the threshold where pooled precision and recall are equal."],
     ["best", "macro", "the best single threshold, mean over tags",
-      "At the one threshold that gives this model its highest macro F1 on these posts: a little optimistic."],
+      "At the one threshold that gives this model its highest macro F1 on these posts: a little optimistic, so it has no range."],
     ["best", "micro", "the best single threshold, all tags pooled",
-      "At the one threshold that gives this model its highest macro F1 on these posts: a little optimistic."],
+      "At the one threshold that gives this model its highest macro F1 on these posts: a little optimistic, so it has no range."],
     ["cross_fit", "macro", "a threshold per tag, from the other half of the posts",
       "Each tag at the threshold that was best on one half of the posts, scored on the other half: what tuned thresholds honestly give."],
     ["per_tag_best", "macro", "a threshold per tag, from the same posts (optimistic)",
-      "Each tag at the threshold that is best on the very posts it is scored on: an upper bound, not a result to expect."],
+      "Each tag at the threshold that is best on the very posts it is scored on: an upper bound, not a result to expect, so it has no range."],
   ];
 
   const byId = (id) => document.getElementById(id);
@@ -375,7 +375,7 @@
           const cell = el("span", {}, signed(found.value));
           if (found.low !== null) {
             cell.append(el("span", { className: "range" }, `${signed(found.low)} to ` +
-              `${signed(found.high)}, above zero ${(100 * found.above_zero).toFixed(1)}%`));
+              signed(found.high)));
           }
           return cell;
         }),
