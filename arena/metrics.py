@@ -5,6 +5,7 @@ tags' own figures; a micro figure is that of all (post, tag) pairs counted toget
 
 Intervals come from a bootstrap over posts (arena/bootstrap.py). A threshold that is found on the
 data (equal, cross-fit) is found again in every resample, since finding it is part of such a figure.
+Macro precision varies more than resamples show, and its resamples are widened by what they miss.
 Figures at a threshold that is best on the very posts they are scored on (best, each tag's best) are
 optimistic, by more than other posts would move them: they have no interval.
 """
@@ -43,15 +44,19 @@ def per_tag(scores: Array, truth: Array, threshold: float | Array) -> dict[str, 
     ap = np.zeros(tags)
 
     def block(part: slice, scores: Array, truth: Array) -> None:
-        above = scores >= cut[part, None]
-        predicted[part] = np.count_nonzero(above, axis=1)
-        tp[part] = np.count_nonzero(above & truth, axis=1)
+        tp[part], predicted[part] = _predictions(scores, truth, cut[part])
         support[part] = np.count_nonzero(truth, axis=1)
         ap[part] = [average_precision(*tag) for tag in zip(scores, truth, strict=True)]
 
     for _ in by_tags(scores, truth, block):
         pass
     return {**rates(tp, predicted, support, posts), "ap": ap, "support": support}
+
+
+def _predictions(scores: Array, truth: Array, cut: Array) -> tuple[Array, Array]:
+    """Right and all predictions of each tag, of scores and truth (tags, posts) and cut (tags,)."""
+    above = scores >= cut[:, None]
+    return np.count_nonzero(above & truth, axis=1), np.count_nonzero(above, axis=1)
 
 
 def telling(scores: Array, truth: Array, post_ids: Array) -> dict[str, list[list[Any]]]:
@@ -266,6 +271,19 @@ def evaluate(
         for name in figures:
             if name.startswith(f"{section}_"):
                 figures[name] = figures[name][:1]
+    if weights.shape[1] > 1:
+        equal = thresholds(chosen["equal"], tags)
+
+        def at_equal(part: slice, scores: Array, truth: Array) -> tuple[Array, Array]:
+            return _predictions(scores, truth, equal[part])
+
+        found = [counted for _, counted in by_tags(scores, truth, at_equal)]
+        for name, (right, predicted) in {
+            "macro_precision": (counts.own[0][:, 0], counts.own[1][:, 0]),
+            "equal_macro_precision": np.concatenate(found, axis=1),
+        }.items():
+            missed = bootstrap.missed_variance(right, predicted)
+            figures[name][1:] = bootstrap.widened(figures[name][1:], missed)
     figures["micro_ap"] = bootstrap.micro_ap(scores, truth, weighted)
     figures["coverage"] = ratio(known @ weighted.astype(float), total @ weighted.astype(float))
     # |mean score - share of positives| of each bin, weighted by its share of all pairs.
