@@ -277,11 +277,12 @@ def evaluate(
         def at_equal(part: slice, scores: Array, truth: Array) -> tuple[Array, Array]:
             return _predictions(scores, truth, equal[part])
 
-        found = [counted for _, counted in by_tags(scores, truth, at_equal)]
-        for name, (right, predicted) in {
-            "macro_precision": (counts.own[0][:, 0], counts.own[1][:, 0]),
-            "equal_macro_precision": np.concatenate(found, axis=1),
-        }.items():
+        blocks = [counted for _, counted in by_tags(scores, truth, at_equal)]
+        own = np.stack([counted[:, 0] for counted in counts.own])
+        for name, (right, predicted) in (
+            ("macro_precision", own),
+            ("equal_macro_precision", np.concatenate(blocks, axis=1)),
+        ):
             missed = bootstrap.missed_variance(right, predicted)
             figures[name][1:] = bootstrap.widened(figures[name][1:], missed)
     figures["micro_ap"] = bootstrap.micro_ap(scores, truth, weighted)
