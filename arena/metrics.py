@@ -278,9 +278,9 @@ def evaluate(
             return _predictions(scores, truth, equal[part])
 
         blocks = [counted for _, counted in by_tags(scores, truth, at_equal)]
-        own = np.stack([counted[:, 0] for counted in counts.own])
+        at_own = np.stack([counted[:, 0] for counted in counts.own])
         for name, (right, predicted) in (
-            ("macro_precision", own),
+            ("macro_precision", at_own),
             ("equal_macro_precision", np.concatenate(blocks, axis=1)),
         ):
             missed = bootstrap.missed_variance(right, predicted)
