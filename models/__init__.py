@@ -15,6 +15,9 @@ from models.card import ImageSettings, ModelCard
 
 import torch
 
+# Raise one when that resize gives other pixels than before: scores kept from then are not reused.
+RESIZES = {"bicubic": 1, "area": 2}
+
 
 class Network(Protocol):
     """A tagger's network in memory. `batch` is the only batch size it takes, None for any."""
@@ -36,7 +39,8 @@ def weight_files(model: ModelCard, data: Path) -> list[Path]:
 
 def fingerprint(model: ModelCard, data: Path) -> str:
     """A hash of all that decides a model's scores for an image: weights and settings."""
-    settings = json.dumps([model.kind, model.activation, asdict(model.image)])
+    resize = RESIZES[model.image.resize]
+    settings = json.dumps([model.kind, model.activation, asdict(model.image), resize])
     digest = hashlib.sha256(settings.encode())
     for path in weight_files(model, data):
         if model.kind == "onnx":

@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import models
 from arena import predict
 from demo.server import serve
 from tests.helpers import (
@@ -251,6 +252,17 @@ def test_the_cache_runs_only_what_it_lacks(tmp_path: Path) -> None:
     assert to_run(ok(validate(tmp_path, a))) == [0]
     assert predictions(tmp_path, "a")["tags"].count("tag_11") == 2
     assert to_run(ok(validate(tmp_path, a, more=(*QUICK, "--fresh")))) == [30]
+
+
+def test_scores_of_pixels_as_they_were_are_not_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_data(tmp_path, 12)
+    area = make_model(tmp_path, "a", TAGS)
+    bicubic = make_model(tmp_path, "b", TAGS, image={"resize": "bicubic"})
+    assert to_run(ok(validate(tmp_path, area, bicubic))) == [12, 12]
+    monkeypatch.setitem(models.RESIZES, "area", models.RESIZES["area"] + 1)
+    assert to_run(ok(validate(tmp_path, area, bicubic))) == [12, 0]
 
 
 # validate.py that writes its finished batches at once, not every 15 seconds.
