@@ -186,7 +186,8 @@ def _page(rows: list[Json], query: dict[str, str], cap: int) -> list[Json]:
 class Hub:
     """The model hub's answers, from a hub folder.
 
-    `tokens` maps a gated repository to the token that opens it.
+    `tokens` maps a gated repository to the token that opens it. A repository's file .revisions
+    lists what its files can be asked for by; a full commit among them is theirs.
     """
 
     folder: Path
@@ -214,7 +215,9 @@ class Hub:
         }
         listed = folder / ".revisions"
         revisions = listed.read_text().split() if listed.is_file() else DEFAULT_REVISIONS
-        sha = hashlib.sha1("".join(f"{f} {_etag(files[f])}" for f in files).encode()).hexdigest()
+        held = "".join(f"{file} {_etag(files[file])}" for file in files)
+        commits = [name for name in revisions if re.fullmatch("[0-9a-f]{40}", name)]
+        sha = commits[0] if commits else hashlib.sha1(held.encode()).hexdigest()
         if revision not in revisions and revision != sha:
             return _hub_error(404, "RevisionNotFound", f"Invalid rev id: {revision}")
         if ask == "revision":
