@@ -234,6 +234,7 @@ def _run_batch(work: Work) -> None:
     if work.network.batch:
         squares += squares[-1:] * (work.network.batch - len(squares))
     raw = work.network.outputs(models.normalise(torch.stack(squares), settings))
+    _check_form(work, raw, len(squares))
     raw = raw[: len(work.waiting)]
     scores = (torch.sigmoid(raw) if work.model.activation == "sigmoid" else raw).numpy()
     _check(work, raw.numpy(), scores)
@@ -247,14 +248,20 @@ def _run_batch(work: Work) -> None:
     work.waiting.clear()
 
 
+def _check_form(work: Work, raw: torch.Tensor, images: int) -> None:
+    """Stop where an answer is not one float32 score for each image and tag."""
+    if raw.dtype != torch.float32 or raw.shape != (images, len(work.tags)):
+        kind = str(raw.dtype).removeprefix("torch.")
+        raise UserError(
+            f"{work.model.name}: for {images} images the network gives {kind} {tuple(raw.shape)},"
+            f" not float32 {images, len(work.tags)}, a score for each image and each tag of"
+            f" {work.model.tags}: change 'file' or 'tags' in {work.model.path}"
+        )
+
+
 def _check(work: Work, raw: np.ndarray, scores: np.ndarray) -> None:
     """Stop at scores that cannot be right, before hours are spent on them."""
     name, path = work.model.name, work.model.path
-    if scores.shape[1:] != (len(work.tags),):
-        raise UserError(
-            f"{name}: the network gives {scores.shape[1]} scores an image, but {work.model.tags}"
-            f" has {len(work.tags)} tags: change 'tags' or 'file' in {path}"
-        )
     if not np.isfinite(scores).all():
         bad = work.waiting[int(np.argmin(np.isfinite(scores).all(axis=1)))][0]
         raise UserError(
