@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 import models
 from arena import cluster, files
 from arena.cli import UserError, progress, warn
+from arena.metrics import Decided
 from arena.prepare import Prepared, content_hash, geometry, prepare
 from models import Network
 from models.card import ModelCard
@@ -40,6 +41,15 @@ class Batch(NamedTuple):
     post_ids: np.ndarray
     images: np.ndarray
     scores: np.ndarray
+
+
+class Common(NamedTuple):
+    """A model's scores, float32 (posts, tags), and what decides them: a threshold for each tag,
+    (tags,), but for the `decided` ones, whose outputs have different thresholds."""
+
+    scores: np.ndarray
+    thresholds: np.ndarray
+    decided: Decided | None
 
 
 @dataclass
@@ -355,10 +365,13 @@ def merge(work: Work, data: Path) -> None:
         work.folder.rmdir()
 
 
-def common_scores(path: Path, post_ids: np.ndarray, tags: Sequence[str]) -> np.ndarray:
-    """float32 (posts, tags): a model's scores for these posts and tags, from its predictions.
+def common_scores(
+    path: Path, post_ids: np.ndarray, tags: Sequence[str], thresholds: np.ndarray
+) -> Common:
+    """A model's scores for these posts and tags, from its predictions; `thresholds` (outputs,).
 
-    Where several outputs carry one tag, the highest counts.
+    Where several outputs carry one tag, the highest score counts, and the tag is predicted where
+    any of them reaches its own threshold.
     """
     held = load(path)
     row_of = {post_id: row for row, post_id in enumerate(held["post_ids"].tolist())}
@@ -369,6 +382,9 @@ def common_scores(path: Path, post_ids: np.ndarray, tags: Sequence[str]) -> np.n
     for column, tag in enumerate(held["tags"]):
         columns_of.setdefault(tag, []).append(column)
     first = np.array([columns_of[tag][0] for tag in tags])
+    cuts = thresholds.astype(np.float32)
+    apart = [place for place, tag in enumerate(tags) if len({*cuts[columns_of[tag]].tolist()}) > 1]
+    predicted = np.empty((len(rows), len(apart)), np.bool_)
     predictions = held["predictions"].numpy()
     scores = np.empty((len(rows), len(tags)), np.float32)
     for start in range(0, len(rows), ROWS):
@@ -380,4 +396,9 @@ def common_scores(path: Path, post_ids: np.ndarray, tags: Sequence[str]) -> np.n
         for place, tag in enumerate(tags):
             for column in columns_of[tag][1:]:
                 np.maximum(out[:, place], block[:, column], out=out[:, place])
-    return scores
+        for number, place in enumerate(apart):
+            outputs = columns_of[tags[place]]
+            reached = block[:, outputs] >= cuts[outputs]
+            predicted[start : start + ROWS, number] = reached.any(axis=1)
+    decided = Decided(np.array(apart), predicted) if apart else None
+    return Common(scores, thresholds[first], decided)

@@ -225,6 +225,64 @@ def test_every_file_and_number_of_a_run(tmp_path: Path) -> None:
     assert f"60 posts, min id {ids[0]}, max id {ids[-1]}" in ended.out
 
 
+def test_a_tag_is_predicted_where_any_of_its_outputs_reaches_its_own_threshold(
+    tmp_path: Path,
+) -> None:
+    """An output's category decides its threshold, whatever the tag's other outputs are."""
+    make_data(tmp_path, 60)
+    aliases: list[tuple[str, ...]] = [
+        ("old_3", "tag_3"),
+        ("older_3", "tag_3"),
+        ("old_5", "tag_5"),
+        ("old_7", "tag_7"),
+    ]
+    write_mappings(tmp_path, aliases, [])
+    outputs = {  # Name: category, in an order in which neither first nor last is right.
+        **dict.fromkeys(TAGS, "0"),
+        "old_3": "4",
+        "older_3": "0",
+        "old_5": "character",
+        "old_7": "0",
+        "explicit": "9",
+    }
+    rows = "".join(f"{name},{category}\n" for name, category in outputs.items())
+    (tmp_path / "a.csv").write_text("name,category\n" + rows)
+    own = {"general": 0.5, "character": 0.53}
+    card = {"tags": "a.csv", "threshold": own}
+    model = make_model(tmp_path, "a", list(outputs), card=card, seed=11)
+    rival = make_model(tmp_path, "b", TAGS, card={"label": "Rival"}, seed=4)
+    ok(validate(tmp_path, model, rival, more=("--bootstrap", 100, "--min-count", 1)))
+
+    truth = torch.load(tmp_path / "ground_truth.pt", weights_only=True)
+    held, tags, y = predictions(tmp_path, "a"), truth["tags"], truth["ground_truth"].numpy()
+    categories = ["character" if c in ("4", "character") else "general" for c in outputs.values()]
+    scores, predicted = np.zeros(y.shape), np.zeros(y.shape, bool)
+    by_one_threshold = []
+    for place, tag in enumerate(tags):
+        columns = [i for i, name in enumerate(held["tags"]) if name == tag]
+        cuts = np.array([own[categories[column]] for column in columns], np.float32)
+        scores[:, place] = held["predictions"][:, columns].max(axis=1)
+        predicted[:, place] = (held["predictions"][:, columns] >= cuts).any(axis=1)
+        most = scores[~predicted[:, place], place].max(initial=0)
+        by_one_threshold.append(most < scores[predicted[:, place], place].min(initial=1))
+    apart = {tag for tag, one in zip(tags, by_one_threshold, strict=True) if not one}
+    assert apart and apart <= {"tag_3", "tag_5"}
+    p, r, f1, _ = precision_recall_fscore_support(y, predicted, average=None, zero_division=0)
+    ap = [average_precision_score(y[:, place], scores[:, place]) for place in range(len(tags))]
+    results = json.loads((tmp_path / "metrics.json").read_text())
+    entry = results["models"][0]
+    for name, values in {"precision": p, "recall": r, "f1": f1, "ap": ap}.items():
+        np.testing.assert_allclose(entry["per_tag"][name], values, atol=1e-9)
+    assert entry["overall"]["own"]["macro"]["f1"]["value"] == pytest.approx(f1.mean())
+    pooled = precision_recall_fscore_support(y.ravel(), predicted.ravel(), average="binary")
+    assert entry["overall"]["own"]["micro"]["f1"]["value"] == pytest.approx(pooled[2])
+    blocks = (tmp_path / "detailed_metrics.txt").read_text().split("\n\n")
+    for place, tag in enumerate(tags):
+        figures = zip(("Precision", "Recall", "F1", "AP"), (p, r, f1, ap), strict=True)
+        line = ", ".join(f"{name} {values[place]:.4f}" for name, values in figures)
+        assert blocks[place].splitlines()[:2] == [tag, f"{'Tiny':<20}: {line}"]
+
+
 def test_the_cache_runs_only_what_it_lacks(tmp_path: Path) -> None:
     make_data(tmp_path, 30)
     a, b = (make_model(tmp_path, name, TAGS, seed=seed) for seed, name in enumerate("ab"))
