@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from arena.cli import UserError
-from models.card import ModelCard
+from models.card import ModelCard, fresh
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -307,10 +307,10 @@ def load(folder: Path, file: str = "model.safetensors") -> ViT:
         with safe_open(path, framework="pt") as tensors:
             state = _read(tensors, path, net)
     except FileNotFoundError:
-        raise UserError(f"{path} is missing: {_mend(path)}") from None
+        raise UserError(f"{path} is missing: {fresh(path)}") from None
     except SafetensorError as error:
         raise UserError(
-            f"{path} is damaged or no safetensors file ({error}): {_mend(path)}"
+            f"{path} is damaged or no safetensors file ({error}): {fresh(path)}"
         ) from None
     net.load_state_dict(state, assign=True)
     return net.eval().requires_grad_(False)
@@ -321,20 +321,12 @@ def read_config(path: Path) -> dict[str, Any]:
     try:
         config = json.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
-        raise UserError(f"{path} is missing: {_mend(path)}") from None
+        raise UserError(f"{path} is missing: {fresh(path)}") from None
     except (ValueError, RecursionError):
-        raise UserError(f"{path} is not JSON: {_mend(path)}") from None
+        raise UserError(f"{path} is not JSON: {fresh(path)}") from None
     if not isinstance(config, dict):
-        raise UserError(f"{path} is not a JSON object: {_mend(path)}")
+        raise UserError(f"{path} is not a JSON object: {fresh(path)}")
     return config
-
-
-def _mend(path: Path) -> str:
-    """How to come by a whole copy of a file. The hub's cache keeps links to what it fetched, and
-    fetches again only what they lead to when that is gone."""
-    if path.is_symlink():
-        return f"delete {path.resolve()} and run the same command again, which fetches it"
-    return "put a whole copy of it there, from where the model's other files come from"
 
 
 def _read(tensors: Any, path: Path, net: ViT) -> dict[str, Tensor]:
@@ -366,7 +358,7 @@ def _read(tensors: Any, path: Path, net: ViT) -> dict[str, Tensor]:
         tensor = tensors.get_tensor(name)[: expected[name][0]].to(torch.float32, copy=True)
         if not tensor.isfinite().all():
             raise UserError(
-                f"{path}: tensor {name} holds values that are no finite numbers: {_mend(path)}"
+                f"{path}: tensor {name} holds values that are no finite numbers: {fresh(path)}"
             )
         state[name] = tensor
     return state

@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 from arena.cli import UserError
-from models.card import ModelCard, mend
+from models.card import ModelCard, fresh, mend
 
 import numpy as np
 import onnxruntime
@@ -65,7 +65,8 @@ def _session(model: ModelCard, path: Path, device: torch.device) -> onnxruntime.
         )
     except Exception as error:  # ONNX Runtime's exceptions share no base class below Exception.
         raise UserError(
-            f"{model.name}: {path} cannot be loaded ({_reason(error)}): {mend(model, 'file')}"
+            f"{model.name}: {path} cannot be loaded ({_reason(error)}): {mend(model, 'file')};"
+            f" if it is damaged, {fresh(path)}"
         ) from None
     if device.type == "cuda" and "CUDAExecutionProvider" not in session.get_providers():
         raise UserError(

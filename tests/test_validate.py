@@ -929,5 +929,11 @@ def test_models_from_the_hub(tmp_path: Path) -> None:
         asked = len(server.requests)
         ok(run("validate.py", *args, env={**hub, "HF_HUB_OFFLINE": "1"}))
         assert len(server.requests) == asked
+        # A file that was cut on the disk: what the error says to do mends it.
+        (file,) = (path.resolve() for path in (tmp_path / "cache").rglob("a.onnx"))
+        file.write_bytes(file.read_bytes()[:900])
+        refused(run("validate.py", *args, "--fresh", env=hub), "a.onnx", f"delete {file} and run")
+        file.unlink()
+        ok(run("validate.py", *args, "--fresh", env=hub))
         model.write_text(model.read_text().replace("v2.0", "v9"))
         refused(run("validate.py", *args, env=hub), "v9")
