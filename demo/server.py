@@ -186,8 +186,7 @@ def _page(rows: list[Json], query: dict[str, str], cap: int) -> list[Json]:
 class Hub:
     """The model hub's answers, from a hub folder.
 
-    `tokens` maps a gated repository to the token that opens it. A repository's file .revisions
-    lists what its files can be asked for by; a full commit among them is theirs.
+    `tokens` maps a gated repository to the token that opens it.
     """
 
     folder: Path
@@ -216,6 +215,7 @@ class Hub:
         listed = folder / ".revisions"
         revisions = listed.read_text().split() if listed.is_file() else DEFAULT_REVISIONS
         held = "".join(f"{file} {_etag(files[file])}" for file in files)
+        # A full commit among the revisions is the one that all the others stand for.
         commits = [name for name in revisions if re.fullmatch("[0-9a-f]{40}", name)]
         sha = commits[0] if commits else hashlib.sha1(held.encode()).hexdigest()
         if revision not in revisions and revision != sha:
