@@ -370,18 +370,21 @@ def score(
     weights = bootstrap.resamples(len(ids), args.bootstrap, SEED) if args.bootstrap else None
 
     def entry(model: ModelCard, words: Vocabulary) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-        scores = predict.common_scores(predict.path_of(args.data, model), ids, tags)
+        common = predict.common_scores(
+            predict.path_of(args.data, model), ids, tags, thresholds(model, words)
+        )
         known, total = ground.covered(set(words.tags) - ratings_of(words))
         numbers, resampled = metrics.evaluate(
-            scores,
+            common.scores,
             matrix,
-            thresholds(model, words, tags),
+            common.thresholds,
             categories=categories,
             ratings=ground.ratings,
             known=known,
             total=total,
             post_ids=ids,
             weights=weights,
+            decided=common.decided,
         )
         about = {
             "name": model.name,
@@ -417,16 +420,15 @@ def score(
     }
 
 
-def thresholds(model: ModelCard, words: Vocabulary, tags: list[str]) -> float | np.ndarray:
-    """The model's threshold: one number, or by each tag's category in the model's own tags."""
+def thresholds(model: ModelCard, words: Vocabulary) -> np.ndarray:
+    """The threshold of each of the model's outputs: its one number, or by the output's category.
+
+    An output for the rating, which is no tag, is never predicted.
+    """
     if not isinstance(model.threshold, dict):
-        return float(model.threshold)
-    by_tag = {
-        tag: model.threshold[category]
-        for tag, category in zip(words.tags, words.categories, strict=True)
-        if category != "rating"
-    }
-    return np.array([by_tag[tag] for tag in tags])
+        return np.full(len(words.tags), float(model.threshold))
+    by_category = {"rating": np.inf, **model.threshold}
+    return np.array([by_category[category] for category in words.categories])
 
 
 def save_truth(data: Path, matrix: np.ndarray, post_ids: np.ndarray, tags: list[str]) -> None:

@@ -5,6 +5,10 @@ import signal
 import sys
 from pathlib import Path
 
+# ONNX Runtime reads this when it is imported, which is never before this package; left to itself,
+# it makes an id of the device and sends events to its makers.
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+
 # A script spends its first seconds importing, when Ctrl-C must end it as it does later: quietly,
 # with 130. arena.cli.run takes over from here.
 _script = getattr(sys.modules["__main__"], "__file__", None)

@@ -12,7 +12,7 @@ optimistic, by more than other posts would move them: they have no interval.
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 from arena import bootstrap
 from arena.bootstrap import FIGURES, GRID, Counts, interval, pick
@@ -28,6 +28,15 @@ FREQUENCIES = (0, *(base * 10**power for power in range(1, 8) for base in (1, 3)
 PER_TAG = ("precision", "recall", "f1", "ap", "mcc")
 SECTIONS = ("own", "equal", "best", "per_tag_best", "cross_fit")
 OPTIMISTIC = ("best", "per_tag_best")  # Chosen on the posts they are scored on: no interval.
+
+
+class Decided(NamedTuple):
+    """Tags that no threshold of their scores decides, since outputs with thresholds of their own
+    stand for one tag: `tags` int (n,) are their columns of the scores, `predicted` bool (posts, n)
+    says where they are predicted."""
+
+    tags: Array
+    predicted: Array
 
 
 def per_tag(scores: Array, truth: Array, threshold: float | Array) -> dict[str, Array]:
@@ -208,6 +217,21 @@ def _curves(counts: Counts) -> dict[str, list[float]]:
     )
 
 
+def _decide(
+    decided: Decided, truth: Array, weights: Array, tag_figures: dict[str, Array], counts: Counts
+) -> None:
+    """Count the decided tags as they are predicted, in place of what their thresholds gave."""
+    # A prediction is a score of its own, with one half for a threshold.
+    scores, truth = decided.predicted.astype(np.float32), truth[:, decided.tags]
+    cut = thresholds(0.5, len(decided.tags))
+    for name, values in per_tag(scores, truth, cut).items():
+        if name != "ap":
+            tag_figures[name][decided.tags] = values
+    own = bootstrap.count(scores, truth, cut, weights).own
+    for counted, values in zip(counts.own, own, strict=True):
+        counted[decided.tags] = values
+
+
 def _calibration(pairs: Array, score: Array, positive: Array) -> list[dict[str, Any]]:
     """The calibration curve's points: bins of equal width that hold any pair."""
     return [
@@ -233,6 +257,7 @@ def evaluate(
     total: Array,
     post_ids: Array,
     weights: Array | None,
+    decided: Decided | None = None,
 ) -> tuple[dict[str, Any], dict[str, Array]]:
     """All figures of one model, as its part of metrics.json, and every resample of those with an
     interval: name of the figure -> (resamples,).
@@ -240,8 +265,9 @@ def evaluate(
     scores, truth, threshold as in per_tag, scores from 0 to 1; `categories` one a tag, `ratings`
     one a post; `known` and `total` (posts,) count the post's true tags, of any vocabulary, that
     the model has and that there are; `weights` comes from bootstrap.resamples, or is None for no
-    intervals. Raises ValueError where per_tag does, for lengths that do not fit, and for scores
-    outside 0 to 1.
+    intervals; `decided` holds the tags whose `threshold` is not what decides at the own threshold.
+    Raises ValueError where per_tag does, for lengths that do not fit, and for scores outside 0 to
+    1.
     """
     posts, tags = check(scores, truth)
     cut = thresholds(threshold, tags)
@@ -266,6 +292,8 @@ def evaluate(
     bins = bootstrap.calibrate(scores, truth, weighted)
     everything = np.column_stack([weighted, *(np.uint8(group) for group in groups.values())])
     counts = bootstrap.count(scores, truth, cut, everything)
+    if decided is not None:
+        _decide(decided, truth, everything, tag_figures, counts)
     figures, chosen = _overall(counts, weighted.shape[1])
     for section in OPTIMISTIC:
         for name in figures:
@@ -292,7 +320,7 @@ def evaluate(
     figures["calibration_error"] = gaps / bins[0].sum(axis=1)
 
     support = tag_figures["support"]
-    single = bool((cut == cut[0]).all())
+    single = decided is None and bool((cut == cut[0]).all())
     own = float(np.ravel(threshold)[0]) if single else None
     entry = {
         "overall": _nested(figures, {"own": own, **chosen}),

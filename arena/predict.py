@@ -29,6 +29,7 @@ from typing import Any, NamedTuple
 import models
 from arena import cluster, files
 from arena.cli import UserError, progress, warn
+from arena.metrics import Decided
 from arena.prepare import Prepared, content_hash, geometry, prepare
 from models import Network
 from models.card import ModelCard
@@ -48,6 +49,15 @@ class Batch(NamedTuple):
     post_ids: np.ndarray
     images: np.ndarray
     scores: np.ndarray
+
+
+class Common(NamedTuple):
+    """A model's scores, float32 (posts, tags), and what decides them: a threshold for each tag,
+    (tags,), but for the `decided` ones, whose outputs have different thresholds."""
+
+    scores: np.ndarray
+    thresholds: np.ndarray
+    decided: Decided | None
 
 
 @dataclass
@@ -319,6 +329,7 @@ def _run_batch(work: Work) -> None:
     if work.network.batch:
         squares += squares[-1:] * (work.network.batch - len(squares))
     raw = work.network.outputs(models.normalise(torch.stack(squares), settings))
+    _check_form(work, raw, len(squares))
     raw = raw[: len(work.waiting)]
     scores = (torch.sigmoid(raw) if work.model.activation == "sigmoid" else raw).numpy()
     _check(work, raw.numpy(), scores)
@@ -332,14 +343,20 @@ def _run_batch(work: Work) -> None:
     work.waiting.clear()
 
 
+def _check_form(work: Work, raw: torch.Tensor, images: int) -> None:
+    """Stop where an answer is not one float32 score for each image and tag."""
+    if raw.dtype != torch.float32 or raw.shape != (images, len(work.tags)):
+        kind = str(raw.dtype).removeprefix("torch.")
+        raise UserError(
+            f"{work.model.name}: for {images} images the network gives {kind} {tuple(raw.shape)},"
+            f" not float32 {images, len(work.tags)}, a score for each image and each tag of"
+            f" {work.model.tags}: change 'file' or 'tags' in {work.model.path}"
+        )
+
+
 def _check(work: Work, raw: np.ndarray, scores: np.ndarray) -> None:
     """Stop at scores that cannot be right, before hours are spent on them."""
     name, path = work.model.name, work.model.path
-    if scores.shape[1:] != (len(work.tags),):
-        raise UserError(
-            f"{name}: the network gives {scores.shape[1]} scores an image, but {work.model.tags}"
-            f" has {len(work.tags)} tags: change 'tags' or 'file' in {path}"
-        )
     if not np.isfinite(scores).all():
         bad = work.waiting[int(np.argmin(np.isfinite(scores).all(axis=1)))][0]
         raise UserError(
@@ -453,10 +470,13 @@ def _put_aside(work: Work) -> None:
     print(f"{work.model.label}: predictions of other weights or settings are kept as {aside.name}")
 
 
-def common_scores(path: Path, post_ids: np.ndarray, tags: Sequence[str]) -> np.ndarray:
-    """float32 (posts, tags): a model's scores for these posts and tags, from its predictions.
+def common_scores(
+    path: Path, post_ids: np.ndarray, tags: Sequence[str], thresholds: np.ndarray
+) -> Common:
+    """A model's scores for these posts and tags, from its predictions; `thresholds` (outputs,).
 
-    Where several outputs carry one tag, the highest counts.
+    Where several outputs carry one tag, the highest score counts, and the tag is predicted where
+    any of them reaches its own threshold.
     """
     held = load(path)
     row_of = {post_id: row for row, post_id in enumerate(held["post_ids"].tolist())}
@@ -467,6 +487,9 @@ def common_scores(path: Path, post_ids: np.ndarray, tags: Sequence[str]) -> np.n
     for column, tag in enumerate(held["tags"]):
         columns_of.setdefault(tag, []).append(column)
     first = np.array([columns_of[tag][0] for tag in tags])
+    cuts = thresholds.astype(np.float32)
+    apart = [place for place, tag in enumerate(tags) if len({*cuts[columns_of[tag]].tolist()}) > 1]
+    predicted = np.empty((len(rows), len(apart)), np.bool_)
     predictions = held["predictions"].numpy()
     scores = np.empty((len(rows), len(tags)), np.float32)
     for start in range(0, len(rows), ROWS):
@@ -478,4 +501,9 @@ def common_scores(path: Path, post_ids: np.ndarray, tags: Sequence[str]) -> np.n
         for place, tag in enumerate(tags):
             for column in columns_of[tag][1:]:
                 np.maximum(out[:, place], block[:, column], out=out[:, place])
-    return scores
+        for number, place in enumerate(apart):
+            outputs = columns_of[tags[place]]
+            reached = block[:, outputs] >= cuts[outputs]
+            predicted[start : start + ROWS, number] = reached.any(axis=1)
+    decided = Decided(np.array(apart), predicted) if apart else None
+    return Common(scores, thresholds[first], decided)

@@ -22,6 +22,7 @@ import torch
 from PIL import Image
 
 WHITE = 255
+EXACT_TOTAL = 256  # Area weights up to this keep sums of pixels below 2^24: exact in float32.
 CPU_ROWS = 32  # Of a block: 16 to 32 are fastest on CPUs with AVX2 or AVX-512.
 _local = threading.local()
 
@@ -93,36 +94,51 @@ def squares(pixels: torch.Tensor, geometries: Iterable[Geometry]) -> dict[Geomet
 
 
 def _square(planes: torch.Tensor, wanted: Geometry) -> torch.Tensor:
-    """Columns first, halves rounded up and clipped between the passes, as Pillow's bicubic does."""
+    """Columns first. Bicubic rounds halves up and clips after each pass, as Pillow does; area
+    rounds once, at the end, and halves to even, as OpenCV does."""
     height, width = planes.shape[1:]
     side, left, top = place(width, height, wanted)
-    if side < wanted.size:
+    if side < wanted.size or _has_inexact_halves(side, wanted):
         # Enlarging spreads a rounding over many pixels; float64 rounds just as Pillow's integers.
         planes = planes.double()
     resize = _filter(side, wanted, planes.device, planes.dtype)
-    columns = resize.white(left, width).expand(3, height, -1).clone()
+    columns = (resize.outside(left, width) * WHITE).expand(3, height, -1).clone()
     for rows, under, weights in resize.blocks_under(left, width):
         columns[:, :, rows] += planes[:, :, under] @ weights.T
     if wanted.resize == "bicubic":
         columns.add_(0.5).floor_().clamp_(0, WHITE)
-    square = resize.white(top, height)[:, None].expand(3, -1, wanted.size).clone()
+    white = WHITE * resize.total
+    square = (resize.outside(top, height) * white)[:, None].expand(3, -1, wanted.size).clone()
     for rows, under, weights in resize.blocks_under(top, height):
         square[:, rows] += weights @ columns[:, under]
-    square.add_(0.5).floor_().clamp_(0, WHITE)
+    if wanted.resize == "bicubic":
+        square.add_(0.5).floor_().clamp_(0, WHITE)
+    else:
+        square.div_(resize.total**2).round_()
     return square.permute(1, 2, 0).to(torch.uint8, memory_format=torch.contiguous_format)
+
+
+def _has_inexact_halves(side: int, wanted: Geometry) -> bool:
+    """Whether an area mean can be a half that float32 misses: a sum over an odd square never is."""
+    total = area_total(side, wanted.size)
+    return wanted.resize == "area" and total % 2 == 0 and total > EXACT_TOTAL
 
 
 class _Filter(NamedTuple):
     """A resize of one side of the white square: its matrix (size, side), as `running` sums along
-    the side (size, side + 1) and as `blocks` of rows: (rows, their first input pixel, weights)."""
+    the side (size, side + 1) and as `blocks` of rows: (rows, their first input pixel, weights).
+    Each row of the matrix sums to `total`."""
 
+    total: int
     running: torch.Tensor
     blocks: list[tuple[slice, int, torch.Tensor]]
 
-    def white(self, offset: int, length: int) -> torch.Tensor:
-        """What the white outside an image at `offset` adds to each output pixel: (size,)."""
-        outside = self.running[:, -1] - self.running[:, offset + length] + self.running[:, offset]
-        return outside * WHITE
+    def outside(self, offset: int, length: int) -> torch.Tensor:
+        """What each output pixel weighs of the white outside an image at `offset`: (size,)."""
+        outside: torch.Tensor = (
+            self.running[:, -1] - self.running[:, offset + length] + self.running[:, offset]
+        )
+        return outside
 
     def blocks_under(self, offset: int, length: int) -> Iterator[tuple[slice, slice, torch.Tensor]]:
         """(output pixels, input pixels of the image, weights) of each block that sees the image."""
@@ -140,6 +156,7 @@ class _Filter(NamedTuple):
 @lru_cache(maxsize=64)  # Nearly all images have the same longer side, and so one square.
 def _filter(side: int, wanted: Geometry, device: torch.device, dtype: torch.dtype) -> _Filter:
     first, weights = (area_taps if wanted.resize == "area" else bicubic_taps)(side, wanted.size)
+    total = area_total(side, wanted.size) if wanted.resize == "area" else 1
     matrix = np.zeros((wanted.size, side + weights.shape[1]))
     taps = first[:, None] + np.arange(weights.shape[1])
     np.put_along_axis(matrix, taps, weights, axis=1)
@@ -152,22 +169,28 @@ def _filter(side: int, wanted: Geometry, device: torch.device, dtype: torch.dtyp
         used = np.flatnonzero(block.any(axis=0))
         inside = torch.from_numpy(block[:, used[0] : used[-1] + 1]).to(device, dtype)
         blocks.append((slice(start, start + len(block)), int(used[0]), inside))
-    return _Filter(torch.from_numpy(running).to(device, dtype), blocks)
+    return _Filter(total, torch.from_numpy(running).to(device, dtype), blocks)
+
+
+def area_total(side: int, size: int) -> int:
+    """What area_taps' weights of an output pixel sum to: the pixel's share of the side, whole."""
+    return side // math.gcd(side, size)
 
 
 def area_taps(side: int, size: int) -> tuple[np.ndarray, np.ndarray]:
     """Area averaging from `side` to `size` pixels: first input (size,), weights (size, taps).
 
     Output pixel i is the mean of the input from i*side/size to (i+1)*side/size, pixels that it
-    covers in part weighted by that part.
+    covers in part weighted by that part. The weights are whole numbers that sum to area_total, so
+    that sums of pixels are exact and a half is met as a half.
     """
-    scale = side / size
-    edges = np.arange(size + 1) * side / size
-    first = np.floor(edges[:-1]).astype(np.int64)
-    taps = math.ceil(scale) + 1
-    index = first[:, None] + np.arange(taps)
-    covered = np.minimum(edges[1:, None], index + 1) - np.maximum(edges[:-1, None], index)
-    return first, np.clip(covered, 0, None) / scale
+    whole, total = size // math.gcd(side, size), area_total(side, size)
+    edges = np.arange(size + 1) * total
+    first = edges[:-1] // whole
+    index = first[:, None] + np.arange(math.ceil(side / size) + 1)
+    covered = np.minimum(edges[1:, None], (index + 1) * whole)
+    covered -= np.maximum(edges[:-1, None], index * whole)
+    return first, np.clip(covered, 0, None).astype(np.float64)
 
 
 def bicubic_taps(side: int, size: int) -> tuple[np.ndarray, np.ndarray]:

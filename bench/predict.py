@@ -19,7 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import models
-from arena.prepare import area_taps, geometry, place, prepare
+from arena.prepare import area_taps, area_total, geometry, place, prepare
 from models import card as cards
 
 import numpy as np
@@ -60,7 +60,7 @@ def plain(path: Path, model: cards.ModelCard) -> np.ndarray:
         first, weights = area_taps(side, size)
         matrix = np.zeros((size, side + weights.shape[1]), np.float32)
         np.put_along_axis(matrix, first[:, None] + np.arange(weights.shape[1]), weights, axis=1)
-        matrix = matrix[:, :side]
+        matrix = matrix[:, :side] / np.float32(area_total(side, size))
         rows = (matrix @ np.asarray(canvas, np.float32).reshape(side, -1)).reshape(size, side, 3)
         square = np.rint((rows.transpose(2, 0, 1) @ matrix.T).transpose(1, 2, 0))
     if settings.channels == "bgr":

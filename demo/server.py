@@ -214,7 +214,10 @@ class Hub:
         }
         listed = folder / ".revisions"
         revisions = listed.read_text().split() if listed.is_file() else DEFAULT_REVISIONS
-        sha = hashlib.sha1("".join(f"{f} {_etag(files[f])}" for f in files).encode()).hexdigest()
+        held = "".join(f"{file} {_etag(files[file])}" for file in files)
+        # A full commit among the revisions is the one that all the others stand for.
+        commits = [name for name in revisions if re.fullmatch("[0-9a-f]{40}", name)]
+        sha = commits[0] if commits else hashlib.sha1(held.encode()).hexdigest()
         if revision not in revisions and revision != sha:
             return _hub_error(404, "RevisionNotFound", f"Invalid rev id: {revision}")
         if ask == "revision":

@@ -5,15 +5,19 @@ Here is what running a model means to the rest of the arena, whatever its kind.
 
 import hashlib
 import json
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from arena.cli import UserError
 from models import card as cards
 from models.card import ImageSettings, ModelCard
 
 import torch
+
+# Raise one when that resize gives other pixels than before: scores kept from then are not reused.
+RESIZES = {"bicubic": 1, "area": 2}
 
 
 class Network(Protocol):
@@ -36,7 +40,8 @@ def weight_files(model: ModelCard, data: Path) -> list[Path]:
 
 def fingerprint(model: ModelCard, data: Path) -> str:
     """A hash of all that decides a model's scores for an image: weights and settings."""
-    settings = json.dumps([model.kind, model.activation, asdict(model.image)])
+    resize = RESIZES[model.image.resize]
+    settings = json.dumps([model.kind, model.activation, asdict(model.image), resize])
     digest = hashlib.sha256(settings.encode())
     for path in weight_files(model, data):
         if model.kind == "onnx":
@@ -52,15 +57,27 @@ def _refuse_external_weights(model: ModelCard, path: Path) -> None:
     from google.protobuf.message import DecodeError
 
     try:
-        weights = onnx.load(path, load_external_data=False).graph.initializer
+        network = onnx.load(path, load_external_data=False)
     except DecodeError:
         return  # ONNX Runtime will say what is wrong with the file.
-    for tensor in weights:
+    for tensor in _within(network, onnx.TensorProto):
         if tensor.data_location == onnx.TensorProto.EXTERNAL:
             raise UserError(
                 f"{model.name}: {path} keeps its weights in another file: save it as one with"
                 " onnx.save(onnx.load(path), other_path) and change 'file'"
             )
+
+
+def _within(message: Any, kind: type) -> Iterator[Any]:
+    """Every message of a kind, wherever it is in another: in graphs, nodes, branches, functions."""
+    for field, value in message.ListFields():
+        if field.message_type is None:
+            continue
+        for each in value if isinstance(value, Sequence) else [value]:
+            if isinstance(each, kind):
+                yield each
+            else:
+                yield from _within(each, kind)
 
 
 def open_network(model: ModelCard, data: Path, tags: int, device: torch.device) -> Network:

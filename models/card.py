@@ -190,6 +190,14 @@ def mend(model: ModelCard, *keys: str) -> str:
     return f"change {named} in {model.path}{again}"
 
 
+def fresh(path: Path) -> str:
+    """How to come by a whole copy of a damaged file. The hub's cache keeps links to what it
+    fetched, and fetches again when what a link leads to is gone."""
+    if path.is_symlink():
+        return f"delete {path.resolve()} and run the same command again, which fetches it"
+    return "put a whole copy of it there, from where the model's other files come from"
+
+
 def locate(model: ModelCard, data: Path, *filenames: str) -> list[Path]:
     """The named files of a model's source, fetched from the hub where they are not cached.
 
@@ -208,28 +216,41 @@ def locate(model: ModelCard, data: Path, *filenames: str) -> list[Path]:
 def read_tags(path: Path) -> tuple[list[str], list[str]]:
     """The tag names and categories of a model's outputs, in order.
 
-    A CSV with `name` and `category` columns, or one name a line (category `general`). UserError
-    says what is wrong with the file.
+    A CSV with `name` and `category` columns, the latter Danbooru's numbers or names, or one name a
+    line (category `general`). UserError says what is wrong with the file, and in which row.
     """
     try:
         text = path.read_text(encoding="utf-8-sig")
-        rows = list(csv.DictReader(text.splitlines())) if path.suffix.lower() == ".csv" else []
+        reader = csv.DictReader(text.splitlines())
+        rows = [(reader.line_num, row) for row in reader] if path.suffix.lower() == ".csv" else []
     except (UnicodeDecodeError, csv.Error):
         raise UserError(f"{path} is not a text file of tags in UTF-8") from None
     if path.suffix.lower() != ".csv":
         tags = [line.strip() for line in text.splitlines() if line.strip()]
         categories = ["general"] * len(tags)
     else:
-        if not rows or not {"name", "category"} <= rows[0].keys():
+        if not rows or not {"name", "category"} <= rows[0][1].keys():
             raise UserError(f"{path} has no columns name and category, or no row under them")
-        for number, row in enumerate(rows, 2):
+        tags, categories = [], []
+        for number, row in rows:
             if not row["name"] or row["category"] is None:
                 raise UserError(f"{path} row {number} has no name or no category")
-        tags = [row["name"] for row in rows]
-        categories = [CATEGORIES.get(row["category"], "general") for row in rows]
+            tags.append(row["name"])
+            categories.append(_category(row["category"], f"{path} row {number}"))
     if not tags:
         raise UserError(f"{path} has no tag in it")
     return tags, categories
+
+
+def _category(text: str, where: str) -> str:
+    """A tag's category from one of Danbooru's numbers, also as `4.0`, or from its name."""
+    word = text.strip().lower()
+    number = re.fullmatch(r"0*(\d+)(\.0*)?", word, re.ASCII)
+    category = CATEGORIES.get(number[1], word) if number else word
+    if category not in CATEGORIES.values():
+        known = ", ".join(f"{key} {name}" for key, name in CATEGORIES.items())
+        raise UserError(f"{where}: category {text!r} is none of {known}: give its number or name")
+    return category
 
 
 def weight_names(model: ModelCard) -> list[str]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from arena.cli import UserError
-from models.card import ModelCard
+from models.card import ModelCard, fresh
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -28,7 +28,11 @@ SIZES = {
 }
 MAX_TOKENS = 16384
 MAX_STEM = 64  # Layers.
-OLD_ROWS = 9  # Rows that heads of old files have beyond the tags.
+# What the network is where config.json, like the published one, does not say.
+DEFAULTS = {"head_mean_after": False, "cnn_stem": None}
+SPARE_ROWS = 9  # The published head's rows beyond the tags, which nothing names: they are cut off.
+PUBLISHED = "fancyfeast/joytag at revision 6b7f16331a6c"  # What a user can take as a pattern.
+STRANGERS = "take it and config.json from one model and revision"
 FLOATS = ("F64", "F32", "F16", "BF16")
 
 
@@ -176,9 +180,11 @@ def sine_positions(columns: int, rows: int, width: int, like: Tensor) -> Tensor:
 def network(config: dict[str, Any]) -> ViT:
     """The network that a config.json describes, with fresh weights.
 
-    Keys that only matter in training are ignored. Raises UserError that names config.json and the
-    key when one is missing, has the wrong type, is out of range or does not fit the others.
+    Keys that only matter in training are ignored, and those of DEFAULTS may be left out. Raises
+    UserError that names config.json and the key when one is missing, has the wrong type, is out of
+    range or does not fit the others.
     """
+    config = DEFAULTS | config
     _check_config(config)
     width = config["d_model"]
     if config["cnn_stem"] is None:
@@ -201,9 +207,11 @@ def network(config: dict[str, Any]) -> ViT:
 
 
 def _check_config(config: dict[str, Any]) -> None:
-    known = {"class", "use_sine", "head_mean_after", "cnn_stem", *SIZES}
-    for key in sorted(known - config.keys()):
-        _require(False, key, "is missing")
+    for key in sorted({"class", "use_sine", *SIZES} - config.keys()):
+        raise UserError(
+            f"config.json: '{key}' is missing: add the key, or take the file and the weights of a"
+            f" network of JoyTag's kind, such as {PUBLISHED}"
+        )
     _require(config["class"] == "ViT", "class", f"is {_short(config['class'])}, not 'ViT'")
     for key, largest in SIZES.items():
         value = config[key]
@@ -225,7 +233,10 @@ def _check_config(config: dict[str, Any]) -> None:
 
 def _require(holds: bool, key: str, problem: str) -> None:
     if not holds:
-        raise UserError(f"config.json: '{key}' {problem}: download the model's files again")
+        raise UserError(
+            f"config.json: '{key}' {problem}: set it to what the weights were trained with"
+            f" (published: {PUBLISHED})"
+        )
 
 
 def _short(value: Any) -> str:
@@ -286,17 +297,20 @@ def load(folder: Path, file: str = "model.safetensors") -> ViT:
     Raises UserError that names the file and, where one is at fault, the key or tensor.
     """
     config = read_config(folder / "config.json")
-    with torch.device("meta"):
-        net = network(config)
+    try:
+        with torch.device("meta"):
+            net = network(config)
+    except UserError as error:
+        raise UserError(f"{folder}/{error}") from None
     path = folder / file
     try:
         with safe_open(path, framework="pt") as tensors:
             state = _read(tensors, path, net)
     except FileNotFoundError:
-        raise UserError(f"{path} is missing: download the model's files again") from None
+        raise UserError(f"{path} is missing: {fresh(path)}") from None
     except SafetensorError as error:
         raise UserError(
-            f"{path} is damaged or no safetensors file ({error}): download it again"
+            f"{path} is damaged or no safetensors file ({error}): {fresh(path)}"
         ) from None
     net.load_state_dict(state, assign=True)
     return net.eval().requires_grad_(False)
@@ -307,11 +321,11 @@ def read_config(path: Path) -> dict[str, Any]:
     try:
         config = json.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
-        raise UserError(f"{path} is missing: download the model's files again") from None
+        raise UserError(f"{path} is missing: {fresh(path)}") from None
     except (ValueError, RecursionError):
-        raise UserError(f"{path} is not JSON: download the model's files again") from None
+        raise UserError(f"{path} is not JSON: {fresh(path)}") from None
     if not isinstance(config, dict):
-        raise UserError(f"{path} is not a JSON object: download the model's files again")
+        raise UserError(f"{path} is not a JSON object: {fresh(path)}")
     return config
 
 
@@ -322,26 +336,30 @@ def _read(tensors: Any, path: Path, net: ViT) -> dict[str, Tensor]:
     counters = {name for name in expected if name.endswith(".num_batches_tracked")}
     held = set(tensors.keys())
     for name in sorted(expected.keys() - counters - held):
-        raise UserError(f"{path}: tensor {name} is missing: config.json is another model's")
+        raise UserError(f"{path}: tensor {name} is missing: {STRANGERS}")
     for name in sorted(held - expected.keys()):
-        raise UserError(f"{path}: unexpected tensor {_short(name)}: config.json is another model's")
+        raise UserError(f"{path}: unexpected tensor {_short(name)}: {STRANGERS}")
     for name in sorted(held - counters):
         part = tensors.get_slice(name)
         shape, wanted = list(part.get_shape()), expected[name]
-        if name in ("head.weight", "head.bias") and shape and shape[0] == wanted[0] + OLD_ROWS:
+        if name in ("head.weight", "head.bias") and shape and shape[0] == wanted[0] + SPARE_ROWS:
             shape[0] = wanted[0]
         if shape != wanted:
             raise UserError(
                 f"{path}: tensor {name} has shape {part.get_shape()}, config.json calls for "
-                f"{wanted}: the two files do not belong together"
+                f"{wanted}: {STRANGERS}"
             )
         if part.get_dtype() not in FLOATS:
-            raise UserError(f"{path}: tensor {name} is {part.get_dtype()}, not floating point")
+            raise UserError(
+                f"{path}: tensor {name} is {part.get_dtype()}, not floating point: {STRANGERS}"
+            )
     state = {name: torch.zeros((), dtype=torch.int64) for name in counters}
     for name in sorted(held - counters):
         tensor = tensors.get_tensor(name)[: expected[name][0]].to(torch.float32, copy=True)
         if not tensor.isfinite().all():
-            raise UserError(f"{path}: tensor {name} holds values that are no finite numbers")
+            raise UserError(
+                f"{path}: tensor {name} holds values that are no finite numbers: {fresh(path)}"
+            )
         state[name] = tensor
     return state
 

@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 from arena.cli import UserError
-from models.card import ModelCard, mend
+from models.card import ModelCard, fresh, mend
 
 import numpy as np
 import onnxruntime
@@ -65,7 +65,8 @@ def _session(model: ModelCard, path: Path, device: torch.device) -> onnxruntime.
         )
     except Exception as error:  # ONNX Runtime's exceptions share no base class below Exception.
         raise UserError(
-            f"{model.name}: {path} cannot be loaded ({_reason(error)}): {mend(model, 'file')}"
+            f"{model.name}: {path} cannot be loaded ({_reason(error)}): {mend(model, 'file')};"
+            f" if it is damaged, {fresh(path)}"
         ) from None
     if device.type == "cuda" and "CUDAExecutionProvider" not in session.get_providers():
         raise UserError(
@@ -82,7 +83,7 @@ def _checked(
     if len(session.get_inputs()) != 1:
         names = ", ".join(node.name for node in session.get_inputs())
         raise UserError(f"{model.name}: the network wants one input only, this has {names}")
-    given, output = session.get_inputs()[0], session.get_outputs()[0]
+    given = session.get_inputs()[0]
     if given.type != "tensor(float)":
         raise UserError(
             f"{model.name}: the network's input is {given.type}, not tensor(float): export it"
@@ -103,18 +104,39 @@ def _checked(
             f"{model.name}: the network takes images {_text(shape)}, the card makes"
             f" {_text(['n', *wanted])}: change '{key}' in {model.path}"
         )
-    width = output.shape[-1] if output.shape else None
-    if output.type != "tensor(float)" or len(output.shape) != 2:
+    return given, _output(model, session.get_outputs(), tags)
+
+
+def _output(model: ModelCard, outputs: list[onnxruntime.NodeArg], tags: int) -> onnxruntime.NodeArg:
+    """The only output that can hold a score for every tag, whatever the others are."""
+    scores = [
+        output for output in outputs if output.type == "tensor(float)" and len(output.shape) == 2
+    ]
+    if not scores:
         raise UserError(
-            f"{model.name}: the network's output is {output.type} {_text(output.shape)}, not"
-            " float32 (n, tags): key 'file'"
+            f"{model.name}: the network's output is {_all(outputs)}, not float32 (n, tags):"
+            f" {mend(model, 'file')}"
         )
-    if isinstance(width, int) and width != tags:
+    fitting = [output for output in scores if output.shape[1] == tags]
+    # A width that is no number is symbolic: it may turn out to be that of the tags.
+    fitting += [output for output in scores if not isinstance(output.shape[1], int)]
+    if not fitting:
+        widths = " and ".join(str(output.shape[1]) for output in scores)
         raise UserError(
-            f"{model.name}: the network has {width} outputs, but {model.tags} has {tags} tags:"
+            f"{model.name}: the network has {widths} outputs, but {model.tags} has {tags} tags:"
             f" {mend(model, 'tags', 'file')}"
         )
-    return given, output
+    if len(fitting) > 1:
+        raise UserError(
+            f"{model.name}: any of the network's outputs {_all(fitting)} may hold the scores of the"
+            f" {tags} tags in {model.tags}: export it with one of them only (key 'file')"
+        )
+    return fitting[0]
+
+
+def _all(outputs: list[onnxruntime.NodeArg]) -> str:
+    """Outputs for a message: name, type and shape of each."""
+    return " and ".join(f"'{each.name}' {each.type} {_text(each.shape)}" for each in outputs)
 
 
 def _reason(error: Exception) -> str:

@@ -1,23 +1,30 @@
-"""models/joytag.py against a second forward pass, in NumPy and float64, and against bad files."""
+"""models/joytag.py against a second forward pass, in NumPy and float64, bad files, and the
+published files: config.json and top_tags.txt as they are, tensors of the names and shapes there."""
 
 import json
 import math
 import re
+import shutil
 import struct
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from arena.cli import UserError
+from demo.server import serve
+from models import card as cards
 from models import joytag
+from tests.helpers import ROOT, make_data, run
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
+REAL = ROOT / "tests" / "real" / "joytag"
 Weights = dict[str, np.ndarray]
 Config = dict[str, Any]
 
@@ -38,6 +45,7 @@ CONFIG: Config = {
     "cnn_stem": None,
     "patch_dropout": 0.1,
 }
+DEFAULTS: Config = {"head_mean_after": False, "cnn_stem": None}
 STEM = "conv:c=6;ln;relu;conv:c=10,k=2,s=2,p=0;bn;gelu;conv:c=16,k=5,s=2,p=2"
 
 
@@ -159,9 +167,10 @@ def oracle(image: np.ndarray, w: Weights, config: Config) -> np.ndarray:
     return logits[: config["n_tags"]]
 
 
-def shapes(config: Config, old_head: bool) -> dict[str, tuple[int, ...]]:
+def shapes(config: Config, spare_rows: bool) -> dict[str, tuple[int, ...]]:
     """Names and shapes of the published tensors."""
-    d, hidden, rows = config["d_model"], config["mlp_dim"], config["n_tags"] + 9 * old_head
+    config = DEFAULTS | config
+    d, hidden, rows = config["d_model"], config["mlp_dim"], config["n_tags"] + 9 * spare_rows
     made: dict[str, tuple[int, ...]] = {}
 
     def pair(name: str, *shape: int) -> None:
@@ -204,11 +213,11 @@ def shapes(config: Config, old_head: bool) -> dict[str, tuple[int, ...]]:
     return made
 
 
-def write(folder: Path, config: Config, old_head: bool = False, seed: int = 0) -> Weights:
+def write(folder: Path, config: Config, spare_rows: bool = False, seed: int = 0) -> Weights:
     """Files with random weights; returns the weights."""
     rng = np.random.default_rng(seed)
     weights = {}
-    for name, shape in shapes(config, old_head).items():
+    for name, shape in shapes(config, spare_rows).items():
         # float32 values, so that file and oracle hold the same numbers.
         value = rng.normal(0, 0.4, shape).astype(np.float32)
         weights[name] = np.abs(value) + 0.1 if name.endswith("running_var") else value
@@ -222,8 +231,8 @@ def images(size: int, count: int = 2) -> np.ndarray:
     return np.random.default_rng(1).normal(0, 1, (count, 3, size, size))
 
 
-def agrees(folder: Path, config: Config, old_head: bool, seed: int) -> None:
-    weights = write(folder, config, old_head, seed)
+def agrees(folder: Path, config: Config, spare_rows: bool, seed: int) -> None:
+    weights = write(folder, config, spare_rows, seed)
     net = joytag.load(folder)
     batch = images(config["image_size"])
     wanted = np.stack([oracle(image, weights, config) for image in batch])
@@ -238,16 +247,16 @@ def agrees(folder: Path, config: Config, old_head: bool, seed: int) -> None:
 @pytest.mark.parametrize("cnn_stem", [None, STEM])
 @pytest.mark.parametrize("use_sine", [True, False])
 @pytest.mark.parametrize("head_mean_after", [True, False])
-@pytest.mark.parametrize("old_head", [True, False])
+@pytest.mark.parametrize("spare_rows", [True, False])
 def test_forward_is_the_oracles(
-    tmp_path: Path, cnn_stem: str | None, use_sine: bool, head_mean_after: bool, old_head: bool
+    tmp_path: Path, cnn_stem: str | None, use_sine: bool, head_mean_after: bool, spare_rows: bool
 ) -> None:
     config = CONFIG | {
         "cnn_stem": cnn_stem,
         "use_sine": use_sine,
         "head_mean_after": head_mean_after,
     }
-    agrees(tmp_path, config, old_head, seed=2)
+    agrees(tmp_path, config, spare_rows, seed=2)
 
 
 @settings(max_examples=15, deadline=None)
@@ -289,6 +298,15 @@ def test_forward_is_the_oracles_at_any_size(
     agrees(tmp_path_factory.mktemp("joytag"), config, False, seed)
 
 
+def test_keys_that_the_file_lacks_have_upstreams_defaults(tmp_path: Path) -> None:
+    for key, value in DEFAULTS.items():
+        weights = write(tmp_path, {name: CONFIG[name] for name in CONFIG if name != key})
+        with torch.no_grad():
+            logits = joytag.load(tmp_path).double()(torch.from_numpy(images(24)))
+        wanted = np.stack([oracle(image, weights, CONFIG | {key: value}) for image in images(24)])
+        np.testing.assert_allclose(logits.numpy(), wanted, rtol=1e-10, atol=1e-10)
+
+
 def test_an_image_counts_on_its_own(tmp_path: Path) -> None:
     write(tmp_path, CONFIG | {"cnn_stem": STEM})
     net = joytag.load(tmp_path)
@@ -323,7 +341,7 @@ def test_state_dict_has_the_published_names() -> None:
     for config in (CONFIG, CONFIG | {"cnn_stem": STEM, "use_sine": False}):
         state = joytag.network(config).state_dict()
         held = {name: tuple(v.shape) for name, v in state.items() if "num_batches" not in name}
-        assert held == shapes(config, old_head=False)
+        assert held == shapes(config, spare_rows=False)
 
 
 BAD_CONFIGS: list[tuple[str, Any]] = [
@@ -376,12 +394,17 @@ def test_bad_config(key: str, value: Any) -> None:
     assert f"'{told}'" in text
 
 
-@pytest.mark.parametrize(
-    "key", ["class", "n_tags", "d_model", "use_sine", "head_mean_after", "cnn_stem", "num_heads"]
-)
-def test_missing_key(key: str) -> None:
-    with pytest.raises(UserError, match=rf"config\.json: '{key}' is missing"):
-        joytag.network({name: value for name, value in CONFIG.items() if name != key})
+@pytest.mark.parametrize("key", ["class", "use_sine", *joytag.SIZES])
+def test_missing_key(tmp_path: Path, key: str) -> None:
+    write(tmp_path, CONFIG)
+    config = {name: value for name, value in CONFIG.items() if name != key}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(UserError) as error:
+        joytag.load(tmp_path)
+    text = str(error.value)
+    assert text.startswith(f"{tmp_path}/config.json: '{key}' is missing: add the key")
+    # The hub has no other file under that name: fetching it again would bring the same.
+    assert "again" not in text and "fancyfeast/joytag" in text
 
 
 def test_learned_positions_must_fit_the_stem() -> None:
@@ -438,7 +461,7 @@ def test_tensors_that_do_not_fit(tmp_path: Path) -> None:
     assert "norm.bias holds values" in changed(tmp_path, norm__bias=torch.full((16,), math.nan))
 
 
-def test_old_head_needs_both_its_tensors(tmp_path: Path) -> None:
+def test_spare_rows_are_nine(tmp_path: Path) -> None:
     text = changed(tmp_path, head__weight=torch.zeros(7 + 9 + 1, 16))
     assert "head.weight has shape [17, 16]" in text
 
@@ -473,3 +496,87 @@ def test_a_config_far_larger_than_its_file_takes_no_memory(tmp_path: Path) -> No
     (tmp_path / "config.json").write_text(json.dumps(large))
     with pytest.raises(UserError, match=r"model\.safetensors: tensor blocks\.\d+\S* is missing"):
         joytag.load(tmp_path)
+
+
+def real_shapes() -> dict[str, list[int]]:
+    """Names and shapes of the published tensors."""
+    rows = [line.split("\t") for line in (REAL / "tensors.tsv").read_text().splitlines()]
+    return {name: json.loads(shape) for name, _, shape in rows}
+
+
+@pytest.fixture(scope="module")
+def real_hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A hub with JoyTag's published files, but random weights: 366 MB, gone after the tests."""
+    hub = tmp_path_factory.mktemp("hub")
+    folder = hub / "fancyfeast" / "joytag"
+    folder.mkdir(parents=True)
+    for name in ("config.json", "top_tags.txt"):
+        shutil.copy(REAL / name, folder)
+    (folder / ".revisions").write_text(f"main {cards.card('joytag').revision}\n")
+    random = torch.Generator().manual_seed(0)
+    weights = {}
+    for name, shape in real_shapes().items():
+        # Around 1 for scales (and biases), else nothing of the image would get through.
+        weights[name] = 0.05 * torch.randn(shape, generator=random) + (len(shape) == 1)
+    save_file(weights, folder / "model.safetensors")
+    yield hub
+    shutil.rmtree(hub)
+
+
+def test_the_published_layout(real_hub: Path) -> None:
+    folder = real_hub / "fancyfeast" / "joytag"
+    net = joytag.load(folder)
+    tags = (folder / "top_tags.txt").read_text().splitlines()
+    shapes = real_shapes()
+    assert (len(tags), len(shapes), shapes["head.bias"]) == (5813, 190, [5822])
+    assert sum(value.numel() for value in net.state_dict().values()) == 91_491_509
+    shapes |= {"head.weight": [5813, 768], "head.bias": [5813]}
+    assert {name: list(value.shape) for name, value in net.state_dict().items()} == shapes
+    with safe_open(folder / "model.safetensors", framework="pt") as published:
+        for name in ("head.weight", "head.bias", "patch_embeddings.conv.12.weight"):
+            held = net.state_dict()[name]
+            assert torch.equal(held, published.get_tensor(name)[: len(held)])
+
+
+def test_the_published_layout_through_validate(tmp_path: Path, real_hub: Path) -> None:
+    tags = (REAL / "top_tags.txt").read_text().splitlines()
+    posts = make_data(tmp_path, 2)
+    for number, post in enumerate(posts):
+        post["tag_string"] = post["tag_string_general"] = " ".join(tags[number : number + 5])
+    lines = "".join(f"{json.dumps(post)}\n" for post in posts)
+    (tmp_path / "posts.jsonl").write_text(lines)
+    args = ("--data", tmp_path, "--models", "joytag", "--bootstrap", 0, "--min-count", 1)
+    with serve(hub=real_hub) as server:
+        env = {"HF_ENDPOINT": server.url, "HF_HOME": str(real_hub / "cache")}
+        ended = run("validate.py", *args, env=env)
+        assert ended.code == 0, ended.err
+        held = torch.load(tmp_path / "joytag_predictions.pt", weights_only=True)
+        assert held["predictions"].shape == (2, 5813) and held["tags"] == tags
+        assert (held["predictions"][0] - held["predictions"][1]).std() > 0.001
+        (revision,) = (real_hub / "cache").rglob("snapshots/*")
+        assert revision.name == cards.card("joytag").revision
+
+
+FETCH = """
+from arena import hub
+from models.card import card, weight_names
+model = card("joytag")
+print([hub.fetch(model.source, model.revision, name) for name in weight_names(model)][0])
+"""
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
+def test_what_to_do_about_a_damaged_file_of_the_hub_helps(tmp_path: Path, name: str) -> None:
+    with serve(hub=ROOT / "demo" / "hub") as server:
+        env = {"HF_ENDPOINT": server.url, "HF_HOME": str(tmp_path)}
+        folder = Path(run("-c", FETCH, env=env).out.strip()).parent
+        joytag.load(folder)
+        file = (folder / name).resolve()
+        file.write_bytes(file.read_bytes()[:-40])
+        with pytest.raises(UserError) as error:
+            joytag.load(folder)
+        found = re.search(r"delete (\S+) and run the same command again", str(error.value))
+        assert found
+        Path(found[1]).unlink()
+        run("-c", FETCH, env=env)
+        joytag.load(folder)

@@ -57,6 +57,7 @@ def evaluate(
         given.get("total", known + 1),
         given.get("post_ids", np.arange(posts) + 1000),
         given.get("weights"),
+        given.get("decided"),
     )
 
 
@@ -519,3 +520,58 @@ def test_evaluate_refuses_logits_and_lengths_that_do_not_fit() -> None:
         evaluate(scores, truth, 0.4, ratings=["g"] * 29)
     with pytest.raises(ValueError, match="no tag"):
         evaluate(scores[:, :0], truth[:, :0], 0.4)
+
+
+@settings(max_examples=20, deadline=None)
+@given(case=cases(), seed=st.integers(0, 2**32))
+def test_decided_tags_are_counted_as_predicted_and_ranked_by_score(
+    case: tuple[Array, Array, float], seed: int
+) -> None:
+    scores, truth, threshold = case
+    posts, tags = scores.shape
+    random = np.random.default_rng(seed)
+    columns = np.sort(random.permutation(tags)[: random.integers(1, tags + 1)])
+    decided = metrics.Decided(columns, random.random((posts, len(columns))) < 0.5)
+    predicted = scores >= np.float32(threshold)
+    predicted[:, columns] = decided.predicted
+    weights = random.integers(0, 4, (posts, 3)).astype(np.uint8)
+    weights[0] += 1
+    given: dict[str, Any] = {
+        "weights": weights,
+        "categories": [("general", "character")[tag % 2] for tag in range(tags)],
+        "ratings": [("g", "e")[post % 2] for post in range(posts)],
+    }
+    entry, table = evaluate(scores, truth, threshold, decided=decided, **given)
+    plainly, other = evaluate(scores, truth, threshold, **given)
+
+    each = [plain(predicted[:, tag], truth[:, tag]) for tag in range(tags)]
+    for name in ("precision", "recall", "f1", "mcc"):
+        values = [figures[name] for figures in each]
+        np.testing.assert_allclose(entry["per_tag"][name], values, atol=1e-9)
+        own = entry["overall"]["own"]
+        assert own["macro"][name]["value"] == pytest.approx(np.mean(values))
+        pooled = plain(predicted.ravel(), truth.ravel())[name]
+        assert own["micro"][name]["value"] == pytest.approx(pooled)
+        for column in range(3):
+            rows = np.repeat(np.arange(posts), weights[:, column])
+            drawn = [plain(predicted[rows, tag], truth[rows, tag])[name] for tag in range(tags)]
+            assert table[f"macro_{name}"][column] == pytest.approx(np.mean(drawn))
+        for rating, group in entry["by_rating"].items():
+            rows = np.flatnonzero(np.array(given["ratings"]) == rating)
+            pooled = plain(predicted[rows].ravel(), truth[rows].ravel())[name]
+            assert group["micro"][name] == pytest.approx(pooled)
+        for category, group in entry["by_category"].items():
+            some = [tag for tag in range(tags) if given["categories"][tag] == category]
+            pooled = plain(predicted[:, some].ravel(), truth[:, some].ravel())[name]
+            assert group["micro"][name] == pytest.approx(pooled)
+            assert group["macro"][name] == pytest.approx(np.mean([each[t][name] for t in some]))
+
+    # Whatever asks for no threshold, or for another one, is that of the scores.
+    assert entry["overall"].pop("own")["threshold"] is None
+    plainly["overall"].pop("own")
+    for name in ("overall", "curves", "calibration", "telling"):
+        assert entry[name] == plainly[name]
+    for name in ("ap", "support", "best_threshold", "best_f1"):
+        assert entry["per_tag"][name] == plainly["per_tag"][name]
+    for name in table.keys() - {f"{m}_{f}" for m in ("macro", "micro") for f in bootstrap.FIGURES}:
+        np.testing.assert_array_equal(table[name], other[name])

@@ -137,7 +137,8 @@ def test_list_models(tmp_path: Path) -> None:
     assert ended.code == 0, ended.err
     rows = [line.strip("| ").split(" | ") for line in ended.out.splitlines()[2:]]
     assert len(rows) == len(list((ROOT / "models").glob("*.toml")))
-    assert ["joytag", "JoyTag", "fancyfeast/joytag@main", "0.4", "5100000", "no"] in rows
+    commit = "6b7f16331a6ccf0fdce37d5a9564715f6e772b22"
+    assert ["joytag", "JoyTag", f"fancyfeast/joytag@{commit}", "0.4", "5100000", "no"] in rows
 
 
 def test_the_readme_example_of_a_model(tmp_path: Path) -> None:

@@ -8,11 +8,17 @@ import shutil
 import signal
 import subprocess
 import time
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import models
 from arena import predict
+from arena.cli import UserError
 from demo.server import serve
+from models import card as cards
+from models.card import ModelCard
 from tests.helpers import (
     ROOT,
     SIZE,
@@ -33,6 +39,8 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 from sklearn.metrics import average_precision_score, precision_recall_fscore_support
 
@@ -217,6 +225,64 @@ def test_every_file_and_number_of_a_run(tmp_path: Path) -> None:
     assert f"60 posts, min id {ids[0]}, max id {ids[-1]}" in ended.out
 
 
+def test_a_tag_is_predicted_where_any_of_its_outputs_reaches_its_own_threshold(
+    tmp_path: Path,
+) -> None:
+    """An output's category decides its threshold, whatever the tag's other outputs are."""
+    make_data(tmp_path, 60)
+    aliases: list[tuple[str, ...]] = [
+        ("old_3", "tag_3"),
+        ("older_3", "tag_3"),
+        ("old_5", "tag_5"),
+        ("old_7", "tag_7"),
+    ]
+    write_mappings(tmp_path, aliases, [])
+    outputs = {  # Name: category, in an order in which neither first nor last is right.
+        **dict.fromkeys(TAGS, "0"),
+        "old_3": "4",
+        "older_3": "0",
+        "old_5": "character",
+        "old_7": "0",
+        "explicit": "9",
+    }
+    rows = "".join(f"{name},{category}\n" for name, category in outputs.items())
+    (tmp_path / "a.csv").write_text("name,category\n" + rows)
+    own = {"general": 0.5, "character": 0.53}
+    card = {"tags": "a.csv", "threshold": own}
+    model = make_model(tmp_path, "a", list(outputs), card=card, seed=11)
+    rival = make_model(tmp_path, "b", TAGS, card={"label": "Rival"}, seed=4)
+    ok(validate(tmp_path, model, rival, more=("--bootstrap", 100, "--min-count", 1)))
+
+    truth = torch.load(tmp_path / "ground_truth.pt", weights_only=True)
+    held, tags, y = predictions(tmp_path, "a"), truth["tags"], truth["ground_truth"].numpy()
+    categories = ["character" if c in ("4", "character") else "general" for c in outputs.values()]
+    scores, predicted = np.zeros(y.shape), np.zeros(y.shape, bool)
+    by_one_threshold = []
+    for place, tag in enumerate(tags):
+        columns = [i for i, name in enumerate(held["tags"]) if name == tag]
+        cuts = np.array([own[categories[column]] for column in columns], np.float32)
+        scores[:, place] = held["predictions"][:, columns].max(axis=1)
+        predicted[:, place] = (held["predictions"][:, columns] >= cuts).any(axis=1)
+        most = scores[~predicted[:, place], place].max(initial=0)
+        by_one_threshold.append(most < scores[predicted[:, place], place].min(initial=1))
+    apart = {tag for tag, one in zip(tags, by_one_threshold, strict=True) if not one}
+    assert apart and apart <= {"tag_3", "tag_5"}
+    p, r, f1, _ = precision_recall_fscore_support(y, predicted, average=None, zero_division=0)
+    ap = [average_precision_score(y[:, place], scores[:, place]) for place in range(len(tags))]
+    results = json.loads((tmp_path / "metrics.json").read_text())
+    entry = results["models"][0]
+    for name, values in {"precision": p, "recall": r, "f1": f1, "ap": ap}.items():
+        np.testing.assert_allclose(entry["per_tag"][name], values, atol=1e-9)
+    assert entry["overall"]["own"]["macro"]["f1"]["value"] == pytest.approx(f1.mean())
+    pooled = precision_recall_fscore_support(y.ravel(), predicted.ravel(), average="binary")
+    assert entry["overall"]["own"]["micro"]["f1"]["value"] == pytest.approx(pooled[2])
+    blocks = (tmp_path / "detailed_metrics.txt").read_text().split("\n\n")
+    for place, tag in enumerate(tags):
+        figures = zip(("Precision", "Recall", "F1", "AP"), (p, r, f1, ap), strict=True)
+        line = ", ".join(f"{name} {values[place]:.4f}" for name, values in figures)
+        assert blocks[place].splitlines()[:2] == [tag, f"{'Tiny':<20}: {line}"]
+
+
 def test_the_cache_runs_only_what_it_lacks(tmp_path: Path) -> None:
     make_data(tmp_path, 30)
     a, b = (make_model(tmp_path, name, TAGS, seed=seed) for seed, name in enumerate("ab"))
@@ -252,6 +318,17 @@ def test_the_cache_runs_only_what_it_lacks(tmp_path: Path) -> None:
     assert to_run(ok(validate(tmp_path, a))) == [0]
     assert predictions(tmp_path, "a")["tags"].count("tag_11") == 2
     assert to_run(ok(validate(tmp_path, a, more=(*QUICK, "--fresh")))) == [30]
+
+
+def test_scores_of_pixels_as_they_were_are_not_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_data(tmp_path, 12)
+    area = make_model(tmp_path, "a", TAGS)
+    bicubic = make_model(tmp_path, "b", TAGS, image={"resize": "bicubic"})
+    assert to_run(ok(validate(tmp_path, area, bicubic))) == [12, 12]
+    monkeypatch.setitem(models.RESIZES, "area", models.RESIZES["area"] + 1)
+    assert to_run(ok(validate(tmp_path, area, bicubic))) == [12, 0]
 
 
 # validate.py that writes its finished batches at once, not every 15 seconds.
@@ -526,6 +603,268 @@ def test_weights_in_another_file_are_refused(tmp_path: Path) -> None:
     refused(validate(tmp_path, model), "a.onnx", "another file")
 
 
+def test_weights_of_a_constant_in_another_file_are_refused_and_can_be_brought_in(
+    tmp_path: Path,
+) -> None:
+    make_data(tmp_path, 12)
+    model = make_model(tmp_path, "a", TAGS)
+    ok(validate(tmp_path, model))
+    network = onnx.load(tmp_path / "a.onnx")
+    weight = network.graph.initializer.pop(0)
+    (tmp_path / "a.data").write_bytes(weight.raw_data)
+    onnx.external_data_helper.set_external_data(weight, "a.data")
+    weight.ClearField("raw_data")
+    constant = onnx.helper.make_node("Constant", [], [weight.name], value=weight)
+    network.graph.node.insert(0, constant)
+    (tmp_path / "a.onnx").write_bytes(network.SerializeToString())
+    ended = validate(tmp_path, model)
+    refused(ended, "a.onnx", "another file", "onnx.save(onnx.load(path), other_path)")
+    onnx.save(onnx.load(tmp_path / "a.onnx"), tmp_path / "b.onnx")
+    (tmp_path / "a.data").unlink()
+    model.write_text(model.read_text().replace("a.onnx", "b.onnx"))
+    assert to_run(ok(validate(tmp_path, model))) == [12]
+
+
+def _graph(holder: Any) -> Any:
+    """A graph to put tensors in: a function has none of its own, but its nodes can."""
+    return holder if isinstance(holder, onnx.GraphProto) else _attribute(holder).g
+
+
+def _attribute(holder: Any) -> Any:
+    return holder.node.add().attribute.add()
+
+
+# Every place of an ONNX file that holds nodes, graphs in graphs, and tensors.
+ROOTS: list[Callable[[Any], Any]] = [
+    lambda model: model.graph,
+    lambda model: model.functions.add(),
+    lambda model: model.training_info.add().initialization,
+    lambda model: model.training_info.add().algorithm,
+]
+INNER: list[Callable[[Any], Any]] = [
+    lambda holder: _attribute(holder).g,
+    lambda holder: _attribute(holder).graphs.add(),
+]
+TENSORS: list[Callable[[Any], Any]] = [
+    lambda holder: _graph(holder).initializer.add(),
+    lambda holder: _graph(holder).sparse_initializer.add().values,
+    lambda holder: _graph(holder).sparse_initializer.add().indices,
+    lambda holder: _attribute(holder).t,
+    lambda holder: _attribute(holder).tensors.add(),
+    lambda holder: _attribute(holder).sparse_tensor.values,
+    lambda holder: _attribute(holder).sparse_tensors.add().indices,
+]
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> ModelCard:
+    return cards.card(str(make_model(tmp_path_factory.mktemp("tiny"), "a", TAGS)))
+
+
+@settings(deadline=None)
+@given(
+    root=st.sampled_from(ROOTS),
+    inner=st.lists(st.sampled_from(INNER), max_size=3),
+    place=st.sampled_from(TENSORS),
+)
+def test_weights_in_another_file_are_refused_wherever_they_hang(
+    tiny: ModelCard, root: Callable[[Any], Any], inner: list[Callable[[Any], Any]], place: Any
+) -> None:
+    network = onnx.load(tiny.path.with_suffix(".onnx"))
+    holder = root(network)
+    for step in inner:
+        holder = step(holder)
+    tensor = place(holder)
+    card = replace(tiny, file="changed.onnx")
+    file = tiny.path.with_name(card.file)
+    tensor.name = "inside"
+    file.write_bytes(network.SerializeToString())
+    models.fingerprint(card, tiny.path.parent)
+    tensor.data_location = onnx.TensorProto.EXTERNAL
+    file.write_bytes(network.SerializeToString())
+    with pytest.raises(UserError, match="another file"):
+        models.fingerprint(card, tiny.path.parent)
+
+
+def with_outputs(path: Path, outputs: dict[str, tuple[str, Any]], last: bool) -> None:
+    """Give an ONNX file outputs: name -> the operator that makes it of the scores, its type."""
+    network = onnx.load(path)
+    scores = network.graph.output.pop()
+    network.graph.initializer.append(onnx.numpy_helper.from_array(np.array([0]), "zero"))
+    network.graph.initializer.append(onnx.numpy_helper.from_array(np.ones(12, bool), "kept"))
+    inputs = {
+        "Unsqueeze": ["scores", "zero"],
+        "Gather": ["scores", "zero"],
+        "Compress": ["scores", "kept"],
+    }
+    options: dict[str, dict[str, Any]] = {
+        "Cast": {"to": onnx.TensorProto.INT64},
+        "Gather": {"axis": 1},
+        "Compress": {"axis": 1},
+    }
+    for name, (operator, kind) in outputs.items():
+        node = onnx.helper.make_node(
+            operator, inputs.get(operator, ["scores"]), [name], **options.get(operator, {})
+        )
+        network.graph.node.append(node)
+        network.graph.output.append(onnx.helper.make_value_info(name, kind))
+    network.graph.output.insert(len(outputs) if last else 0, scores)
+    onnx.save(network, path)
+
+
+def floats(*shape: int | str) -> Any:
+    return onnx.helper.make_tensor_type_proto(onnx.TensorProto.FLOAT, shape)
+
+
+@pytest.mark.parametrize("last", [False, True])
+def test_the_only_output_that_fits_the_tags_holds_the_scores(tmp_path: Path, last: bool) -> None:
+    make_data(tmp_path, 12)
+    models = [make_model(tmp_path, name, TAGS, seed=3) for name in "ab"]
+    others = {
+        "narrow": ("Gather", floats("n", 1)),
+        "deep": ("Unsqueeze", floats(1, "n", 12)),
+        "whole": ("Cast", onnx.helper.make_tensor_type_proto(onnx.TensorProto.INT64, ("n", 12))),
+        "listed": ("SequenceConstruct", onnx.helper.make_sequence_type_proto(floats("n", 12))),
+    }
+    with_outputs(tmp_path / "b.onnx", others, last)
+    ok(validate(tmp_path, *models))
+    first, second = (predictions(tmp_path, name)["predictions"] for name in "ab")
+    np.testing.assert_array_equal(first, second)
+
+
+@pytest.mark.parametrize("last", [False, True])
+@pytest.mark.parametrize(("operator", "width"), [("Neg", 12), ("Compress", "width")])
+def test_two_outputs_that_fit_the_tags_are_refused(
+    tmp_path: Path, operator: str, width: int | str, last: bool
+) -> None:
+    make_data(tmp_path, 12)
+    model = make_model(tmp_path, "a", TAGS)
+    outputs = {"narrow": ("Gather", floats("n", 1)), "second": (operator, floats("n", width))}
+    with_outputs(tmp_path / "a.onnx", outputs, last)
+    ended = validate(tmp_path, model)
+    refused(ended, "a: any", "'scores'", f"'second' tensor(float) (n, {width})", "12 tags")
+    assert "narrow" not in ended.err
+
+
+def test_no_output_that_fits_the_tags_is_refused(tmp_path: Path) -> None:
+    make_data(tmp_path, 12)
+    model = make_model(tmp_path, "a", TAGS)
+    with_outputs(tmp_path / "a.onnx", {"narrow": ("Gather", floats("n", 1))}, last=True)
+    (tmp_path / "a.txt").write_text("\n".join(TAGS[:7]))
+    refused(validate(tmp_path, model), "1 and 12 outputs", "7 tags", "'tags'")
+
+
+class Stub:
+    """A network whose answers to a batch are what a test wants."""
+
+    batch: int | None = None
+    runs_on = "a stub"
+
+    def __init__(self, answer: Callable[[int], torch.Tensor]) -> None:
+        self._answer = answer
+
+    def outputs(self, images: torch.Tensor) -> torch.Tensor:
+        return self._answer(len(images))
+
+
+@pytest.mark.parametrize("batch", [None, 5])
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (lambda n: torch.full((n + 1, 12), 0.5), "(5, 12)"),
+        (lambda n: torch.full((2 * n, 12), 0.5), "(8, 12)"),
+        (lambda n: torch.full((n - 1, 12), 0.5), "(3, 12)"),
+        (lambda n: torch.full((1, 12), 0.5), "(1, 12)"),
+        (lambda n: torch.full((0, 12), 0.5), "(0, 12)"),
+        (lambda n: torch.full((n, 11), 0.5), "(4, 11)"),
+        (lambda n: torch.full((n,), 0.5), "(4,)"),
+        (lambda n: torch.full((n, 12, 1), 0.5), "(4, 12, 1)"),
+        (lambda n: torch.tensor(0.5), "()"),
+        (lambda n: torch.full((n, 12), 0.5, dtype=torch.float64), "float64"),
+        (lambda n: torch.ones((n, 12), dtype=torch.int64), "int64"),
+    ],
+)
+def test_answers_of_another_form_are_refused(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    answer: Callable[[int], torch.Tensor],
+    words: str,
+    batch: int | None,
+) -> None:
+    make_data(tmp_path, 12)
+    model = make_model(tmp_path, "odd", TAGS)
+    stub = Stub(answer)
+    stub.batch = batch
+    monkeypatch.setattr("models.open_network", lambda *_: stub)
+    ended = validate(tmp_path, model, more=(*QUICK, "--batch-size", 4))
+    refused(ended, "odd: for", words if batch is None else "for 5 images", "'file'")
+    assert not list(tmp_path.rglob("*.pt"))
+
+
+@pytest.mark.parametrize("operator", ["Concat", "ReduceMean"])
+def test_an_onnx_file_that_answers_with_other_rows_is_refused(
+    tmp_path: Path, operator: str
+) -> None:
+    make_data(tmp_path, 12)
+    model = make_model(tmp_path, "odd", TAGS)
+    network = onnx.load(tmp_path / "odd.onnx")
+    inputs = ["scores", "scores"] if operator == "Concat" else ["scores"]
+    options: dict[str, Any] = {"axis": 0} if operator == "Concat" else {"axes": [0]}
+    network.graph.node.append(onnx.helper.make_node(operator, inputs, ["out"], **options))
+    network.graph.output.pop()
+    network.graph.output.append(onnx.helper.make_tensor_value_info("out", 1, ["m", 12]))
+    onnx.save(network, tmp_path / "odd.onnx")
+    rows = 8 if operator == "Concat" else 1
+    ended = validate(tmp_path, model, more=(*QUICK, "--batch-size", 4))
+    refused(ended, "odd: for 4 images the network gives float32", f"({rows}, 12)", "(4, 12)")
+    assert not list(tmp_path.rglob("*.pt"))
+
+
+CATEGORY_WORDS = {
+    "general": ["0", "0.0", " 0 ", "00", "general", "General", " GENERAL"],
+    "character": ["4", "4.0", " 4 ", "4.", "character", "Character"],
+    "copyright": ["3", "3.00", "copyright"],
+    "artist": ["1", "1.0", "Artist"],
+    "meta": ["5", "5.0", "META "],
+    "rating": ["9", "9.0", "rating"],
+}
+
+
+def test_categories_are_numbers_or_words(tmp_path: Path) -> None:
+    pairs = [(name, text) for name, texts in CATEGORY_WORDS.items() for text in texts]
+    lines = "".join(f"tag_{row},{text}\n" for row, (_, text) in enumerate(pairs))
+    path = tmp_path / "tags.csv"
+    path.write_text("name,category\n" + lines)
+    assert cards.read_tags(path)[1] == [name for name, _ in pairs]
+
+
+@pytest.mark.parametrize("text", ["2", "4.5", "-4", "", "generall", "nan", "٤", "4,0", "1e0", "10"])
+def test_a_category_that_is_none_names_file_and_row(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "tags.csv"
+    path.write_text(f'name,category\nfine,0\n\nodd,"{text}"\n', encoding="utf-8")
+    with pytest.raises(UserError) as error:
+        cards.read_tags(path)
+    assert f"{path} row 4: category {text!r}" in str(error.value)
+
+
+def test_thresholds_by_category_hold_for_categories_in_words(tmp_path: Path) -> None:
+    make_data(tmp_path, 30)
+    found = []
+    for category in ("4", "4.0", "Character"):
+        rows = "".join(f"{tag},{category if tag == 'tag_0' else 0}\n" for tag in TAGS)
+        (tmp_path / "a.csv").write_text("name,category\n" + rows)
+        card = {"tags": "a.csv", "threshold": {"general": 0.2, "character": 0.99}}
+        model = make_model(tmp_path, "a", TAGS, card=card, bias=1.0)
+        ok(validate(tmp_path, model))
+        results = json.loads((tmp_path / "metrics.json").read_text())
+        recall = dict(
+            zip(results["tag_names"], results["models"][0]["per_tag"]["recall"], strict=True)
+        )
+        assert recall["tag_0"] == 0 and recall["tag_11"] == 1
+        found.append(recall)
+    assert found[0] == found[1] == found[2]
+
+
 def test_scores_that_cannot_be_in_a_cache_are_refused(tmp_path: Path) -> None:
     make_data(tmp_path, 12)
     model = make_model(tmp_path, "a", TAGS)
@@ -579,5 +918,11 @@ def test_models_from_the_hub(tmp_path: Path) -> None:
         asked = len(server.requests)
         ok(run("validate.py", *args, env={**hub, "HF_HUB_OFFLINE": "1"}))
         assert len(server.requests) == asked
+        # A file that was cut on the disk: what the error says to do mends it.
+        (file,) = (path.resolve() for path in (tmp_path / "cache").rglob("a.onnx"))
+        file.write_bytes(file.read_bytes()[:900])
+        refused(run("validate.py", *args, "--fresh", env=hub), "a.onnx", f"delete {file} and run")
+        file.unlink()
+        ok(run("validate.py", *args, "--fresh", env=hub))
         model.write_text(model.read_text().replace("v2.0", "v9"))
         refused(run("validate.py", *args, env=hub), "v9")
