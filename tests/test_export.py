@@ -19,7 +19,9 @@ from arena.cli import UserError, run
 from arena.onnx_export import tf  # type: ignore[attr-defined]
 from bench.export import Size, build, erfc
 from demo import server as stand_in
-from tests.helpers import kills
+from tests.helpers import kills, make_data, make_model
+from tests.helpers import refused as refused_by
+from tests.helpers import run as run_script
 
 import numpy as np
 import onnx
@@ -755,6 +757,136 @@ def test_hub_failures_each_have_their_line(hub: SimpleNamespace, data: Path) -> 
         assert path.read_bytes() == (hub.folder / REPO / path.relative_to(got)).read_bytes()
     assert not (got / "model.onnx").exists()
     assert not list(got.parent.parent.rglob("*.incomplete"))
+
+
+def planted(tmp_path: Path) -> dict[str, Any]:
+    """What a hub can lie about so that a file lands on `tmp_path`/planted/evil.py, absolute and
+    relative to each folder of the cache.
+    """
+    absolute = str(tmp_path / "planted" / "evil.py")
+    up = "../" * 12 + absolute.lstrip("/")
+    elsewhere = {"Location": "http://127.0.0.2:9/signed"}
+    lies: dict[str, Any] = {}
+    for kind, name in (("absolute", absolute), ("relative", up), ("folder", "a/b"), ("empty", "")):
+        lies |= {
+            f"{kind} ETag": {"ETag": f'"{name}"'},
+            f"{kind} weak ETag": {"ETag": f'W/"{name}"'},
+            f"{kind} linked ETag": {"X-Linked-ETag": f'"{name}"', "ETag": '"good"'},
+            f"{kind} ETag of a redirect": {"ETag": f'"{name}"'} | elsewhere,
+            f"{kind} linked ETag of a redirect": {"X-Linked-ETag": f'"{name}"'} | elsewhere,
+            f"{kind} commit": {"X-Repo-Commit": name},
+            f"{kind} sha": {"sha": name},
+            f"{kind} oid": {"oid": name},
+        }
+    del lies["empty linked ETag"], lies["empty linked ETag of a redirect"]  # Counts as none.
+    return lies | {
+        "long ETag": {"ETag": f'"{"a" * 129}"'},
+        "ETag with a dot": {"ETag": '".."'},
+        "bare ETag": {"ETag": absolute},
+    }
+
+
+def tree(folder: Path) -> dict[str, bytes | None]:
+    """Every file and folder below one, with the files' contents."""
+    return {
+        str(path.relative_to(folder)): path.read_bytes() if path.is_file() else None
+        for path in folder.rglob("*")
+    }
+
+
+def test_a_hub_plants_no_file(hub: SimpleNamespace, tmp_path: Path) -> None:
+    """For the two ways that the scripts fetch by: one file (validate.py), many (export_sw.py)."""
+    code = f"""
+import os, sys, json
+from arena import hub
+from arena.cli import UserError
+from huggingface_hub import constants
+for line in sys.stdin:
+    constants.HF_HUB_CACHE = line.split()[1]
+    try:
+        if line.startswith("one"):
+            hub.fetch({REPO!r}, "v2.0", line.split()[2])
+        else:
+            hub.fetch_many({REPO!r}, "v2.0", {export_sw.NEEDED!r})
+        print("fetched", flush=True)
+    except UserError as error:
+        print(error, flush=True)
+"""
+    hub.server.hub.lies = {"X-Linked-ETag": '"0aZ_-9"', "ETag": "/unused"}
+    with subprocess.Popen(
+        [sys.executable, "-c", code],
+        env={**os.environ, **hub.environment},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdin and process.stdout
+
+        def told(how: str, name: str) -> tuple[str, Path]:
+            cache = tmp_path / "caches" / how / name.replace(" ", "_")
+            process.stdin.write(f"{how} {cache} {export_sw.TAGS}\n")  # type: ignore[union-attr]
+            process.stdin.flush()  # type: ignore[union-attr]
+            return process.stdout.readline(), cache  # type: ignore[union-attr]
+
+        for how in ("one", "many"):
+            said, cache = told(how, "good")
+            assert said == "fetched\n"
+            assert (cache / f"models--{REPO.replace('/', '--')}" / "blobs" / "0aZ_-9").is_file()
+        for name, lies in planted(tmp_path).items():
+            for how in ("one", "many"):
+                if how == "one" and name.split()[1] in ("sha", "oid"):
+                    continue
+                hub.server.hub.lies = lies
+                (tmp_path / "planted").mkdir(exist_ok=True)
+                said, cache = told(how, name)
+                hub.server.hub.lies = {}
+                assert said.startswith(hub.server.url), (how, name, said)
+                assert "answered with an unsafe file name, and nothing was written" in said
+                assert "HF_ENDPOINT" in said
+                assert tree(tmp_path / "planted") == {}
+                kept = [path for path, content in tree(cache).items() if content is not None]
+                sources = {path.read_bytes() for path in hub.folder.rglob("*") if path.is_file()}
+                assert not any((cache / path).read_bytes() in sources for path in kept)
+        process.stdin.close()
+
+
+def test_the_scripts_name_a_hub_that_would_plant_files(
+    hub: SimpleNamespace, data: Path, tmp_path: Path
+) -> None:
+    planted = tmp_path / "planted"
+    hub.server.hub.lies = {"ETag": f'"{planted}"'}
+    make_data(data, 2)
+    far = {"source": REPO, "revision": "v2.0", "tags": export_sw.TAGS}
+    card = make_model(data, "far", ["a"], card=far)
+    for ended in (
+        run_script("export_sw.py", "--data", data, env=hub.environment),
+        run_script("validate.py", "--data", data, "--models", card, env=hub.environment),
+    ):
+        refused_by(ended, hub.server.url, "unsafe file name", "check HF_ENDPOINT")
+    assert not planted.exists()
+
+
+def test_a_missing_file_plants_none_either(hub: SimpleNamespace, tmp_path: Path) -> None:
+    hub.server.hub.lies = {"X-Repo-Commit": str(tmp_path / "planted")}
+    code = f"""
+from arena import hub
+from arena.cli import UserError
+try:
+    hub.fetch({REPO!r}, "v2.0", "none.py")
+except UserError as error:
+    print(error)
+"""
+    assert "unsafe file name" in printed(hub, code)
+    assert not (tmp_path / "planted").exists()
+
+
+@given(st.text() | st.from_regex(r"[\w-]{0,130}", fullmatch=True) | st.none() | st.integers())
+def test_safe_names_are_plain_names(name: Any) -> None:
+    from arena import hub
+
+    plain = isinstance(name, str) and 1 <= len(name) <= 128 and name.isascii()
+    plain = plain and all(c.isalnum() or c in "_-" for c in name)
+    assert hub.is_safe_name(name) == plain
 
 
 def test_fetch_and_cached(hub: SimpleNamespace) -> None:
