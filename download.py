@@ -36,7 +36,7 @@ def main() -> None:
     options = parse()
     site = danbooru.Site(
         options.url,
-        danbooru.login_from_environment(),
+        danbooru.login_from_environment(options.url),
         api_interval=options.api_interval,
         tries=options.tries,
         backoff=options.backoff,
