@@ -18,17 +18,14 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
+from arena.cli import plain
+
 Metrics = dict[str, Any]
 
 PAGE = Path(__file__).parent / "report_page"
 # The published table's columns, with their width there.
 COLUMNS = {"Precision": 9, "Recall": 7, "F1": 6, "AP": 6}
 PER_TAG = ("precision", "recall", "f1", "ap", "mcc")
-
-
-def plain(text: str) -> str:
-    r"""`text` on one line: what is not printable (newlines, direction marks) as its `\u` escape."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def labels(metrics: Metrics) -> list[str]:
