@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from arena import danbooru, files, posts
-from arena.cli import at_least, parser, progress, run
+from arena.cli import at_least, parser, progress, run, say
 from arena.fetch import COUNTED, Fetcher, Original, Outcome, is_there, original
 from arena.walk import Filter, PostFile, Walk, renewed
 
@@ -36,7 +36,7 @@ def main() -> None:
     options = parse()
     site = danbooru.Site(
         options.url,
-        danbooru.login_from_environment(),
+        danbooru.login_from_environment(options.url),
         api_interval=options.api_interval,
         tries=options.tries,
         backoff=options.backoff,
@@ -91,7 +91,7 @@ def fetch_metadata(client: danbooru.Client, folder: Path, *, again: bool) -> Non
                 file.writelines(map(files.json_line, rows))
                 bar.update(len(rows))
                 count += len(rows)
-        print(f"{path}: {count} rows")
+        say(f"{path}: {count} rows")
 
 
 def fetch_files(
@@ -191,26 +191,26 @@ def list_failed(path: Path, outcome: Outcome) -> None:
 def tell_walk(walk: Walk) -> None:
     """Say what the walk left out and whether it met the site's end."""
     for kind, count in walk.left_out.items():
-        print(f"left out as {kind}: {count}")
+        say(f"left out as {kind}: {count}")
     if walk.ended:
-        print(f"the site has no more posts below ID {walk.start}: {walk.held} of {walk.want} found")
+        say(f"the site has no more posts below ID {walk.start}: {walk.held} of {walk.want} found")
 
 
 def tell(outcome: Outcome, post_file: PostFile) -> None:
     """The final counts, and the reasons of what failed."""
     ids = post_file.ids
     span = f", IDs {min(ids)} to {max(ids)}" if ids else ""
-    print(f"{post_file.path}: {len(ids)} posts{span}")
+    say(f"{post_file.path}: {len(ids)} posts{span}")
     counts = [f"{kind} {outcome.counts[kind]}" for kind in COUNTED]
-    print(", ".join([*counts, f"failed {len(outcome.failed)}"]))
+    say(", ".join([*counts, f"failed {len(outcome.failed)}"]))
     for reason, count in Counter(outcome.failed.values()).most_common():
-        print(f"failed {count}: {reason}")
+        say(f"failed {count}: {reason}")
     missing = sorted(number for number, why in outcome.failed.items() if why == NOT_SHOWN)
     if missing:
         more = ", …" if len(missing) > 20 else ""
-        print(f"{NOT_SHOWN}: {', '.join(map(str, missing[:20]))}{more}")
+        say(f"{NOT_SHOWN}: {', '.join(map(str, missing[:20]))}{more}")
     if outcome.failed:
-        print("failed posts are listed in failed_posts.jsonl; the same command tries them again")
+        say("failed posts are listed in failed_posts.jsonl; the same command tries them again")
 
 
 def parse() -> argparse.Namespace:

@@ -13,7 +13,7 @@ import shutil
 from pathlib import Path
 
 from arena import files, hub
-from arena.cli import UserError, parser, run
+from arena.cli import UserError, parser, run, say
 from models.card import read_tags
 
 import numpy as np
@@ -61,13 +61,13 @@ def main() -> None:
         made_from = fingerprint(source)
         model, table = args.data / f"{name}.onnx", args.data / f"{name}.csv"
         if stands(model, made_from) and same_bytes(table, source / TAGS):
-            print(f"{model} is up to date: nothing to do")
+            say(f"{model} is up to date: nothing to do")
             return
         difference = export(source, model, table, tags, made_from)
     size = model.stat().st_size / 1e6
-    print(f"wrote {model} ({size:.1f} MB) and {table} ({tags} tags)")
+    say(f"wrote {model} ({size:.1f} MB) and {table} ({tags} tags)")
     batches = " and ".join(map(str, BATCHES))
-    print(f"checked at batch sizes {batches}: within {difference:.1e} of TensorFlow")
+    say(f"checked at batch sizes {batches}: within {difference:.1e} of TensorFlow")
 
 
 def fingerprint(source: Path) -> str:

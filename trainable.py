@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from arena import files, posts, workers
-from arena.cli import UserError, at_least, parser, progress, run, warn
+from arena.cli import UserError, at_least, parser, progress, run, say, warn
 from arena.images import VERDICTS, Judgement, confine, judge
 
 SECONDS = 60  # For one file. The largest that may pass, of 134 megapixels, takes under ten.
@@ -83,8 +83,8 @@ def main() -> None:
         rest = sorted(wanted - places.keys())
         judge_rest(data, rest, places, settings, options.workers)
         counts = sort_lines(data, places)
-    print(", ".join(f"{counts[verdict]} {verdict}" for verdict in VERDICTS), end="")
-    print(f"; {already} already judged")
+    judged = ", ".join(f"{counts[verdict]} {verdict}" for verdict in VERDICTS)
+    say(f"{judged}; {already} already judged")
 
 
 def read_posts(data: Path) -> set[int]:

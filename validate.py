@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from arena import bootstrap, cluster, files, metrics, posts, predict, report, truth
-from arena.cli import UserError, at_least, parser, progress, run, warn
+from arena.cli import UserError, at_least, parser, progress, run, say, warn
 from arena.truth import GroundTruth
 from danbooru_metadata import TagMappings
 from models import card as cards
@@ -48,7 +48,7 @@ def main() -> None:
     """Choose posts, fill the prediction cache, score every model, write the results."""
     args = arguments()
     if args.list_models:
-        print(model_table(args.data))
+        say(*model_table(args.data))
         return
     device = pick_device(args.device)
     chosen = chosen_models(args.models)
@@ -162,8 +162,8 @@ def resample_count(text: str) -> int:
     return count
 
 
-def model_table(data: Path) -> str:
-    """The Markdown table of --list-models."""
+def model_table(data: Path) -> list[str]:
+    """The lines of the Markdown table of --list-models."""
     lines = [
         "| Name | Label | Source | Threshold | Newest training post | Cached |",
         "|------|-------|--------|-----------|----------------------|--------|",
@@ -177,7 +177,7 @@ def model_table(data: Path) -> str:
         lines.append(
             f"| {name} | {model.label} | {source} | {threshold} | {model.last_post_id} | {cached} |"
         )
-    return "\n".join(lines)
+    return lines
 
 
 def vocabulary(model: ModelCard, data: Path, mappings: TagMappings) -> Vocabulary:
@@ -289,7 +289,7 @@ def infer(
                 cached = len(post_ids) - len(each.missing)
                 where = f", {each.network.runs_on}" if each.network else ""
                 count = f"{len(each.missing)} posts to run, {cached} cached"
-                print(f"{each.model.label}: {count}{where}")
+                say(f"{each.model.label}: {count}{where}")
         with gpu_trouble_told():
             predict.run(work, args.workers, device, alone=alone)
         cluster.barrier()
@@ -455,11 +455,11 @@ def write(data: Path, results: dict[str, Any]) -> None:
 
 def tell(args: argparse.Namespace, results: dict[str, Any]) -> None:
     """The results table, what it means, and where the files are."""
-    print(f"\n{report.markdown_table(results, ci=args.ci)}")
+    say("", *report.markdown_table(results, ci=args.ci).split("\n"))
     if sentences := report.verdicts(results):
-        print("", *sentences, sep="\n")
-    print(
-        f"\nSee {args.data / 'report.html'}; every tag is in {args.data / 'detailed_metrics.txt'}"
+        say("", *sentences)
+    say(
+        "", f"See {args.data / 'report.html'}; every tag is in {args.data / 'detailed_metrics.txt'}"
     )
 
 

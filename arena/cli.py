@@ -1,12 +1,16 @@
-"""How every script meets its user: options, progress, errors and exit codes.
+"""How every script meets its user: options, output, progress, errors and exit codes.
 
+Names come from other people's files, paths and sites, so nothing reaches the terminal but through
+`plain`, a line at a time; no other module prints.
 Exit codes: 0 done, 2 something the user can mend (one line `error: …` on stderr), 130 Ctrl-C.
 """
 
 import argparse
+import io
 import os
 import signal
 import sys
+import traceback
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NoReturn
@@ -21,9 +25,24 @@ class UserError(Exception):
     """Something the user can mend. Its text says what is wrong, where, and what to do."""
 
 
+def plain(text: str) -> str:
+    r"""`text` on one line: what is not printable (newlines, direction marks) as its `\u` escape."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def say(*lines: str) -> None:
+    """Print lines on stdout; what is not printable in one is shown as its escape."""
+    for line in lines:
+        print(plain(line))
+
+
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"error: {message} (see {self.prog} --help)\n")
+        self.exit(2, plain(f"error: {message} (see {self.prog} --help)") + "\n")
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        # The newlines are argparse's: `error` has escaped those of the user's own words.
+        super()._print_message("\n".join(map(plain, message.split("\n"))), file)
 
 
 def parser(doc: str | None) -> argparse.ArgumentParser:
@@ -57,6 +76,8 @@ def at_least(low: int, high: int | None = None) -> Callable[[str], int]:
 
 def progress(items: Iterable[Any] | None = None, **options: Any) -> Any:
     """A tqdm bar on stderr that is off when stderr is no terminal."""
+    if "desc" in options:
+        options["desc"] = plain(options["desc"])
     return tqdm(
         items, disable=None if SPEAKS else True, file=sys.stderr, dynamic_ncols=True, **options
     )
@@ -65,7 +86,7 @@ def progress(items: Iterable[Any] | None = None, **options: Any) -> Any:
 def warn(message: str) -> None:
     """One line on stderr that does not tear a progress bar."""
     if SPEAKS:
-        tqdm.write(f"warning: {message}", file=sys.stderr)
+        tqdm.write(plain(f"warning: {message}"), file=sys.stderr)
 
 
 def run(main: Callable[[], None]) -> NoReturn:
@@ -74,6 +95,9 @@ def run(main: Callable[[], None]) -> NoReturn:
     An OSError (full disk, read-only folder) is the user's to mend and becomes one line; any other
     exception is a defect of ours and keeps its traceback.
     """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A terminal that has no such letter must not end a run; stderr does the same by itself.
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         signal.signal(signal.SIGINT, signal.default_int_handler)
         main()
@@ -85,14 +109,16 @@ def run(main: Callable[[], None]) -> NoReturn:
     except BrokenPipeError:
         # The reader of our stdout has gone (`… | head`): nobody is left to tell.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        _leave(1, "")
+        _leave(1)
     except OSError as error:
         where = f": {error.filename}" if error.filename else ""
         _leave(2, f"error: {error.strerror or error}{where}")
+    except Exception:
+        _leave(1, *traceback.format_exc().rstrip("\n").split("\n"))
     sys.exit(0)
 
 
-def _leave(code: int, line: str) -> NoReturn:
-    if line:
-        print(" ".join(line.splitlines()), file=sys.stderr)
+def _leave(code: int, *lines: str) -> NoReturn:
+    for line in lines:
+        print(plain(line), file=sys.stderr)
     sys.exit(code)

@@ -7,6 +7,7 @@ asking again would not change.
 
 import base64
 import email.utils
+import functools
 import hashlib
 import json
 import os
@@ -23,6 +24,7 @@ from typing import Any, TypeVar
 from arena import files
 from arena.cli import UserError
 from arena.posts import post_id
+from arena.reach import LOOPBACK, OutOfReachError, Reach, mount, places
 
 import requests
 import urllib3
@@ -76,6 +78,11 @@ class Site:
     backoff: float = 1.0
     timeout: float = 30.0
 
+    @functools.cached_property
+    def reach(self) -> Reach:
+        """What every client of the run may connect to."""
+        return Reach(origin(self.url)[1])
+
     def authorize(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
         """Add the login to a request for the site's own host, and to no other.
 
@@ -114,13 +121,22 @@ def site_url(text: str) -> str:
     return text.rstrip("/")
 
 
-def login_from_environment() -> tuple[str, str] | None:
-    """DANBOORU_LOGIN and DANBOORU_API_KEY, None when neither is set."""
+def login_from_environment(url: str) -> tuple[str, str] | None:
+    """DANBOORU_LOGIN and DANBOORU_API_KEY, None when neither is set.
+
+    Raises UserError when only one is, or when the site at `url` would get them in the clear.
+    """
     login = os.environ.get("DANBOORU_LOGIN", "")
     key = os.environ.get("DANBOORU_API_KEY", "")
     if bool(login) != bool(key):
         missing = "DANBOORU_API_KEY" if login else "DANBOORU_LOGIN"
         raise UserError(f"{missing} is not set: set both it and its other half, or neither")
+    scheme, host, _ = origin(url)
+    if login and scheme == "http" and places(host) != {LOOPBACK}:
+        raise UserError(
+            f"{url} would be sent DANBOORU_API_KEY unencrypted: give an https address with --url "
+            "or DANBOORU_URL, or unset DANBOORU_LOGIN and DANBOORU_API_KEY"
+        )
     return (login, key) if login else None
 
 
@@ -144,6 +160,7 @@ class Client:
         self.session = _Session()
         self.session.headers["User-Agent"] = USER_AGENT
         self.session.auth = site.authorize
+        mount(self.session, site.reach)
         self._next_call = 0.0
 
     def posts(self, below: int) -> list[Json]:
@@ -267,11 +284,15 @@ class Client:
         if self.stop.is_set():
             raise StoppedError
         try:
-            origin(url)
+            self.site.reach.check_numeric(origin(url)[1])
         except ValueError:
             raise RefusedError("not an http or https URL") from None
+        except OutOfReachError as error:
+            raise RefusedError(str(error)) from None
         try:
             return self.session.get(url, params=params, timeout=self.site.timeout, stream=True)
+        except OutOfReachError as error:
+            raise RefusedError(str(error)) from None
         except requests.Timeout:
             raise TransientError("timed out") from None
         except requests.exceptions.SSLError:

@@ -6,12 +6,14 @@ message here quotes a request or the library's own text, so a token cannot end u
 
 import errno
 import os
+import re
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from fnmatch import fnmatch
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 from arena.cli import UserError
@@ -19,8 +21,71 @@ from arena.cli import UserError
 import httpx2
 import huggingface_hub
 from huggingface_hub import constants, errors
+from huggingface_hub.utils._http import hf_request_event_hook
 from huggingface_hub.utils.tqdm import disable_progress_bars
 
+SAFE_NAME = re.compile("[A-Za-z0-9_-]{1,128}")
+
+
+class _Client(httpx2.Client):
+    """The library's HTTP client, which passes on no answer that would name a file elsewhere.
+
+    huggingface_hub joins an ETag to its folder of blobs, and a commit to its other folders, as
+    they come: `/path` or `../../path` would plant a file there.
+    """
+
+    def send(self, request: httpx2.Request, **options: Any) -> httpx2.Response:
+        """The answer, or a UserError before anything has been written because of it."""
+        response = super().send(request, **options)
+        body = None if options.get("stream") else _json(response)
+        if not all(map(is_safe_name, (*_header_names(response), *_body_names(body)))):
+            response.close()
+            raise UserError(
+                f"{_site()} answered with an unsafe file name, and nothing was written under it: "
+                "check HF_ENDPOINT"
+            )
+        return response
+
+
+def is_safe_name(name: Any) -> bool:
+    """Whether what a hub sent as an ETag (quotes off) or a commit can only name a plain file."""
+    return isinstance(name, str) and SAFE_NAME.fullmatch(name) is not None
+
+
+def _header_names(response: httpx2.Response) -> Iterator[str]:
+    """The names of files and folders that the library takes from an answer's headers."""
+    headers = response.headers
+    if (commit := headers.get("X-Repo-Commit")) is not None:
+        yield commit
+    # The library asks for names by HEAD. Errors and downloads have ETags of their own kind.
+    if response.request.method == "HEAD" and not response.is_error:
+        etag = headers.get("X-Linked-ETag") or headers.get("ETag")
+        if etag is not None:
+            yield etag.lstrip("W/").strip('"')
+
+
+def _body_names(body: Any) -> Iterator[Any]:
+    """The same from an answer's JSON: a repository's commit, or the hashes of a list of files."""
+    entries = body if isinstance(body, list) else [body]
+    for entry in (entry for entry in entries if isinstance(entry, dict)):
+        large = entry.get("lfs")
+        for part in (entry, large if isinstance(large, dict) else {}):
+            yield from (part[key] for key in ("sha", "oid") if part.get(key) is not None)
+
+
+def _json(response: httpx2.Response) -> Any:
+    """An answer's JSON as the library will read it, None where it holds none."""
+    try:
+        return response.json()
+    except ValueError:
+        return None
+
+
+huggingface_hub.set_client_factory(
+    lambda: _Client(
+        event_hooks={"request": [hf_request_event_hook]}, follow_redirects=True, timeout=None
+    )
+)
 huggingface_hub.logging.set_verbosity_error()
 warnings.filterwarnings("ignore", "Not enough free disk space")  # Our own error says so.
 if not sys.stderr.isatty():

@@ -10,6 +10,7 @@ import hashlib
 import logging
 import math
 import os
+import re
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -62,6 +63,8 @@ with _unheard():
 # Operations that cannot be converted are reported by `convert`; the rest is for tf2onnx's authors.
 logging.getLogger("tf2onnx").setLevel(logging.CRITICAL)
 tf.get_logger().setLevel(logging.ERROR)
+# Says of every function with a gradient of its own that it may have none now: none is asked for.
+logging.getLogger("absl").setLevel(logging.ERROR)
 
 OPSET = 17
 SIZES = {tf.float32.as_datatype_enum: 4, tf.int64.as_datatype_enum: 8}  # Bytes an element.
@@ -73,6 +76,10 @@ DAMAGE = (
     *(tf.errors.OpError, DecodeError, OSError),
     *(onnxruntime_errors.Fail, onnxruntime_errors.InvalidGraph, onnxruntime_errors.InvalidArgument),
     *(onnxruntime_errors.RuntimeException, onnxruntime_errors.NotImplemented),
+)
+# Lines of TensorFlow's errors that say where, not why.
+ABOUT = re.compile(
+    r"\s|Graph execution error:$|Detected at node |Node: |<stack traces unavailable>$"
 )
 # Operations that only repeat what is already there: folding them would grow the file for nothing.
 NEVER_FOLDED = ("Expand", "Tile", "ConstantOfShape")
@@ -102,9 +109,24 @@ def _blamed(what: str) -> Iterator[None]:
     """Make what a library says of the model it was given a UserError that begins with `what`."""
     try:
         yield
+    except tf.errors.ResourceExhaustedError as error:
+        raise UserError(f"{what} ({why(error)}): it needs a machine with more memory") from None
     except DAMAGE as error:
-        lines = str(error).strip().splitlines() or [type(error).__name__]
-        raise UserError(f"{what} ({lines[0][:200]}): get its files again") from None
+        raise UserError(f"{what} ({why(error)}): get its files again") from None
+
+
+def why(error: BaseException) -> str:
+    """The line of a library's error that says why, at most 200 characters of it.
+
+    TensorFlow puts before it a heading, where each node was defined (indented) and the names of
+    functions in double braces, and after it the places again.
+    """
+    told = re.sub(r"\{\{function_node [^{}]*\}\} ?", "", str(error))
+    for line in told.splitlines():
+        reason = re.sub(r"\s*\[Op:[^]]*\]( name: ?)?\s*$", "", line)
+        if reason.strip() and not ABOUT.match(reason):
+            return reason.strip()[:200]
+    return type(error).__name__
 
 
 def load(folder: Path) -> Signature:
@@ -207,11 +229,15 @@ def lift(signature: Signature) -> tuple[Any, dict[str, NDArray[Any]]]:
     """
     graph = _inlined(signature.function)
     weights: dict[str, NDArray[Any]] = {}
+    settings: dict[str, NDArray[Any]] = {}
     variables = {id(variable.handle): variable for variable in signature.function.variables}
     for outer, inner in signature.function.graph.captures:
         if outer.dtype == tf.resource and id(outer) not in variables:
             raise UserError(f"the SavedModel's graph needs {inner.op.name}, which is no variable")
-        weights[inner.op.name] = variables.get(id(outer), outer).numpy()
+        # What `numpy` gives for a tensor of no dimensions is no array.
+        value = np.asarray(variables.get(id(outer), outer).numpy())
+        setting = id(outer) not in variables and value.nbytes <= LARGEST_CONSTANT
+        (settings if setting else weights)[inner.op.name] = value
     resource = tf.resource.as_datatype_enum
     passed = [n for n in graph.node if n.op == "Identity" and n.attr["T"].type == resource]
     handles = {node.name: node.input[0] for node in passed}
@@ -222,6 +248,8 @@ def lift(signature: Signature) -> tuple[Any, dict[str, NDArray[Any]]]:
         node.input.extend(kept)
         if node.name in weights:
             _become_placeholder(node, weights[node.name])
+        elif node.name in settings:
+            _become_constant(node, settings[node.name])
         elif node.op in ("ReadVariableOp", "ResourceGather"):
             source = node.input[0]
             while source in handles:
@@ -247,6 +275,14 @@ def _become_placeholder(node: Any, weight: NDArray[Any]) -> None:
     node.attr.clear()
     node.attr["dtype"].type = tf.as_dtype(weight.dtype).as_datatype_enum
     node.attr["shape"].shape.CopyFrom(tf.TensorShape(weight.shape).as_proto())
+
+
+def _become_constant(node: Any, value: NDArray[Any]) -> None:
+    """Turn a GraphDef node into a constant, as an axis or a shape is converted only as one."""
+    node.op = "Const"
+    node.attr.clear()
+    node.attr["dtype"].type = tf.as_dtype(value.dtype).as_datatype_enum
+    node.attr["value"].tensor.CopyFrom(tf.make_tensor_proto(value))
 
 
 def _read_placeholder(node: Any, source: str) -> None:
@@ -402,14 +438,16 @@ def fold(model: onnx.ModelProto, weights: dict[str, NDArray[Any]]) -> dict[str, 
     del graph.node[:], graph.initializer[:], graph.input[:], graph.value_info[:]
     graph.node.extend(after)
     graph.input.extend(inputs)
+    # In C order, and as `ascontiguousarray` does not: a number stays one.
+    constants = {n: np.asarray(value, order="C") for n, value in values.items() if n in used}
     first: dict[tuple[Any, ...], str] = {}
     names: dict[str, str] = {}
-    for name in (name for name in values if name in used):
-        value = np.ascontiguousarray(values[name])
-        key = (value.dtype.str, value.shape, hashlib.sha256(value.data).digest())
+    for name, value in constants.items():
+        content = hashlib.sha256(value.reshape(-1).view(np.uint8).data)
+        key = (value.dtype, value.shape, content.digest())
         names[name] = first.setdefault(key, name)
     _rename(graph, names)
-    return {name: values[name] for name in first.values()}
+    return {name: constants[name] for name in first.values()}
 
 
 def _has_subgraph(node: onnx.NodeProto) -> bool:

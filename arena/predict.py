@@ -28,7 +28,7 @@ from typing import Any, NamedTuple
 
 import models
 from arena import cluster, files
-from arena.cli import UserError, progress, warn
+from arena.cli import UserError, progress, say, warn
 from arena.metrics import Decided
 from arena.prepare import Prepared, content_hash, geometry, prepare
 from models import Network
@@ -467,7 +467,7 @@ def _put_aside(work: Work) -> None:
     if aside.exists():
         aside = _new_part(parts_of(work.data, work.model, fingerprint))
     path.rename(aside)
-    print(f"{work.model.label}: predictions of other weights or settings are kept as {aside.name}")
+    say(f"{work.model.label}: predictions of other weights or settings are kept as {aside.name}")
 
 
 def common_scores(

@@ -18,6 +18,8 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
+from arena.cli import plain
+
 Metrics = dict[str, Any]
 
 PAGE = Path(__file__).parent / "report_page"
@@ -25,11 +27,6 @@ PAGE = Path(__file__).parent / "report_page"
 COLUMNS = {"Precision": 9, "Recall": 7, "F1": 6, "AP": 6}
 PER_TAG = ("precision", "recall", "f1", "ap", "mcc")
 FEWEST_POSTS = 30  # For a verdict: the spread of so few posts is itself guesswork.
-
-
-def plain(text: str) -> str:
-    r"""`text` on one line: what is not printable (newlines, direction marks) as its `\u` escape."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def labels(metrics: Metrics) -> list[str]:

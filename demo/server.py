@@ -186,11 +186,14 @@ def _page(rows: list[Json], query: dict[str, str], cap: int) -> list[Json]:
 class Hub:
     """The model hub's answers, from a hub folder.
 
-    `tokens` maps a gated repository to the token that opens it.
+    `tokens` maps a gated repository to the token that opens it. `lies` are told in place of the
+    truth: headers of a file by their name (with `Location` its answer is a redirect), `sha` of a
+    repository, `oid` of the files in its tree, which then count as large.
     """
 
     folder: Path
     tokens: dict[str, str] = field(default_factory=dict)
+    lies: dict[str, str] = field(default_factory=dict)
 
     def answer(self, path: str, token: str | None) -> Answer | None:
         """The answer to a hub path, None where the path is not the hub's."""
@@ -222,19 +225,29 @@ class Hub:
             return _hub_error(404, "RevisionNotFound", f"Invalid rev id: {revision}")
         if ask == "revision":
             siblings = [{"rfilename": file} for file in files]
-            return _json({"id": repo, "modelId": repo, "sha": sha, "siblings": siblings})
+            told = self.lies.get("sha", sha)
+            return _json({"id": repo, "modelId": repo, "sha": told, "siblings": siblings})
         if ask == "tree":
-            return _json([_tree_entry(file, files[file]) for file in files])
+            return _json([_tree_entry(file, files[file], self.lies.get("oid")) for file in files])
         if repo in self.tokens and token != self.tokens[repo]:
             return _hub_error(403 if token else 401, "GatedRepo", f"Access to {repo} is restricted")
+        lies = {name: value for name, value in self.lies.items() if name not in ("sha", "oid")}
+        commit = {"X-Repo-Commit": sha} | lies
         if name not in files:
-            return _hub_error(404, "EntryNotFound", "Entry not found")
-        headers = {"ETag": f'"{_etag(files[name])}"', "X-Repo-Commit": sha}
-        return Answer(200, "application/octet-stream", files[name], headers)
+            missing = _hub_error(404, "EntryNotFound", "Entry not found")
+            return missing._replace(headers=missing.headers | commit)
+        headers = {"ETag": f'"{_etag(files[name])}"'} | commit
+        status = 302 if "Location" in lies else 200
+        return Answer(status, "application/octet-stream", files[name], headers)
 
 
-def _tree_entry(name: str, path: Path) -> Json:
-    return {"type": "file", "path": name, "size": path.stat().st_size, "oid": _etag(path)}
+def _tree_entry(name: str, path: Path, large: str | None) -> Json:
+    size, oid = path.stat().st_size, _etag(path)
+    entry = {"type": "file", "path": name, "size": size, "oid": oid}
+    if large is None:
+        return entry
+    lfs = {"oid": large, "size": size, "pointerSize": 130}
+    return entry | {"lfs": lfs, "xetHash": hashlib.sha256(oid.encode()).hexdigest()}
 
 
 def _etag(path: Path) -> str:

@@ -15,16 +15,20 @@ from typing import Any
 
 import export_sw
 from arena import onnx_export
-from arena.cli import run
+from arena.cli import UserError, run
 from arena.onnx_export import tf  # type: ignore[attr-defined]
 from bench.export import Size, build, erfc
 from demo import server as stand_in
-from tests.helpers import kills
+from tests.helpers import kills, make_data, make_model
+from tests.helpers import refused as refused_by
+from tests.helpers import run as run_script
 
 import numpy as np
 import onnx
 import onnxruntime
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 NAME = "wd-v1-4-vit-tagger-v2"
 REPO = f"SmilingWolf/{NAME}"
@@ -50,7 +54,9 @@ def save(
     module = tf.Module()
     module.kept = variables
     module.network = tf.function(network, input_signature=[tf.TensorSpec(shape, dtype)])
-    tf.saved_model.save(module, str(folder), signatures={name: module.network})
+    # As Keras 2.10 saved its models: without the gradients that operations bring along.
+    options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
+    tf.saved_model.save(module, str(folder), {name: module.network}, options)
     write_tags(folder, tags)
     return folder
 
@@ -116,6 +122,32 @@ def new_keras(folder: Path) -> Path:
     return folder
 
 
+def scalars(folder: Path) -> Path:
+    """Numbers captured and kept as variables, as SwinV2's are, beside one-element lists as large;
+    a captured axis; an operation with a gradient of its own, as MOAT's is.
+    """
+    dtypes = (tf.float32, tf.float64, tf.int32, tf.int64, tf.bool)
+    captured = [
+        tf.constant(np.array(shape), dtype) for dtype in dtypes for shape in (1, [1], [[1]])
+    ]
+    kept = [tf.Variable(value) for value in (0.5, [0.5], [[0.5]])]
+    axis, large = tf.constant(1), tf.constant(np.linspace(-1, 1, 900, dtype=np.float32))
+
+    @tf.custom_gradient  # type: ignore[untyped-decorator]
+    def steep(x: Any) -> Any:
+        return x * 2.0, lambda dy: dy * 2.0
+
+    def network(images: Any) -> Any:
+        x = tf.reduce_mean(images, axis)[:, :4, 0] / 255.0 + tf.reduce_sum(large)
+        for value in captured:
+            stretched = tf.reshape(x, [-1, 4] + [1] * len(value.shape))
+            stretched += tf.cast(value, tf.float32)
+            x = tf.reshape(stretched, tf.shape(x)) * tf.cast(tf.rank(value) + 1, tf.float32)
+        return steep(x) * kept[0] * kept[1] * kept[2] / 1e3
+
+    return save(folder, network, 4, (None, 16, 16, 3), variables=[captured, kept])
+
+
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """SavedModels by what wrote them."""
@@ -125,6 +157,7 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         "vit": folder / "vit",
         "old keras": old_keras(folder / "old"),
         "new keras": new_keras(folder / "new"),
+        "scalars": scalars(folder / "scalars"),
     }
 
 
@@ -245,6 +278,121 @@ def test_graph_has_no_more_nodes_than_the_plain_conversion(saved: dict[str, Path
     ours = onnx_export.convert(onnx_export.load(saved["vit"]))
     assert len(ours.graph.node) <= len(plain.graph.node)
     assert ours.ByteSize() < plain.ByteSize()
+
+
+def test_numbers_and_one_element_lists_stay_apart(
+    saved: dict[str, Path], data: Path, tmp_path: Path
+) -> None:
+    """In a process of its own, as absl speaks before anything else of this one is heard."""
+    ended = script(data, "--saved-model", saved["scalars"])
+    assert (ended.returncode, ended.stderr) == (0, "")
+    check_answers(data / f"{NAME}.onnx", saved["scalars"])
+
+
+SHAPES = [(), (1,), (1, 1), (2,), (0,), (2, 1)]
+ARRAYS = st.builds(
+    lambda dtype, shape, number: np.full(shape, number, dtype),
+    st.sampled_from(["float32", "int32", "int64", "bool", "float64"]),
+    st.sampled_from(SHAPES),
+    st.integers(0, 1),
+)
+
+
+@given(st.lists(ARRAYS, min_size=1, max_size=12))
+def test_constants_are_one_where_type_shape_and_values_are_equal(arrays: list[Any]) -> None:
+    weights = {f"w{number}": array for number, array in enumerate(arrays)}
+    kinds = onnx.helper.np_dtype_to_tensor_dtype
+    info = onnx.helper.make_tensor_value_info
+    nodes = [onnx.helper.make_node("Mix", ["images", name], [f"{name}_out"]) for name in weights]
+    graph = onnx.helper.make_graph(
+        nodes,
+        "mixed",
+        [info(name, kinds(array.dtype), array.shape) for name, array in weights.items()],
+        [],
+    )
+    model = onnx.helper.make_model(graph)
+    constants = onnx_export.fold(model, dict(weights))
+    for node, array in zip(model.graph.node, arrays, strict=True):
+        stored = onnx.numpy_helper.from_array(constants[node.input[1]], "stored")
+        back = onnx.numpy_helper.to_array(stored)
+        assert (back.dtype, back.shape) == (array.dtype, array.shape)
+        assert np.array_equal(back, array)
+    distinct = {(array.dtype, array.shape, array.tobytes()) for array in arrays}
+    assert len(constants) == len(distinct)
+
+
+def test_tensorflow_errors_are_told_by_the_line_that_says_why(
+    tmp_path: Path,
+) -> None:
+    @tf.function(jit_compile=True)  # type: ignore[untyped-decorator]
+    def compiled(x: Any) -> Any:
+        return tf.reshape(x, (7, tf.shape(x)[0] + 1))
+
+    def failure(network: Callable[[Any], Any]) -> str:
+        """Of a function as it is written, of one in a SavedModel, and of one operation."""
+        spec = tf.TensorSpec((None, 8, 8, 3))
+        images = tf.constant(np.ones((2, 8, 8, 3), np.float32))
+        module = tf.Module()
+        module.network = tf.function(network, input_signature=[spec])
+        folder = tmp_path / str(len(list(tmp_path.iterdir())))
+        tf.saved_model.save(module, str(folder), signatures=module.network)
+        loaded = tf.saved_model.load(str(folder)).signatures["serving_default"]
+        told = set()
+        for call in (module.network, loaded):
+            with pytest.raises(tf.errors.OpError) as caught:
+                call(images)
+            told.add(onnx_export.why(caught.value))
+        (line,) = told
+        return line
+
+    def text(x: Any) -> Any:
+        return tf.strings.to_number(tf.strings.join(["a", tf.strings.as_string(x[:, 0, 0, 0])]))
+
+    def asserts(x: Any) -> Any:
+        tf.debugging.assert_less(x, 0.5, message="too bright")
+        return x
+
+    def fails(x: Any) -> Any:
+        return tf.py_function(lambda y: 1 / 0, [x], tf.float32)
+
+    def divides(x: Any) -> Any:
+        return tf.cast(x, tf.int32) // tf.cast(x - 1, tf.int32)
+
+    sizes = "Input to reshape is a tensor with 384 values, but the requested shape has 21"
+    expected: dict[Callable[[Any], Any], str] = {
+        compiled: sizes,
+        (lambda x: tf.reshape(x, (7, tf.shape(x)[0] + 1))): sizes,
+        text: "StringToNumberOp could not correctly convert string: a1",
+        asserts: r"assertion failed: [too bright] [Condition x < y did not hold element-wise:]",
+        fails: "ZeroDivisionError: division by zero",
+        divides: "Integer division by zero",
+        (lambda x: tf.gather(tf.constant([1.0, 2.0]), tf.cast(x[:, 0, 0, 0] * 9, tf.int32))): (
+            "indices[0] = 9 is not in [0, 2)"
+        ),
+        (lambda x: tf.debugging.check_numerics(x / 0.0, "oh no")): "oh no : Tensor had Inf values",
+    }
+    for network, line in expected.items():
+        told = failure(network)
+        assert told.startswith(line)
+        assert "{{" not in told and "[Op:" not in told
+    with pytest.raises(tf.errors.OpError) as caught:
+        tf.matmul(tf.zeros([3, 2]), tf.zeros([3, 2]))
+    sizes = "Matrix size-incompatible: In[0]: [3,2], In[1]: [3,2]"
+    assert onnx_export.why(caught.value) == sizes
+    assert onnx_export.why(ValueError()) == "ValueError"
+    assert onnx_export.why(ValueError("\n one \ntwo")) == "two"
+
+    def too_large(images: Any) -> Any:
+        side = tf.cast(images[0, 0, 0, :2] * 1e7, tf.int64)
+        return plain_network(images) + tf.reduce_sum(tf.random.uniform(side))
+
+    for name, network, line in (
+        ("mixed", lambda x: tf.gather(plain_network(x), [9]), "get its files again"),
+        ("large", too_large, "OOM when allocating .* more memory"),
+    ):
+        signature = onnx_export.load(save(tmp_path / name, network))
+        with pytest.raises(UserError, match=line):
+            signature(np.ones((2, 8, 8, 3), np.float32))
 
 
 @pytest.fixture
@@ -609,6 +757,136 @@ def test_hub_failures_each_have_their_line(hub: SimpleNamespace, data: Path) -> 
         assert path.read_bytes() == (hub.folder / REPO / path.relative_to(got)).read_bytes()
     assert not (got / "model.onnx").exists()
     assert not list(got.parent.parent.rglob("*.incomplete"))
+
+
+def planted(tmp_path: Path) -> dict[str, Any]:
+    """What a hub can lie about so that a file lands on `tmp_path`/planted/evil.py, absolute and
+    relative to each folder of the cache.
+    """
+    absolute = str(tmp_path / "planted" / "evil.py")
+    up = "../" * 12 + absolute.lstrip("/")
+    elsewhere = {"Location": "http://127.0.0.2:9/signed"}
+    lies: dict[str, Any] = {}
+    for kind, name in (("absolute", absolute), ("relative", up), ("folder", "a/b"), ("empty", "")):
+        lies |= {
+            f"{kind} ETag": {"ETag": f'"{name}"'},
+            f"{kind} weak ETag": {"ETag": f'W/"{name}"'},
+            f"{kind} linked ETag": {"X-Linked-ETag": f'"{name}"', "ETag": '"good"'},
+            f"{kind} ETag of a redirect": {"ETag": f'"{name}"'} | elsewhere,
+            f"{kind} linked ETag of a redirect": {"X-Linked-ETag": f'"{name}"'} | elsewhere,
+            f"{kind} commit": {"X-Repo-Commit": name},
+            f"{kind} sha": {"sha": name},
+            f"{kind} oid": {"oid": name},
+        }
+    del lies["empty linked ETag"], lies["empty linked ETag of a redirect"]  # Counts as none.
+    return lies | {
+        "long ETag": {"ETag": f'"{"a" * 129}"'},
+        "ETag with a dot": {"ETag": '".."'},
+        "bare ETag": {"ETag": absolute},
+    }
+
+
+def tree(folder: Path) -> dict[str, bytes | None]:
+    """Every file and folder below one, with the files' contents."""
+    return {
+        str(path.relative_to(folder)): path.read_bytes() if path.is_file() else None
+        for path in folder.rglob("*")
+    }
+
+
+def test_a_hub_plants_no_file(hub: SimpleNamespace, tmp_path: Path) -> None:
+    """For the two ways that the scripts fetch by: one file (validate.py), many (export_sw.py)."""
+    code = f"""
+import os, sys, json
+from arena import hub
+from arena.cli import UserError
+from huggingface_hub import constants
+for line in sys.stdin:
+    constants.HF_HUB_CACHE = line.split()[1]
+    try:
+        if line.startswith("one"):
+            hub.fetch({REPO!r}, "v2.0", line.split()[2])
+        else:
+            hub.fetch_many({REPO!r}, "v2.0", {export_sw.NEEDED!r})
+        print("fetched", flush=True)
+    except UserError as error:
+        print(error, flush=True)
+"""
+    hub.server.hub.lies = {"X-Linked-ETag": '"0aZ_-9"', "ETag": "/unused"}
+    with subprocess.Popen(
+        [sys.executable, "-c", code],
+        env={**os.environ, **hub.environment},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdin and process.stdout
+
+        def told(how: str, name: str) -> tuple[str, Path]:
+            cache = tmp_path / "caches" / how / name.replace(" ", "_")
+            process.stdin.write(f"{how} {cache} {export_sw.TAGS}\n")  # type: ignore[union-attr]
+            process.stdin.flush()  # type: ignore[union-attr]
+            return process.stdout.readline(), cache  # type: ignore[union-attr]
+
+        for how in ("one", "many"):
+            said, cache = told(how, "good")
+            assert said == "fetched\n"
+            assert (cache / f"models--{REPO.replace('/', '--')}" / "blobs" / "0aZ_-9").is_file()
+        for name, lies in planted(tmp_path).items():
+            for how in ("one", "many"):
+                if how == "one" and name.split()[1] in ("sha", "oid"):
+                    continue
+                hub.server.hub.lies = lies
+                (tmp_path / "planted").mkdir(exist_ok=True)
+                said, cache = told(how, name)
+                hub.server.hub.lies = {}
+                assert said.startswith(hub.server.url), (how, name, said)
+                assert "answered with an unsafe file name, and nothing was written" in said
+                assert "HF_ENDPOINT" in said
+                assert tree(tmp_path / "planted") == {}
+                kept = [path for path, content in tree(cache).items() if content is not None]
+                sources = {path.read_bytes() for path in hub.folder.rglob("*") if path.is_file()}
+                assert not any((cache / path).read_bytes() in sources for path in kept)
+        process.stdin.close()
+
+
+def test_the_scripts_name_a_hub_that_would_plant_files(
+    hub: SimpleNamespace, data: Path, tmp_path: Path
+) -> None:
+    planted = tmp_path / "planted"
+    hub.server.hub.lies = {"ETag": f'"{planted}"'}
+    make_data(data, 2)
+    far = {"source": REPO, "revision": "v2.0", "tags": export_sw.TAGS}
+    card = make_model(data, "far", ["a"], card=far)
+    for ended in (
+        run_script("export_sw.py", "--data", data, env=hub.environment),
+        run_script("validate.py", "--data", data, "--models", card, env=hub.environment),
+    ):
+        refused_by(ended, hub.server.url, "unsafe file name", "check HF_ENDPOINT")
+    assert not planted.exists()
+
+
+def test_a_missing_file_plants_none_either(hub: SimpleNamespace, tmp_path: Path) -> None:
+    hub.server.hub.lies = {"X-Repo-Commit": str(tmp_path / "planted")}
+    code = f"""
+from arena import hub
+from arena.cli import UserError
+try:
+    hub.fetch({REPO!r}, "v2.0", "none.py")
+except UserError as error:
+    print(error)
+"""
+    assert "unsafe file name" in printed(hub, code)
+    assert not (tmp_path / "planted").exists()
+
+
+@given(st.text() | st.from_regex(r"[\w-]{0,130}", fullmatch=True) | st.none() | st.integers())
+def test_safe_names_are_plain_names(name: Any) -> None:
+    from arena import hub
+
+    plain = isinstance(name, str) and 1 <= len(name) <= 128 and name.isascii()
+    plain = plain and all(c.isalnum() or c in "_-" for c in name)
+    assert hub.is_safe_name(name) == plain
 
 
 def test_fetch_and_cached(hub: SimpleNamespace) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from arena import report
+from arena.cli import plain
 from tests.metrics_sample import HOSTILE, metrics_sample
 
 import pytest
@@ -259,7 +260,7 @@ def test_data_in_the_page_is_json_without_markup() -> None:
     page = report.html(metrics)
     (data,) = re.findall(r'<script type="application/json" id="data">([^<]*)</script>', page)
     read = json.loads(data)
-    assert read["tag_names"] == [report.plain(name) for name in HOSTILE]
+    assert read["tag_names"] == [plain(name) for name in HOSTILE]
     assert [model["label"] for model in read["models"]] == report.labels(metrics)
     assert read["models"][0]["per_tag"]["ap"][0] is None
     assert page.count("<script") == 4 == page.count("</script>")
@@ -508,7 +509,7 @@ def test_keyboard_alone(small: Opened) -> None:
 def test_hostile_names_show_as_themselves(small: Opened) -> None:
     page = small.page
     page.locator("#tags-table select").select_option("100")
-    shown = [report.plain(name) for name in HOSTILE]
+    shown = [plain(name) for name in HOSTILE]
     assert small.column("name")[: len(HOSTILE)] == shown
     labels = report.labels(small.metrics)
     assert page.locator("#legend button").all_inner_texts() == labels
