@@ -7,11 +7,13 @@ import os
 import runpy
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import onnx
+import pytest
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
@@ -22,6 +24,22 @@ SIZE = 32  # Of the tiny taggers' input.
 def kills(usual: int) -> int:
     """At how many random moments a test kills a script: ARENA_KILLS=50 for a thorough run."""
     return int(os.environ.get("ARENA_KILLS", usual))
+
+
+@contextlib.contextmanager
+def small_disk(folder: Path, size: str) -> Iterator[None]:
+    """A new folder on a disk of `size`, as mount writes it; skips the test where there is none."""
+    folder.mkdir()
+    done = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)], capture_output=True
+    )
+    if done.returncode:
+        # Only root may mount; the tests of RLIMIT_FSIZE show the same for everybody.
+        pytest.skip("no permission to mount a small disk")
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)
 
 
 class Ended(NamedTuple):

@@ -13,14 +13,13 @@ import subprocess
 import sys
 import time
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from arena import images
 from arena.images import judge
-from tests.helpers import kills
+from tests.helpers import kills, small_disk
 
 import numpy as np
 import psutil
@@ -780,21 +779,6 @@ def test_full_disk(tmp_path: Path) -> None:
     for path in (data / "resized").iterdir():
         shot(path.read_bytes())
     assert run(data).stdout.startswith("29 ok")
-
-
-@contextmanager
-def small_disk(folder: Path, size: str) -> Iterator[None]:
-    folder.mkdir()
-    done = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)], capture_output=True
-    )
-    if done.returncode:
-        # Only root may mount; the tests of RLIMIT_FSIZE show the same for everybody.
-        pytest.skip("no permission to mount a small disk")
-    try:
-        yield
-    finally:
-        subprocess.run(["umount", str(folder)], check=True)
 
 
 @pytest.mark.parametrize("room", [0, 4096, 12288, 40960])
