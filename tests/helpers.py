@@ -7,7 +7,8 @@ import os
 import runpy
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,11 +20,26 @@ from PIL import Image
 
 ROOT = Path(__file__).parent.parent
 SIZE = 32  # Of the tiny taggers' input.
+PATIENCE = 120  # Seconds that a test waits for what should come at once.
 
 
 def kills(usual: int) -> int:
     """At how many random moments a test kills a script: ARENA_KILLS=50 for a thorough run."""
     return int(os.environ.get("ARENA_KILLS", usual))
+
+
+def until(condition: Callable[[], object], process: subprocess.Popen[Any] | None = None) -> None:
+    """Wait for a state, with a deadline that only something broken misses.
+
+    With `process`, its end ends the waiting: the test fails, as the state can no longer come.
+    """
+    end = time.monotonic() + PATIENCE
+    while not condition():
+        # Once more after its end: it may have got there last.
+        if process and process.poll() is not None and not condition():
+            raise AssertionError(f"the process ended, code {process.returncode}, before its state")
+        assert time.monotonic() < end, f"the state did not come within {PATIENCE} s"
+        time.sleep(0.01)
 
 
 @contextlib.contextmanager
