@@ -5,6 +5,7 @@ import io
 import json
 import os
 import runpy
+import signal
 import subprocess
 import sys
 import time
@@ -103,6 +104,46 @@ def run(script: str, *args: object, env: dict[str, str] | None = None, cwd: Path
     """Run a script as a user's shell would."""
     process = start(script, *args, env=env, cwd=cwd)
     out, err = process.communicate(timeout=240)
+    return Ended(process.returncode, out, err)
+
+
+# Runs a script until it is about to open, rename or remove something in a folder for the n-th time;
+# there it dies as by `kill -9`. Where it goes through, it writes how many such steps there were.
+DOOMED = """
+import importlib, os, pathlib, signal, sys
+name, folder, wanted, report = sys.argv[1], sys.argv[2], int(sys.argv[3]), sys.argv[4]
+steps = 0
+def watch(event, args):
+    global steps
+    if event in ("open", "os.rename", "os.remove") and str(args[0]).startswith(folder):
+        steps += 1
+        if steps == wanted:
+            os.kill(os.getpid(), signal.SIGKILL)
+sys.argv = [name + ".py", *sys.argv[5:]]
+script = importlib.import_module(name)
+sys.addaudithook(watch)
+try:
+    script.run(script.main)
+finally:
+    pathlib.Path(report).write_text(str(steps))
+"""
+
+
+def doomed(
+    script: str, data: Path, *args: object, step: int, report: Path, before: str = ""
+) -> Ended:
+    """Run a script (its module's name) that is killed at its `step`-th file operation in `data`.
+
+    The moments differ in what is on disk: a file may be written and not yet renamed. `before` is
+    run first. Where it has fewer steps, and with step 0, the script goes through, and `report` gets
+    their number.
+    """
+    report.unlink(missing_ok=True)
+    given = [script, data, step, report, "--data", data, *args]
+    process = start("-c", f"{before}\n{DOOMED}", *given)
+    out, err = process.communicate(timeout=240)
+    assert process.returncode == (0 if report.exists() else -signal.SIGKILL), err
+    assert "Traceback" not in err
     return Ended(process.returncode, out, err)
 
 

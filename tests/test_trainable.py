@@ -21,7 +21,7 @@ from typing import Any
 
 from arena import images
 from arena.images import judge
-from tests.helpers import PATIENCE, kills, small_disk, until
+from tests.helpers import PATIENCE, doomed, kills, small_disk, until
 
 import numpy as np
 import psutil
@@ -533,7 +533,7 @@ def test_flipped_bytes_of_a_header(name: str) -> None:
         assert judge(flipped, 1024, 80).verdict in images.VERDICTS
 
 
-@settings(max_examples=400, deadline=5000)
+@settings(max_examples=400)
 @given(st.sampled_from(sorted(WHOLE)), st.data())
 def test_damage_of_any_kind_is_judged(name: str, draw: st.DataObject) -> None:
     damaged = bytearray(WHOLE[name])
@@ -549,7 +549,7 @@ def test_damage_of_any_kind_is_judged(name: str, draw: st.DataObject) -> None:
     assert bool(judgement.webp) == (judgement.verdict == "ok") == (not judgement.reason)
 
 
-@settings(max_examples=200, deadline=5000)
+@settings(max_examples=200)
 @given(
     st.sampled_from([b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF89a", b"RIFF....WEBPVP8X"]),
     st.binary(max_size=300),
@@ -775,25 +775,33 @@ def varied(count: int) -> dict[int, bytes | None]:
 def test_killed_and_resumed_ends_the_same(tmp_path: Path) -> None:
     originals = varied(400)
     data = make(tmp_path / "d", originals)
-    began = time.time()
-    run(data)
-    whole = time.time() - began
+    path, report = data / "trainable.jsonl", tmp_path / "steps"
+    doomed("trainable", data, "--workers", 2, step=0, report=report)
+    steps = int(report.read_text())
     wanted = results(data)
-    moments = random.Random(0)
+    dice = random.Random(0)
+
+    def lines() -> int:
+        return path.read_bytes().count(b"\n") if path.exists() else 0
+
     halfway = 0
     for kill in range(1, KILLS + 1):
         if kill % 4 == 1:
             shutil.rmtree(data / "resized")
-            (data / "trainable.jsonl").unlink()
-        process = start(data)
-        time.sleep(moments.uniform(0, whole))
-        process.kill()
-        process.communicate()
-        path = data / "trainable.jsonl"
-        lines = path.read_bytes().count(b"\n") if path.exists() else 0
-        halfway += 0 < lines < len(originals)
+            path.unlink()
+        if kill % 2:
+            step = dice.randint(1, steps)
+            doomed("trainable", data, "--workers", 2, step=step, report=report)
+        else:
+            process = start(data)
+            goal = dice.randint(lines(), len(originals))
+            until(lambda goal=goal: lines() >= goal, process)  # type: ignore[misc]
+            process.kill()
+            process.communicate()
+        left = lines()
+        halfway += 0 < left < len(originals)
         if kill % 4 == 0 or kill == KILLS:
-            assert run(data).stdout.endswith(f"; {lines} already judged\n")
+            assert run(data).stdout.endswith(f"; {left} already judged\n")
             assert results(data) == wanted
     assert halfway, "every kill came before or after the work"
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from arena import workers
-from tests.helpers import ROOT, until
+from tests.helpers import PATIENCE, ROOT, until
 
 import psutil
 import pytest
@@ -88,7 +88,7 @@ def test_a_stopped_process_loses_no_time(tmp_path: Path) -> None:
     until(stopped, process)
     time.sleep(LIMIT * 1.5)  # Longer than it may work.
     os.kill(int(pid_file.read_text()), signal.SIGCONT)
-    assert process.communicate(timeout=120)[0] == "['done']\n"
+    assert process.communicate(timeout=PATIENCE)[0] == "['done']\n"
 
 
 @pytest.mark.parametrize("how", ["ignored", "blocked", "both"])
@@ -107,7 +107,7 @@ def test_signals_that_were_ignored_or_blocked_change_nothing(how: str) -> None:
         capture_output=True,
         text=True,
         preexec_fn=prepare,
-        timeout=200,
+        timeout=PATIENCE,
     )
     assert done.stdout == f"['done', Died(signal={int(workers.TIME_IS_UP)})]\n", done.stderr
 
