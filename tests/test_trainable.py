@@ -744,6 +744,19 @@ def test_interrupt(tmp_path: Path, slow: bytes) -> None:
     assert sorted(results(data)) == ["1.webp", "trainable.jsonl"]
 
 
+def test_ctrl_c_ends_a_run_whose_workers_wait(tmp_path: Path, slow: bytes) -> None:
+    # A process that is stopped waits as one does whose disk does not answer.
+    data = make(tmp_path / "d", {1: slow, 2: slow})
+    process = start(data)
+    worker = busy(process)
+    worker.suspend()
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=PATIENCE)
+    assert process.returncode == 130
+    assert gone([worker])
+    assert results(data) == {"trainable.jsonl": b""}
+
+
 def test_a_killed_run_leaves_no_workers(tmp_path: Path) -> None:
     large = encoded(Image.fromarray(smooth(2500, 2500)), "PNG")
     data = make(tmp_path / "d", dict.fromkeys(range(1, 60), large))
