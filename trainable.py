@@ -6,11 +6,15 @@ Judges the original of every post in posts.jsonl. A still image that decodes who
 transparent pixel and is no GIF is written to resized/<id>.webp: RGB, upright, its longest side at
 most --max-size. Every post's verdict goes to trainable.jsonl with the reason. Run it again at any
 time: only files that are new, changed or lost are decoded.
+
+Only an original that is there, can be read and is judged not ok takes a resized image away. An
+image without its original stays as it is, whatever --max-size and --quality are now, and its post
+is ok, also where only resized/ was copied to: then the image is checked to be whole, and the reason
+says that it was kept. So originals/ may be emptied to free the disk.
 """
 
 import json
 import os
-import signal
 import stat
 from collections import Counter
 from collections.abc import Iterator
@@ -23,9 +27,13 @@ from typing import Any
 
 from arena import files, posts, workers
 from arena.cli import UserError, at_least, parser, progress, run, say, warn
-from arena.images import VERDICTS, Judgement, confine, judge
+from arena.images import VERDICTS, Judgement, confine, flaw, judge
 
-SECONDS = 60  # For one file. The largest that may pass, of 134 megapixels, takes under ten.
+# Of processor time for one file. The largest that may pass, of 134 megapixels, takes under ten.
+SECONDS = 60
+TOLD = 3  # Files whose trouble is told one by one; the rest are counted.
+
+GONE = "is missing"
 
 Record = dict[str, Any]
 
@@ -40,13 +48,46 @@ class Settings:
 
 @dataclass(frozen=True, slots=True)
 class Original:
-    """The file of one post; its size and time (ns) tell whether it changed. None: no such file."""
+    """The file of one post; its size and time (ns) tell whether it changed.
+
+    They are None where there is no file or none could be looked up. `trouble` says why there is
+    nothing to read: GONE or another reason; it is empty where there is.
+    """
 
     post: int
     path: Path
     size: int | None
     mtime_ns: int | None
-    regular: bool
+    trouble: str = ""
+
+
+@dataclass(slots=True)
+class Notes:
+    """What to say of a run besides its verdicts.
+
+    `kept` counts images that stay without their original, `other_settings` those of them that have
+    another size or quality, `troubles` files that could not be judged.
+    """
+
+    kept: int = 0
+    other_settings: int = 0
+    troubles: int = 0
+
+    def trouble(self, path: Path, reason: str, consequence: str) -> None:
+        """Note a file that could not be judged; the first few are told one by one."""
+        self.troubles += 1
+        if self.troubles <= TOLD:
+            warn(f"{path}: {reason}; {consequence}")
+
+    def tell(self) -> None:
+        """Say what has not been told yet."""
+        if self.kept:
+            images = "1 image is" if self.kept == 1 else f"{self.kept} images are"
+            made = f"; {self.other_settings} of them had another --max-size or --quality"
+            print(f"{images} kept without an original{made if self.other_settings else ''}")
+        if self.troubles > TOLD:
+            more = self.troubles - TOLD
+            warn(f"{more} more files had trouble: the reasons are in trainable.jsonl")
 
 
 def main() -> None:
@@ -78,13 +119,15 @@ def main() -> None:
     with files.lock(data, "trainable"):
         wanted = read_posts(data)
         prepare_folders(data)
-        places = finished_lines(data, wanted, settings)
+        notes = Notes()
+        places = finished_lines(data, wanted, settings, notes)
         already = len(places)
         rest = sorted(wanted - places.keys())
-        judge_rest(data, rest, places, settings, options.workers)
+        judge_rest(data, rest, places, settings, options.workers, notes)
         counts = sort_lines(data, places)
     judged = ", ".join(f"{counts[verdict]} {verdict}" for verdict in VERDICTS)
     say(f"{judged}; {already} already judged")
+    notes.tell()
 
 
 def read_posts(data: Path) -> set[int]:
@@ -99,15 +142,21 @@ def read_posts(data: Path) -> set[int]:
 
 
 def prepare_folders(data: Path) -> None:
-    """See that originals/ is there, and resized/ is there and free of a killed run's leftovers."""
-    if not (data / "originals").is_dir():
+    """See that there is something to judge or keep, and clear resized/ of a killed run's leftovers.
+
+    Raises UserError where neither originals/ nor any resized image is there.
+    """
+    folder = data / "resized"
+    if not (data / "originals").is_dir() and not any(folder.glob("*.webp")):
         raise UserError(f"{data / 'originals'} is missing: run download.py first, or check --data")
     with writing(data):
-        (data / "resized").mkdir(exist_ok=True)
-        files.sweep(data / "resized")
+        folder.mkdir(exist_ok=True)
+        files.sweep(folder)
 
 
-def finished_lines(data: Path, wanted: set[int], settings: Settings) -> dict[int, int]:
+def finished_lines(
+    data: Path, wanted: set[int], settings: Settings, notes: Notes
+) -> dict[int, int]:
     """Leave trainable.jsonl with only the lines that still hold; where each post's line begins.
 
     Places rather than lines: of a million posts they take a third of the memory.
@@ -121,29 +170,48 @@ def finished_lines(data: Path, wanted: set[int], settings: Settings) -> dict[int
         files.repair(path)
         with files.atomic(path) as file:
             for _, record in posts.lines(path, posts.Problems()):
-                if record["id"] in wanted and still_holds(record, data, settings):
+                if record["id"] not in wanted:
+                    continue
+                original = find_original(data, record["id"])
+                if still_holds(record, original, image_size(data, record["id"]), settings):
                     places[record["id"]] = file.tell()
                     file.write(files.json_line(record))
+                    if record["verdict"] == "ok" and original.trouble:
+                        notes.kept += 1
+                        notes.other_settings += made_with(record) not in (settings, None)
     return places
 
 
-def still_holds(record: Record, data: Path, settings: Settings) -> bool:
-    """Whether a verdict was reached on the files as they are now, with the settings of now."""
-    original = find_original(data, record["id"])
+def still_holds(record: Record, original: Original, image: int | None, settings: Settings) -> bool:
+    """Whether a verdict fits the files as they are now, and the settings of now.
+
+    `image` is the size in bytes of the resized image, None where there is none.
+    """
+    same_image = image == record.get("bytes")
+    same_original = (original.size, original.mtime_ns) == (
+        record.get("size"),
+        record.get("mtime_ns"),
+    )
+    if record.get("verdict") not in VERDICTS or not same_image:
+        return False
+    if record["verdict"] != "ok":
+        if original.trouble == GONE:
+            return bool(record["verdict"] == "missing")
+        if original.trouble:
+            # Where nothing could be looked up, nothing says that the original has changed.
+            return original.size is None and record.get("size") is not None
+        return same_original
+    if image is None:
+        return False
+    return bool(original.trouble) or (same_original and made_with(record) == settings)
+
+
+def made_with(record: Record) -> Settings | None:
+    """The settings that a resized image was made with, where its record has them."""
     try:
-        kept = resized(data, record["id"]).stat().st_size
-    except FileNotFoundError:
-        kept = None
-    same_files = (original.size, original.mtime_ns, kept) == tuple(
-        record.get(key) for key in ("size", "mtime_ns", "bytes")
-    )
-    if record.get("verdict") != "ok":
-        return same_files and record.get("verdict") in VERDICTS
-    same_settings = (record.get("max_size"), record.get("quality")) == (
-        settings.max_size,
-        settings.quality,
-    )
-    return same_files and same_settings and kept is not None
+        return Settings(record["max_size"], record["quality"])
+    except KeyError:
+        return None
 
 
 def find_original(data: Path, post: int) -> Original:
@@ -151,9 +219,20 @@ def find_original(data: Path, post: int) -> Original:
     path = data / "originals" / str(post)
     try:
         facts = path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return Original(post, path, None, None, GONE)
+    except OSError as error:
+        return Original(post, path, None, None, f"could not be looked up: {error.strerror}")
+    trouble = "" if stat.S_ISREG(facts.st_mode) else "is not a file"
+    return Original(post, path, facts.st_size, facts.st_mtime_ns, trouble)
+
+
+def image_size(data: Path, post: int) -> int | None:
+    """The size in bytes of a post's resized image; None where there is none."""
+    try:
+        return resized(data, post).stat().st_size
     except FileNotFoundError:
-        return Original(post, path, None, None, False)
-    return Original(post, path, facts.st_size, facts.st_mtime_ns, stat.S_ISREG(facts.st_mode))
+        return None
 
 
 def resized(data: Path, post: int) -> Path:
@@ -162,19 +241,31 @@ def resized(data: Path, post: int) -> Path:
 
 
 def judge_rest(
-    data: Path, rest: list[int], places: dict[int, int], settings: Settings, count: int
+    data: Path,
+    rest: list[int],
+    places: dict[int, int],
+    settings: Settings,
+    count: int,
+    notes: Notes,
 ) -> None:
-    """Judge the originals of the posts in `rest`; each verdict is on disk before the next."""
+    """Judge the posts in `rest`; each verdict is on disk before the next."""
     path = data / "trainable.jsonl"
     with writing(data):
         file = path.open("ab", buffering=0)
+    unjudged: dict[int, str] = {}
+
+    def store(record: Record) -> None:
+        places[record["id"]] = store_line(file, files.json_line(record))
+        bar.update()
+
     with file, progress(total=len(rest)) as bar:
-        for original, judgement, remember in judgements(data, rest, settings, count):
-            record = describe(original, judgement, settings, remember)
+        for original, judgement in judgements(data, rest, settings, count, unjudged):
             with writing(data):
                 store_image(resized(data, original.post), judgement)
-                places[original.post] = store_line(file, files.json_line(record))
-            bar.update()
+                store(describe(original, judgement, settings))
+        for record in without_judgement(data, unjudged, count, notes):
+            with writing(data):
+                store(record)
 
 
 def store_image(path: Path, judgement: Judgement) -> None:
@@ -200,17 +291,15 @@ def store_line(file: FileIO, line: bytes) -> int:
     return end
 
 
-def describe(
-    original: Original, judgement: Judgement, settings: Settings, remember: bool
-) -> Record:
-    """A post's record. Without the facts of its file it does not hold for the next run."""
+def describe(original: Original, judgement: Judgement, settings: Settings) -> Record:
+    """The record of a post whose original was judged."""
     record: Record = {
         "id": original.post,
         "verdict": judgement.verdict,
         "reason": judgement.reason,
+        "size": original.size,
+        "mtime_ns": original.mtime_ns,
     }
-    if remember and original.size is not None:
-        record |= {"size": original.size, "mtime_ns": original.mtime_ns}
     if judgement.verdict == "ok":
         record |= {"max_size": settings.max_size, "quality": settings.quality}
         record["bytes"] = len(judgement.webp)
@@ -218,42 +307,34 @@ def describe(
 
 
 def judgements(
-    data: Path, rest: list[int], settings: Settings, count: int
-) -> Iterator[tuple[Original, Judgement, bool]]:
-    """Every post's original, the judgement on it, and whether that is the file's own doing.
+    data: Path, rest: list[int], settings: Settings, count: int, unjudged: dict[int, str]
+) -> Iterator[tuple[Original, Judgement]]:
+    """The judgement on every original that could be judged; why the others could not: `unjudged`.
 
-    What is not, a worker killed by the system or a disk that fails, the next run tries again.
+    A worker killed by the system, or a disk that fails, is not the file's doing.
     """
-    present = 0
-    for post in rest:
-        original = find_original(data, post)
-        if original.regular:
-            present += 1
-        elif original.size is None:
-            yield original, Judgement("missing", f"there is no originals/{post}"), True
-        else:
-            yield original, Judgement("unreadable", "is not a file"), True
-    if not present:
-        return
-    # Looked up once more as workers come free: a list of them all would outgrow everything else.
-    originals = (original for post in rest if (original := find_original(data, post)).regular)
+
+    def originals() -> Iterator[Original]:
+        # Looked up as workers come free: a list of them all would outgrow everything else.
+        for post in rest:
+            original = find_original(data, post)
+            if original.trouble:
+                unjudged[post] = original.trouble
+            else:
+                yield original
+
     answers = workers.each(
-        partial(examine, settings=settings),
-        originals,
-        min(count, present),
-        prepare=confine,
-        seconds=SECONDS,
+        partial(examine, settings=settings), originals(), count, prepare=confine, seconds=SECONDS
     )
     with closing(answers):
         for original, answer in answers:
             if isinstance(answer, Judgement):
-                yield original, answer, True
-            elif answer == workers.Died(signal.SIGALRM):
-                yield original, Judgement("unreadable", f"takes over {SECONDS} s to decode"), True
+                yield original, answer
+            elif answer == workers.Died(workers.TIME_IS_UP):
+                reason = f"takes over {SECONDS} s of processor time to decode"
+                yield original, Judgement("unreadable", reason)
             else:
-                reason = explain(answer)
-                warn(f"{original.path}: {reason}; it counts as unreadable until the next run")
-                yield original, Judgement("unreadable", reason), False
+                unjudged[original.post] = explain(answer)
 
 
 def examine(original: Original, settings: Settings) -> Judgement | OSError:
@@ -265,6 +346,69 @@ def examine(original: Original, settings: Settings) -> Judgement | OSError:
     except MemoryError:
         return Judgement("unreadable", "is larger than the memory a worker may use")
     return judge(content, settings.max_size, settings.quality)
+
+
+def without_judgement(
+    data: Path, unjudged: dict[int, str], count: int, notes: Notes
+) -> Iterator[Record]:
+    """The records of posts whose original could not be judged, for the reasons in `unjudged`.
+
+    One with a whole resized image is ok. No image is touched. Records without the facts of an
+    original do not hold once there is one: the next run tries again.
+    """
+    images = []
+    for post, why in unjudged.items():
+        if image_size(data, post) is not None:
+            images.append(post)
+        elif why == GONE:
+            yield {"id": post, "verdict": "missing", "reason": f"there is no originals/{post}"}
+        else:
+            path = data / "originals" / str(post)
+            notes.trouble(path, why, "it counts as unreadable until the next run")
+            yield {"id": post, "verdict": "unreadable", "reason": why}
+    paths = (resized(data, post) for post in images)
+    answers = workers.each(look, paths, count, prepare=confine, seconds=SECONDS)
+    with closing(answers):
+        for path, found in answers:
+            post = int(path.stem)
+            yield keep(data, post, unjudged[post], found, notes)
+
+
+def look(path: Path) -> tuple[int, str] | OSError:
+    """A resized image's size in bytes, and why it is no whole one (empty if it is); in a worker."""
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        return error
+    return len(content), flaw(content)
+
+
+def keep(
+    data: Path, post: int, why: str, found: tuple[int, str] | OSError | workers.Died, notes: Notes
+) -> Record:
+    """The record of a post whose resized image stays as its original was not judged.
+
+    `why` it was not, and what `look` found of the image.
+    """
+    original = f"originals/{post} {why}"
+    if not isinstance(found, tuple):
+        # Nothing says that it is damaged.
+        notes.trouble(resized(data, post), explain(found), f"it is kept unchecked, as {original}")
+        return {"id": post, "verdict": "ok", "reason": f"kept unchecked, as {original}"}
+    size, damage = found
+    if damage:
+        mend = f"its original {why}: delete it, or bring the original back, and run again"
+        notes.trouble(resized(data, post), damage, mend)
+        verdict = "missing" if why == GONE else "unreadable"
+        reason = f"{original}, and resized/{post}.webp {damage}"
+        return {"id": post, "verdict": verdict, "reason": reason}
+    if why == GONE:
+        notes.kept += 1
+        reason = "kept without its original"
+    else:
+        notes.trouble(data / "originals" / str(post), why, "its resized image is kept")
+        reason = f"kept, as {original}"
+    return {"id": post, "verdict": "ok", "reason": reason, "bytes": size}
 
 
 def explain(failure: OSError | workers.Died) -> str:

@@ -11,6 +11,8 @@ from typing import IO, Any
 
 from arena.cli import UserError
 
+MAX_LINE = 1_000_000  # Bytes. The longest real post, with some 1,500 tags, is under 100 kB.
+
 
 def temporary(path: Path) -> Path:
     """Where `path` is written before it is renamed: one fixed name, so a rerun overwrites it."""
@@ -89,22 +91,50 @@ def lock(data: Path, script: str) -> Iterator[None]:
 
 
 def repair(path: Path) -> None:
-    """Cut off a last line that a crash left without its newline."""
+    """See to a last line that a crash left without its newline.
+
+    A whole JSON object gets its newline; anything else is cut off, as is what is longer than
+    MAX_LINE. The file is opened for writing only if that is needed. On an OSError, whose filename
+    is `path`, it is as it was.
+    """
     if not path.exists():
         return
-    with path.open("rb+") as file:
+    with path.open("rb") as file:
         end = file.seek(0, os.SEEK_END)
-        keep = end
-        while keep:
-            start = max(0, keep - 65536)
-            file.seek(start)
-            newline = file.read(keep - start).rfind(b"\n")
-            if newline >= 0:
-                keep = start + newline + 1
-                break
-            keep = start
-        if keep != end:
-            file.truncate(keep)
+        keep = _after_last_newline(file, end)
+        if keep == end:
+            return
+        file.seek(keep)
+        whole = end - keep < MAX_LINE and _is_object(file.read(end - keep))
+    try:
+        with path.open("rb+", buffering=0) as file:
+            if whole:
+                file.seek(end)
+                file.write(b"\n")
+            else:
+                file.truncate(keep)
+    except OSError as error:
+        error.filename = str(path)  # A full disk names no file.
+        raise
+
+
+def _after_last_newline(file: IO[bytes], end: int) -> int:
+    """Where what follows the last newline before `end` begins; read block by block from behind."""
+    while end:
+        start = max(0, end - 65536)
+        file.seek(start)
+        newline = file.read(end - start).rfind(b"\n")
+        if newline >= 0:
+            return start + newline + 1
+        end = start
+    return 0
+
+
+def _is_object(text: bytes) -> bool:
+    try:
+        return isinstance(json.loads(text), dict)
+    except (ValueError, RecursionError):
+        return False
 
 
 def json_line(record: Any) -> bytes:

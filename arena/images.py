@@ -130,6 +130,19 @@ def judge(data: bytes, max_size: int, quality: int) -> Judgement:
     return Judgement("ok", webp=buffer.getvalue())
 
 
+def flaw(data: bytes) -> str:
+    """Why a file is no whole WebP image, the kind that `judge` makes; empty if it is one."""
+    try:
+        if data and _decoder(data) is not WebPImageFile:
+            return "is no WebP file"
+        decode(data, MAX_PIXELS)
+    except Rejected as rejected:
+        return rejected.reason
+    except MemoryError:
+        return "needs more memory to decode than a worker may use"
+    return ""
+
+
 def decode(data: bytes, longest: int) -> tuple[Image.Image, tuple[int, int]]:
     """A whole still image with its pixels loaded, and the width and height to shrink it to.
 

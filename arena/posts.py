@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from arena.cli import UserError, warn
+from arena.files import MAX_LINE
 
 MAX_ID = 2**53  # The largest integer that every JSON reader keeps exact.
-MAX_LINE = 1_000_000  # Bytes. The longest real post, with some 1,500 tags, is under 100 kB.
 CATEGORIES = ("general", "character", "copyright", "artist", "meta")
 RATINGS = {"g": "general", "s": "sensitive", "q": "questionable", "e": "explicit"}
 

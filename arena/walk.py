@@ -98,7 +98,7 @@ class PostFile:
         """Append the posts not yet held, in one write; returns them."""
         new = {post["id"]: post for post in page if post["id"] not in self.ids}
         lines = {number: files.json_line(post) for number, post in new.items()}
-        lines = {number: line for number, line in lines.items() if len(line) <= posts.MAX_LINE}
+        lines = {number: line for number, line in lines.items() if len(line) <= files.MAX_LINE}
         _append(self.path, b"".join(lines.values()))
         self.ids.update(lines)
         return [new[number] for number in lines]

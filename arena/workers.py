@@ -5,6 +5,7 @@ pipe ends and nothing else does. (A pool whose processes share one queue and its
 for good once a process dies holding the lock.)
 """
 
+import itertools
 import multiprocessing
 import signal
 from collections.abc import Callable, Generator, Iterable
@@ -22,6 +23,10 @@ Answer = TypeVar("Answer")
 # A fresh interpreter each: a forked one would hold the other workers' pipes and the lock file.
 SPAWN = multiprocessing.get_context("spawn")
 STARTS = 3  # Processes in a row that may end before they are ready.
+
+# Of a call that takes too long. Its timer counts processor time, so a process that is stopped or
+# waits for a slow disk loses none; RLIMIT_CPU would add up all the calls of a process.
+TIME_IS_UP = signal.SIGPROF
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,12 +53,15 @@ def each(
 ) -> Generator[tuple[Task, Answer | Died], None, None]:
     """(task, its answer) for every task, in the order of the answers, from `count` processes.
 
-    `prepare` is called once in each process. A call is ended by SIGALRM after `seconds`. Tasks are
-    taken only as processes become free. When the caller closes this iterator the processes are
-    killed; when the caller itself is killed they end after the call they are in.
+    `prepare` is called once in each process. A call that takes more than `seconds` of processor
+    time ends its process: Died(TIME_IS_UP). Tasks are taken only as processes become free, and
+    there are never more processes than tasks. When the caller closes this iterator the processes
+    are killed; when the caller itself is killed they end after the call they are in.
     Raises UserError when processes keep ending before they can take a task.
     """
     waiting = iter(tasks)
+    first = list(itertools.islice(waiting, count))
+    waiting = itertools.chain(first, waiting)
     processes: list[BaseProcess] = []
     working: dict[Connection, _Worker[Task]] = {}
     unready = 0
@@ -74,8 +82,11 @@ def each(
         theirs.close()
         working[ours] = _Worker(process)
 
+    if signal.getsignal(signal.SIGCHLD) == signal.SIG_IGN:
+        # Whoever started this ignores it; then the system keeps to itself how a process ended.
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     try:
-        for _ in range(count):
+        for _ in first:
             start()
         while working:
             for pipe in wait(list(working)):
@@ -125,12 +136,15 @@ def _serve(
     seconds: int,
 ) -> None:
     """A worker's life: say that it is ready, then answer tasks until the pipe ends."""
+    # A signal that was ignored or blocked where the run was started is so here too.
+    signal.signal(TIME_IS_UP, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {TIME_IS_UP})
     prepare()
     with suppress(EOFError, BrokenPipeError, ConnectionResetError):
         pipe.send(None)
         while True:
             task = pipe.recv()
-            signal.alarm(seconds)
+            signal.setitimer(signal.ITIMER_PROF, seconds)
             answer = function(task)
-            signal.alarm(0)
+            signal.setitimer(signal.ITIMER_PROF, 0)
             pipe.send(answer)

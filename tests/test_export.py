@@ -5,7 +5,6 @@ import random
 import re
 import resource
 import shutil
-import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -19,7 +18,7 @@ from arena.cli import UserError, run
 from arena.onnx_export import tf  # type: ignore[attr-defined]
 from bench.export import Size, build, erfc
 from demo import server as stand_in
-from tests.helpers import kills, make_data, make_model
+from tests.helpers import doomed, kills, make_data, make_model
 from tests.helpers import refused as refused_by
 from tests.helpers import run as run_script
 
@@ -458,25 +457,17 @@ def test_other_weights_are_converted_anew(
 
 
 def test_kills_leave_a_whole_file_or_none(
-    saved: dict[str, Path], data: Path, export: Export
+    saved: dict[str, Path], data: Path, tmp_path: Path, export: Export
 ) -> None:
     args = ("--saved-model", saved["old keras"])
-    assert export(*args)[0] == 0
-    model = data / f"{NAME}.onnx"
+    model, report = data / f"{NAME}.onnx", tmp_path / "steps"
+    doomed("export_sw", data, *args, step=0, report=report)
+    steps = int(report.read_text())
     whole = model.read_bytes()
-    model.unlink()
     dice = random.Random(5)
     for _ in range(kills(4)):
-        process = subprocess.Popen(
-            [sys.executable, "export_sw.py", "--data", data, *args],
-            stdout=subprocess.DEVNULL,
-            start_new_session=True,
-        )
-        try:
-            process.wait(dice.uniform(0.1, 5))
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+        model.unlink(missing_ok=True)
+        doomed("export_sw", data, *args, step=dice.randint(1, steps), report=report)
         assert not model.exists() or model.read_bytes() == whole
     assert export(*args)[0] == 0
     assert model.read_bytes() == whole

@@ -28,7 +28,7 @@ LINE = st.one_of(
 )
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(given_lines=st.lists(LINE, max_size=12), end=st.sampled_from([b"\n", b"\r\n"]))
 def test_any_lines_give_only_good_posts(
     tmp_path: Path, given_lines: list[bytes], end: bytes

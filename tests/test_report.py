@@ -5,12 +5,13 @@ import io
 import json
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from arena import report
 from arena.cli import plain
+from tests.helpers import PATIENCE, until
 from tests.metrics_sample import HOSTILE, metrics_sample
 
 import pytest
@@ -291,6 +292,7 @@ class Opened:
         self.page: Page = browser.new_page(
             viewport={"width": 1280, "height": 800}, color_scheme="light"
         )
+        self.page.set_default_timeout(PATIENCE * 1000)
         self.page.on("request", lambda request: self.requests.append(request.url))
         self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
         self.page.on("dialog", lambda dialog: self.complaints.append(dialog.message))
@@ -323,14 +325,6 @@ class Opened:
         return sorted((folder / f"{post}.webp").as_uri() for post in ids)
 
 
-def until(true: Callable[[], bool], seconds: float = 10) -> None:
-    """Wait for something that the page does a moment later."""
-    end = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < end, "the page did not get there"
-        time.sleep(0.05)
-
-
 def labels_by_f1(metrics: dict[str, Any]) -> list[str]:
     """The labels as the leaderboard's plot stacks them, from the bottom: lowest macro F1 first."""
     scores = [own(model)["f1"]["value"] for model in metrics["models"]]
@@ -360,12 +354,15 @@ def reset(request: pytest.FixtureRequest) -> Iterator[None]:
 
 
 def test_large_report_opens_quickly_and_asks_for_nothing(browser: Browser, tmp_path: Path) -> None:
+    tiny = Opened(browser, tmp_path / "tiny", metrics_sample(12, 2))
+    tiny.page.close()
     opened = Opened(browser, tmp_path / "data", metrics_sample(4000, 5, hostile=True))
     size = opened.path.stat().st_size / 1e6
     print(f"4,000 tags x 5 models: {size:.1f} MB, loaded in {opened.loaded:.2f} s, ", end="")
     print(f"everything drawn after {opened.drawn:.2f} s")
     assert size < 15
-    assert opened.drawn < 15  # Three seconds on an idle laptop; a busy CI machine gets more.
+    # Three seconds on an idle laptop; how busy this machine is, the tiny report tells.
+    assert opened.drawn < max(15, 10 * tiny.drawn)
     assert opened.requests == [opened.path.as_uri()]
     assert opened.complaints == []
     assert opened.page.evaluate("window.hacked === undefined")

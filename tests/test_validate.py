@@ -6,24 +6,25 @@ import pickle
 import random
 import shutil
 import signal
-import subprocess
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import models
+import validate as script
 from arena import predict
 from arena.cli import UserError
 from demo.server import serve
 from models import card as cards
 from models.card import ModelCard
 from tests.helpers import (
+    PATIENCE,
     ROOT,
     SIZE,
     Ended,
     call,
+    doomed,
     kills,
     make_data,
     make_image,
@@ -331,67 +332,65 @@ def test_scores_of_pixels_as_they_were_are_not_kept(
     assert to_run(ok(validate(tmp_path, area, bicubic))) == [12, 0]
 
 
-# validate.py that writes its finished batches at once, not every 15 seconds.
 EAGER = """
-import runpy, sys
 import arena.predict
-arena.predict.FLUSH_SECONDS = 0
-sys.argv[0] = "validate.py"
-runpy.run_path("validate.py", run_name="__main__")
+arena.predict.FLUSH_SECONDS = 0  # Finished batches are written at once, not every 15 seconds.
 """
 
 
 def test_a_killed_run_goes_on_where_it_was(tmp_path: Path) -> None:
-    make_data(tmp_path, 600)
-    models = [make_model(tmp_path, name, TAGS, seed=seed) for seed, name in enumerate("ab")]
-    names = ",".join(map(str, models))
-    args = ("--data", tmp_path, "--models", names, *QUICK, "--batch-size", 7)
-    process = start("-c", EAGER, *args)
-    said_at, ended = _until_ended(process)
-    lasts = time.monotonic() - said_at
-    assert ended.code == 0, ended.err
+    data, report = tmp_path / "data", tmp_path / "steps"
+    make_data(data, 600)
+    models = [make_model(data, name, TAGS, seed=seed) for seed, name in enumerate("ab")]
+    args = ("--models", ",".join(map(str, models)), *QUICK, "--batch-size", 7)
+    ok(doomed("validate", data, *args, step=0, report=report, before=EAGER))
+    steps = int(report.read_text())
     files = ["a_predictions.pt", "b_predictions.pt", "detailed_metrics.txt", "metrics.json"]
-    undisturbed = {name: (tmp_path / name).read_bytes() for name in files}
-    rng = random.Random(4)
+    undisturbed = {name: (data / name).read_bytes() for name in files}
+    dice = random.Random(4)
     resumed = []
     for _ in range(kills(6)):
-        for path in [*tmp_path.glob("*_predictions.*"), tmp_path / "detailed_metrics.txt"]:
+        for path in [*data.glob("*_predictions.*"), data / "detailed_metrics.txt"]:
             shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
-        process = start("-c", EAGER, *args)
-        assert process.stdout
-        process.stdout.readline()
-        time.sleep(rng.uniform(0, lasts))
-        process.kill()
-        process.communicate()
-        resumed += to_run(ok(validate(tmp_path, *models, more=(*QUICK, "--batch-size", 7))))
+        step = dice.randint(1, steps)
+        doomed("validate", data, *args, step=step, report=report, before=EAGER)
+        resumed += to_run(ok(validate(data, *models, more=(*QUICK, "--batch-size", 7))))
         for name in files:
-            assert (tmp_path / name).read_bytes() == undisturbed[name], name
-        assert not list(tmp_path.rglob("*.tmp"))
+            assert (data / name).read_bytes() == undisturbed[name], name
+        assert not list(data.rglob("*.tmp"))
     assert any(0 < count < 600 for count in resumed), resumed
 
 
-def _until_ended(process: subprocess.Popen[str]) -> tuple[float, Ended]:
-    """When the script said how much there is to run, and how it ended."""
-    assert process.stdout
-    process.stdout.readline()
-    said_at = time.monotonic()
-    out, err = process.communicate()
-    return said_at, Ended(process.returncode, out, err)
+# validate.py whose network says what it has done, and does nothing more after thirty batches.
+WEARY = """
+import time
+from models.onnx import OnnxNetwork
+outputs, batches = OnnxNetwork.outputs, 0
+def weary(self, images):
+    global batches
+    batches += 1
+    if batches > 30:
+        print("thirty batches are done", flush=True)
+        time.sleep(1e6)
+    return outputs(self, images)
+OnnxNetwork.outputs = weary
+import validate
+validate.run(validate.main)
+"""
 
 
 def test_ctrl_c_keeps_finished_batches(tmp_path: Path) -> None:
-    make_data(tmp_path, 1200)
+    make_data(tmp_path, 400)
     model = make_model(tmp_path, "a", TAGS)
-    process = start("validate.py", "--data", tmp_path, "--models", model, *QUICK)
+    process = start("-c", WEARY, "--data", tmp_path, "--models", model, *QUICK)
     assert process.stdout
-    assert "1200 posts to run" in process.stdout.readline()
-    time.sleep(0.3)
+    assert "400 posts to run" in process.stdout.readline()
+    assert "thirty batches are done" in process.stdout.readline()
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate()
+    _, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 130, err
     assert "Traceback" not in err
-    left = to_run(ok(validate(tmp_path, model)))[0]
-    assert 0 < left < 1200
+    assert to_run(ok(validate(tmp_path, model))) == [400 - 30 * script.CPU_BATCH]
 
 
 def test_a_second_run_over_the_same_folder_is_refused(tmp_path: Path) -> None:
@@ -400,7 +399,9 @@ def test_a_second_run_over_the_same_folder_is_refused(tmp_path: Path) -> None:
     process = start("validate.py", "--data", tmp_path, "--models", model, *QUICK)
     assert process.stdout
     process.stdout.readline()
+    process.send_signal(signal.SIGSTOP)  # So that it cannot end too soon.
     refused(validate(tmp_path, model), "validate.py", str(process.pid))
+    process.send_signal(signal.SIGCONT)
     _, err = process.communicate()
     assert process.returncode == 0, err
 

@@ -1,0 +1,122 @@
+"""Calls in processes of their own: the limit on processor time, whatever started the run."""
+
+import itertools
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+from arena import workers
+from tests.helpers import PATIENCE, ROOT, until
+
+import psutil
+import pytest
+
+SIGNALS = (
+    signal.SIGALRM,
+    signal.SIGPROF,
+    signal.SIGVTALRM,
+    signal.SIGXCPU,
+    signal.SIGCHLD,
+    signal.SIGUSR1,
+)
+LIMIT = 1  # Seconds of processor time.
+
+
+def nothing() -> None:
+    pass
+
+
+def spin(seconds: float) -> str:
+    """Use up so much processor time."""
+    begin = time.process_time()
+    while time.process_time() - begin < seconds:
+        pass
+    return "done"
+
+
+def sleep(seconds: float) -> str:
+    time.sleep(seconds)
+    return "done"
+
+
+def stop_halfway(pid_file: Path) -> str:
+    """Work for less than the limit, with a stop in between."""
+    spin(LIMIT / 4)
+    pid_file.write_text(str(os.getpid()))
+    os.kill(os.getpid(), signal.SIGSTOP)
+    return spin(LIMIT / 4)
+
+
+def answers(function: Callable[[Any], str], tasks: list[Any]) -> list[Any]:
+    with closing(workers.each(function, tasks, 2, prepare=nothing, seconds=LIMIT)) as found:
+        return [answer for _, answer in found]
+
+
+TIMED_OUT = workers.Died(workers.TIME_IS_UP)
+
+
+def test_processor_time_is_limited_for_each_call() -> None:
+    # One process works through most of the short calls, in all far over the limit.
+    found = answers(spin, [60, *[LIMIT / 4] * 8])
+    assert (found.count(TIMED_OUT), found.count("done")) == (1, 8)
+
+
+def test_waiting_is_not_limited() -> None:
+    assert answers(sleep, [LIMIT * 1.5] * 2) == ["done"] * 2
+
+
+def test_a_stopped_process_loses_no_time(tmp_path: Path) -> None:
+    pid_file = tmp_path / "pid"
+    code = (
+        "import sys; from pathlib import Path; from tests.test_workers import *\n"
+        "print(answers(stop_halfway, [Path(sys.argv[1])]))\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, str(pid_file)], cwd=ROOT, stdout=subprocess.PIPE, text=True
+    )
+
+    def stopped() -> bool:
+        text = pid_file.read_text() if pid_file.exists() else ""
+        return bool(text) and psutil.Process(int(text)).status() == psutil.STATUS_STOPPED
+
+    until(stopped, process)
+    time.sleep(LIMIT * 1.5)  # Longer than it may work.
+    os.kill(int(pid_file.read_text()), signal.SIGCONT)
+    assert process.communicate(timeout=PATIENCE)[0] == "['done']\n"
+
+
+@pytest.mark.parametrize("how", ["ignored", "blocked", "both"])
+def test_signals_that_were_ignored_or_blocked_change_nothing(how: str) -> None:
+    def prepare() -> None:
+        if how != "blocked":
+            for number in SIGNALS:
+                signal.signal(number, signal.SIG_IGN)
+        if how != "ignored":
+            signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+
+    code = "from tests.test_workers import *; print(answers(spin, [20, 0.1]))"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        preexec_fn=prepare,
+        timeout=PATIENCE,
+    )
+    assert done.stdout == f"['done', Died(signal={int(workers.TIME_IS_UP)})]\n", done.stderr
+
+
+def test_no_more_processes_than_tasks() -> None:
+    me = psutil.Process()
+    before = len(me.children())
+    tasks = itertools.chain([0.0])
+    with closing(workers.each(spin, tasks, 50, prepare=nothing, seconds=LIMIT)) as found:
+        assert next(found)[1] == "done"
+        assert len(me.children()) <= before + 2  # The other is Python's resource tracker.
+    assert answers(spin, []) == []
