@@ -84,7 +84,7 @@ class Notes:
         if self.kept:
             images = "1 image is" if self.kept == 1 else f"{self.kept} images are"
             made = f"; {self.other_settings} of them had another --max-size or --quality"
-            print(f"{images} kept without an original{made if self.other_settings else ''}")
+            say(f"{images} kept without an original{made if self.other_settings else ''}")
         if self.troubles > TOLD:
             more = self.troubles - TOLD
             warn(f"{more} more files had trouble: the reasons are in trainable.jsonl")

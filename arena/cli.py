@@ -6,6 +6,7 @@ Exit codes: 0 done, 2 something the user can mend (one line `error: …` on stde
 """
 
 import argparse
+import errno
 import io
 import os
 import signal
@@ -92,8 +93,8 @@ def warn(message: str) -> None:
 def run(main: Callable[[], None]) -> NoReturn:
     """Run a script's main and leave with the exit code the module's docstring gives.
 
-    An OSError (full disk, read-only folder) is the user's to mend and becomes one line; any other
-    exception is a defect of ours and keeps its traceback.
+    An OSError (full disk, read-only folder) or too little memory is the user's to mend and becomes
+    one line; any other exception is a defect of ours and keeps its traceback.
     """
     if isinstance(sys.stdout, io.TextIOWrapper):
         # A terminal that has no such letter must not end a run; stderr does the same by itself.
@@ -113,7 +114,10 @@ def run(main: Callable[[], None]) -> NoReturn:
     except OSError as error:
         where = f": {error.filename}" if error.filename else ""
         _leave(2, f"error: {error.strerror or error}{where}")
-    except Exception:
+    except Exception as error:
+        # torch has no exception of its own for this.
+        if isinstance(error, MemoryError) or os.strerror(errno.ENOMEM) in str(error):
+            _leave(2, f"error: memory ran out ({error}): free some, or raise its limit (ulimit -v)")
         _leave(1, *traceback.format_exc().rstrip("\n").split("\n"))
     sys.exit(0)
 

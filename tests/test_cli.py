@@ -4,7 +4,7 @@ import ast
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from arena import cli, report
@@ -13,8 +13,10 @@ from demo.server import serve
 from tests.helpers import CARD, IMAGE, ROOT, Ended, call, make_data, make_model, toml
 from tests.test_download import make_site
 
+import numpy as np
 import onnx
 import pytest
+import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper
@@ -111,6 +113,17 @@ def test_output_errors_warnings_and_bars(
     assert "Traceback" in err and f"ValueError: {plain(NASTY).split(chr(92) + 'n')[0]}" in err
     monkeypatch.setattr(cli, "tqdm", lambda items, **options: options["desc"])
     assert cli.progress(desc=NASTY, total=1) == plain(NASTY)
+
+
+@pytest.mark.parametrize("make", [lambda: np.empty(10**15), lambda: torch.empty(10**15)])
+def test_too_little_memory_is_one_line(
+    capsys: pytest.CaptureFixture[str], make: Callable[[], object]
+) -> None:
+    with pytest.raises(SystemExit) as end:
+        cli.run(lambda: print(make()))
+    assert end.value.code == 2
+    err = capsys.readouterr().err
+    assert err.startswith("error: memory ran out") and err.count("\n") == 1
 
 
 # --- Arguments and paths ------------------------------------------------------------------------
