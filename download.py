@@ -20,10 +20,11 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
-from arena import danbooru, files, posts
+from arena import files, posts
 from arena.cli import at_least, parser, progress, run, say
-from arena.fetch import COUNTED, Fetcher, Original, Outcome, is_there, original
-from arena.walk import Filter, PostFile, Walk, renewed
+from arena.download import danbooru
+from arena.download.fetch import COUNTED, Fetcher, Original, Outcome, is_there, original
+from arena.download.walk import Filter, PostFile, Walk, renewed
 
 Json = dict[str, Any]
 T = TypeVar("T")

@@ -100,24 +100,26 @@ def export(source: Path, target: Path, table: Path, tags: int, made_from: str) -
     Returns the largest difference from TensorFlow's scores. Raises UserError, and leaves what
     stands under both names, when that is too large.
     """
-    from arena import onnx_export  # TensorFlow takes seconds to load: only when there is work.
+    from arena.export_sw import (
+        convert,  # TensorFlow takes seconds to load: only when there is work.
+    )
 
-    signature = onnx_export.load(source)
+    signature = convert.load(source)
     if tags != signature.width:
         raise UserError(
             f"{source / TAGS} names {tags} tags and the SavedModel gives {signature.width} scores: "
             "take both from one revision"
         )
-    model = onnx_export.convert(signature)
+    model = convert.convert(signature)
     onnx.helper.set_model_props(model, {"made_from": made_from})
     shape = (max(BATCHES), *signature.image_shape)
     images = np.random.default_rng(0).uniform(0, 255, shape).astype(np.float32)
     expected = signature(images)
     with files.atomic(target) as file:
-        file.write(onnx_export.serialised(model))
+        file.write(convert.serialised(model))
         file.flush()
         given = [{signature.input_name: images[:batch]} for batch in BATCHES]
-        answers = onnx_export.run(str(files.temporary(target)), given, [signature.output_name])
+        answers = convert.run(str(files.temporary(target)), given, [signature.output_name])
         apart = [np.abs(scores - expected[: len(scores)]).max() for (scores,) in answers]
         difference = float(np.max(apart))  # NaN if there is one anywhere, unlike max().
         if not difference <= LARGEST_DIFFERENCE:

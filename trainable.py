@@ -25,9 +25,10 @@ from io import FileIO
 from pathlib import Path
 from typing import Any
 
-from arena import files, posts, workers
+from arena import files, posts
 from arena.cli import UserError, at_least, parser, progress, run, say, warn
-from arena.images import VERDICTS, Judgement, confine, flaw, judge
+from arena.trainable import process_pool
+from arena.trainable.judge import VERDICTS, Judgement, confine, flaw, judge
 
 # Of processor time for one file. The largest that may pass, of 134 megapixels, takes under ten.
 SECONDS = 60
@@ -323,14 +324,14 @@ def judgements(
             else:
                 yield original
 
-    answers = workers.each(
+    answers = process_pool.each(
         partial(examine, settings=settings), originals(), count, prepare=confine, seconds=SECONDS
     )
     with closing(answers):
         for original, answer in answers:
             if isinstance(answer, Judgement):
                 yield original, answer
-            elif answer == workers.Died(workers.TIME_IS_UP):
+            elif answer == process_pool.Died(process_pool.TIME_IS_UP):
                 reason = f"takes over {SECONDS} s of processor time to decode"
                 yield original, Judgement("unreadable", reason)
             else:
@@ -367,7 +368,7 @@ def without_judgement(
             notes.trouble(path, why, "it counts as unreadable until the next run")
             yield {"id": post, "verdict": "unreadable", "reason": why}
     paths = (resized(data, post) for post in images)
-    answers = workers.each(look, paths, count, prepare=confine, seconds=SECONDS)
+    answers = process_pool.each(look, paths, count, prepare=confine, seconds=SECONDS)
     with closing(answers):
         for path, found in answers:
             post = int(path.stem)
@@ -384,7 +385,11 @@ def look(path: Path) -> tuple[int, str] | OSError:
 
 
 def keep(
-    data: Path, post: int, why: str, found: tuple[int, str] | OSError | workers.Died, notes: Notes
+    data: Path,
+    post: int,
+    why: str,
+    found: tuple[int, str] | OSError | process_pool.Died,
+    notes: Notes,
 ) -> Record:
     """The record of a post whose resized image stays as its original was not judged.
 
@@ -411,7 +416,7 @@ def keep(
     return {"id": post, "verdict": "ok", "reason": reason, "bytes": size}
 
 
-def explain(failure: OSError | workers.Died) -> str:
+def explain(failure: OSError | process_pool.Died) -> str:
     """Why a file has no judgement of its own."""
     if isinstance(failure, OSError):
         return f"could not be read: {failure.strerror}"

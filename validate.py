@@ -22,9 +22,12 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from arena import bootstrap, cluster, files, metrics, posts, predict, report, truth
+from arena import files, posts
 from arena.cli import UserError, at_least, parser, progress, run, say, warn
-from arena.truth import GroundTruth
+from arena.metrics import bootstrap, figures
+from arena.report import text
+from arena.validate import distributed, ground_truth, predictions
+from arena.validate.ground_truth import GroundTruth
 from danbooru_metadata import TagMappings
 from models import card as cards
 from models.card import ModelCard
@@ -52,9 +55,9 @@ def main() -> None:
         return
     device = pick_device(args.device)
     chosen = chosen_models(args.models)
-    lead = cluster.rank() == 0
-    with cluster.group(), files.lock(args.data, "validate") if lead else nullcontext():
-        mappings = truth.mappings(args.data)
+    lead = distributed.rank() == 0
+    with distributed.group(), files.lock(args.data, "validate") if lead else nullcontext():
+        mappings = ground_truth.mappings(args.data)
         vocabularies = [vocabulary(model, args.data, mappings) for model in chosen]
         ground = choose_posts(args, chosen, mappings)
         tags = common_tags(ground, vocabularies, args.min_count)
@@ -108,7 +111,7 @@ def arguments() -> argparse.Namespace:
     options.add_argument(
         "--workers",
         type=at_least(1),
-        default=max(1, len(os.sched_getaffinity(0)) // cluster.local_size()),
+        default=max(1, len(os.sched_getaffinity(0)) // distributed.local_size()),
         metavar="N",
         help="threads that decode images (default: one a CPU, here %(default)s)",
     )
@@ -211,7 +214,7 @@ def choose_posts(
     if args.unseen_only:
         usable = {post_id for post_id in usable if post_id > newest}
     limit = max(1, len(usable)) if args.post_ids else args.posts
-    ground = truth.read(args.data, usable, limit, mappings)
+    ground = ground_truth.read(args.data, usable, limit, mappings)
     if args.post_ids and (lacking := len(asked - set(ground.post_ids.tolist()))):
         warn(
             f"of the {len(asked)} posts in {args.post_ids}, {lacking} are left out, without a"
@@ -271,55 +274,58 @@ def infer(
     """Fill every model's predictions file with the scores it lacks."""
     batch_size = args.batch_size or (CPU_BATCH if device.type == "cpu" else 128)
     # What process 0 sees holds for all: files may appear meanwhile, or differ on another machine.
-    post_ids = cluster.share(ground.post_ids)
+    post_ids = distributed.share(ground.post_ids)
     work = [
-        predict.plan(model, words.tags, args.data)
+        predictions.plan(model, words.tags, args.data)
         for model, words in zip(chosen, vocabularies, strict=True)
     ]
-    if args.fresh and cluster.rank() == 0:
+    if args.fresh and distributed.rank() == 0:
         for each in work:
-            predict.forget(each)
+            predictions.forget(each)
     find_missing(work, post_ids)
     for alone in (False, True):
         complete = not any(len(each.missing) for each in work)
         with gpu_trouble_told():
-            predict.open_networks(work, batch_size, device)
-        if cluster.rank() == 0:
+            predictions.open_networks(work, batch_size, device)
+        if distributed.rank() == 0:
             for each in work:
                 cached = len(post_ids) - len(each.missing)
                 where = f", {each.network.runs_on}" if each.network else ""
                 count = f"{len(each.missing)} posts to run, {cached} cached"
                 say(f"{each.model.label}: {count}{where}")
         with gpu_trouble_told():
-            predict.run(work, args.workers, device, alone=alone)
-        cluster.barrier()
+            predictions.run(work, args.workers, device, alone=alone)
+        distributed.barrier()
         for each in work:
             each.network = None
-            if cluster.rank() == 0:
-                predict.merge(each, post_ids)
+            if distributed.rank() == 0:
+                predictions.merge(each, post_ids)
         if complete:
             return
         find_missing(work, post_ids)
         changed = sorted(set().union(*(each.missing.tolist() for each in work)))
         if not changed:
             return
+        first = predictions.resized(args.data, changed[0])
         if not alone:
             warn(
-                f"{len(changed)} images are not those that were scored (such as"
-                f" {predict.resized(args.data, changed[0])}): they changed meanwhile, or another"
-                " process sees other copies; process 0 scores them again"
+                f"{len(changed)} images are not those that were scored (such as {first}): they"
+                " changed meanwhile, or another process sees other copies; process 0 scores them"
+                " again"
             )
     raise UserError(
-        f"{predict.resized(args.data, changed[0])} and {len(changed) - 1} more images change while"
-        " they are scored: wait for what writes to resized/, then run the same command again"
+        f"{first} and {len(changed) - 1} more images change while they are scored: wait for what"
+        " writes to resized/, then run the same command again"
     )
 
 
-def find_missing(work: list[predict.Work], post_ids: np.ndarray) -> None:
+def find_missing(work: list[predictions.Work], post_ids: np.ndarray) -> None:
     """Find which posts each model lacks, as process 0 sees it."""
     for each in work:
-        lead = cluster.rank() == 0
-        each.missing = cluster.share(predict.lacking(each, post_ids) if lead else each.missing)
+        lead = distributed.rank() == 0
+        each.missing = distributed.share(
+            predictions.lacking(each, post_ids) if lead else each.missing
+        )
 
 
 @contextmanager
@@ -345,13 +351,13 @@ def pick_device(wanted: str) -> torch.device:
         raise UserError("--device cuda: torch finds no CUDA GPU here: give --device cpu")
     if wanted == "cpu" or not there:
         return torch.device("cpu")
-    if cluster.local_rank() >= torch.cuda.device_count():
+    if distributed.local_rank() >= torch.cuda.device_count():
         raise UserError(
             f"there are {torch.cuda.device_count()} GPUs for more processes: give torchrun"
             f" --nproc-per-node={torch.cuda.device_count()}, or --device cpu"
         )
-    torch.cuda.set_device(cluster.local_rank())
-    return torch.device("cuda", cluster.local_rank())
+    torch.cuda.set_device(distributed.local_rank())
+    return torch.device("cuda", distributed.local_rank())
 
 
 def score(
@@ -370,11 +376,11 @@ def score(
     weights = bootstrap.resamples(len(ids), args.bootstrap, SEED) if args.bootstrap else None
 
     def entry(model: ModelCard, words: Vocabulary) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-        common = predict.common_scores(
-            predict.path_of(args.data, model), ids, tags, thresholds(model, words)
+        common = predictions.common_scores(
+            predictions.path_of(args.data, model), ids, tags, thresholds(model, words)
         )
         known, total = ground.covered(set(words.tags) - ratings_of(words))
-        numbers, resampled = metrics.evaluate(
+        numbers, resampled = figures.evaluate(
             common.scores,
             matrix,
             common.thresholds,
@@ -414,7 +420,7 @@ def score(
         "tag_counts": matrix.sum(axis=0).tolist(),
         "models": [about for about, _ in scored],
         "pairs": [
-            metrics.compare(a["name"], a, table_a, b["name"], b, table_b)
+            figures.compare(a["name"], a, table_a, b["name"], b, table_b)
             for (a, table_a), (b, table_b) in itertools.combinations(scored, 2)
         ],
     }
@@ -447,16 +453,16 @@ def save_truth(data: Path, matrix: np.ndarray, post_ids: np.ndarray, tags: list[
 
 def write(data: Path, results: dict[str, Any]) -> None:
     """The result files."""
-    files.write_text(data / "detailed_metrics.txt", report.detailed_metrics(results))
-    files.write_text(data / "per_tag.csv", report.per_tag_csv(results))
+    files.write_text(data / "detailed_metrics.txt", text.detailed_metrics(results))
+    files.write_text(data / "per_tag.csv", text.per_tag_csv(results))
     files.write_text(data / "metrics.json", json.dumps(results))
-    files.write_text(data / "report.html", report.html(results))
+    files.write_text(data / "report.html", text.html(results))
 
 
 def tell(args: argparse.Namespace, results: dict[str, Any]) -> None:
     """The results table, what it means, and where the files are."""
-    say("", *report.markdown_table(results, ci=args.ci).split("\n"))
-    if sentences := report.verdicts(results):
+    say("", *text.markdown_table(results, ci=args.ci).split("\n"))
+    if sentences := text.verdicts(results):
         say("", *sentences)
     say(
         "", f"See {args.data / 'report.html'}; every tag is in {args.data / 'detailed_metrics.txt'}"

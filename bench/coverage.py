@@ -4,8 +4,8 @@
     python -m bench.coverage --tags 4000 --trials 100 --truth 200
 
 An interval is about how far the same figure would move with other posts of the same number. Every
-trial draws posts anew, scores two simulated models on them with metrics.evaluate and
-metrics.compare, and asks of each interval whether it holds the figure's mean over many further
+trial draws posts anew, scores two simulated models on them with figures.evaluate and
+figures.compare, and asks of each interval whether it holds the figure's mean over many further
 samples of as many posts (--truth). Held should be 93 to 97%; with 300 trials the share itself is
 uncertain by 1.3 points. `width` is the mean width of the intervals over the width that would hold
 95% of the samples: 1 is right, and it is known more exactly than the share.
@@ -23,8 +23,8 @@ from functools import partial
 from multiprocessing import get_context
 from typing import Any, NamedTuple
 
-from arena import bootstrap, metrics
 from arena.cli import progress
+from arena.metrics import bootstrap, figures
 
 import numpy as np
 import torch
@@ -76,7 +76,7 @@ def sample(posts: int, tags: int, resamples: int, seed: int) -> Sample:
     weights = bootstrap.resamples(posts, resamples, seed) if resamples else None
     known = truth.sum(axis=1)
     (entry_a, table_a), (entry_b, table_b) = (
-        metrics.evaluate(
+        figures.evaluate(
             scores,
             truth,
             THRESHOLD,
@@ -89,8 +89,8 @@ def sample(posts: int, tags: int, resamples: int, seed: int) -> Sample:
         )
         for scores in (a, b)
     )
-    pair = metrics.compare("a", entry_a, table_a, "b", entry_b, table_b)["differences"]
-    value = metrics.flat(entry_a["overall"])
+    pair = figures.compare("a", entry_a, table_a, "b", entry_b, table_b)["differences"]
+    value = figures.flat(entry_a["overall"])
     own = {name: bootstrap.interval(table_a[name], value[name]) for name in table_a}
     both = {name: (found["low"], found["high"]) for name, found in pair.items()}
     return Sample(

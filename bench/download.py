@@ -21,7 +21,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from arena.danbooru import USER_AGENT
+from arena.download.danbooru import USER_AGENT
 from demo.server import serve
 
 import requests

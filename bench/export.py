@@ -125,7 +125,7 @@ def build(folder: Path, size: Size, seed: int = 0) -> None:
 
 def plain(folder: Path, target: Path) -> None:
     """The conversion as tf2onnx documents it, with nothing added but the missing operation."""
-    from arena.onnx_export import OPSET
+    from arena.export_sw.convert import OPSET
 
     import tensorflow as tf
     import tf2onnx

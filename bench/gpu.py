@@ -23,7 +23,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import models
-from arena import predict
+from arena.validate import predictions
 from bench.export import SIZES
 from bench.predict import make_images
 from models import card as cards
@@ -104,10 +104,10 @@ def run_models(
     work = []
     for model in chosen:
         tags, _ = cards.read_tags(cards.locate(model, data, model.tags)[0])
-        work.append(predict.plan(model, tags, data))
-        predict.forget(work[-1])
+        work.append(predictions.plan(model, tags, data))
+        predictions.forget(work[-1])
         work[-1].missing = ids
-    predict.open_networks(work, args.batch_size, args.device)
+    predictions.open_networks(work, args.batch_size, args.device)
     alone = []
     for each in work:
         side = each.model.image.size
@@ -121,7 +121,7 @@ def run_models(
             rate(lambda: [network_of.outputs(ready) for _ in range(steps)], steps * each.batch)  # noqa: B023
         )
     with usage:
-        return rate(lambda: predict.run(work, args.workers, args.device), len(ids)), alone
+        return rate(lambda: predictions.run(work, args.workers, args.device), len(ids)), alone
 
 
 def main() -> None:
@@ -144,7 +144,7 @@ def main() -> None:
         (data / "resized").mkdir()
         distinct = make_images(data, min(DISTINCT, args.images))
         ids = np.arange(1, args.images + 1)
-        paths = [predict.resized(data, post_id) for post_id in ids.tolist()]
+        paths = [predictions.resized(data, post_id) for post_id in ids.tolist()]
         for number, path in enumerate(paths):
             path.hardlink_to(distinct[number % len(distinct)])
         joytag = cards.card(str(make_joytag(data, args.size)))

@@ -18,7 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from arena import bootstrap, metrics
+from arena.metrics import bootstrap, figures
 
 import numpy as np
 from sklearn.metrics import average_precision_score
@@ -68,14 +68,14 @@ def _status(name: str) -> int:
 def evaluated(
     posts: int, tags: int, seed: int, weights: Array
 ) -> tuple[float, float, float, tuple[dict[str, Any], dict[str, Array]]]:
-    """peak_beside of metrics.evaluate for one made-up tagger, and what it gave."""
+    """peak_beside of figures.evaluate for one made-up tagger, and what it gave."""
     scores, truth = made_up(posts, tags, seed)
     known, ids = truth.sum(axis=1), np.arange(posts)
     categories, ratings = ["general"] * tags, [("g", "s", "q", "e")[post % 4] for post in ids]
     results = []
     measured = peak_beside(
         lambda: results.append(
-            metrics.evaluate(
+            figures.evaluate(
                 scores, truth, 0.35, categories, ratings, known, known + 5, ids, weights
             )
         )
@@ -99,11 +99,11 @@ def against_loop(posts: int, tags: int, compared: int, rounds: int) -> None:
                 ]
             )
         )
-        ours.append(seconds(lambda: metrics.per_tag(few_scores, few_truth, 0.35)))
+        ours.append(seconds(lambda: figures.per_tag(few_scores, few_truth, 0.35)))
     loop, own = statistics.median(looped), statistics.median(ours)
     print(f"AP of {len(some)} tags, scikit-learn in a loop: {loop:.2f} s")
     print(f"per_tag, same tags, all its figures:    {own:.2f} s, {loop / own:.1f} times as fast")
-    took, busy, memory = peak_beside(lambda: metrics.per_tag(scores, truth, 0.35))
+    took, busy, memory = peak_beside(lambda: figures.per_tag(scores, truth, 0.35))
     whole = loop * tags / len(some)
     print(f"per_tag, {tags} tags: {took:.2f} s, {memory:.2f} GB beside its inputs, ", end="")
     print(f"{busy:.2f} s of processor time; ", end="")
@@ -135,7 +135,7 @@ def main() -> None:
         print(f"{busy:.1f} s of processor time, {memory:.2f} GB beside its inputs")
     pairs = [(a, b) for b in range(args.models) for a in range(b)]
     total += seconds(
-        lambda: [metrics.compare(str(a), *results[a], str(b), *results[b]) for a, b in pairs]
+        lambda: [figures.compare(str(a), *results[a], str(b), *results[b]) for a, b in pairs]
     )
     print(f"all {args.models} models and {len(pairs)} pairs: {total:.1f} s, ", end="")
     print(

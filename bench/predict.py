@@ -19,7 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import models
-from arena.prepare import area_taps, area_total, geometry, place, prepare
+from arena.validate.preprocess import area_taps, area_total, geometry, place, prepare
 from models import card as cards
 
 import numpy as np

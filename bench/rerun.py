@@ -17,8 +17,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from arena import predict
-from arena.predict import Batch, Work
+from arena.validate import predictions
+from arena.validate.predictions import Batch, Work
 from models import card as cards
 from models import fingerprint
 from tests.helpers import make_model, write_mappings
@@ -47,7 +47,7 @@ def make_folder(folder: Path, posts: int, common: int, models: int) -> list[Path
         for row, post_id in enumerate(ids.tolist()):
             image = folder / "resized" / f"{post_id}.webp"
             image.write_bytes(b"x")
-            states[row] = (*predict._state(image), 0)
+            states[row] = (*predictions._state(image), 0)
             text = " ".join(shared[tag] for tag in np.flatnonzero(truth[row]))
             post = {"id": post_id, "rating": "g", "tag_string": text, "tag_string_general": text}
             file.write(json.dumps(post) + "\n")
@@ -60,7 +60,7 @@ def make_folder(folder: Path, posts: int, common: int, models: int) -> list[Path
         scores = rng.random((posts, width), np.float32) ** 6
         scores[:, :common] = scores[:, :common] * 0.7 + 0.3 * truth
         work = Work(model, tags, folder, fingerprint(model, folder), np.empty(0))
-        predict.save(predict.path_of(folder, model), work, Batch(ids, states, scores))
+        predictions.save(predictions.path_of(folder, model), work, Batch(ids, states, scores))
         made.append(path)
     return made
 

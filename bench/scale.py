@@ -11,7 +11,7 @@ import argparse
 import tempfile
 from pathlib import Path
 
-from arena.prepare import geometry, prepare
+from arena.validate.preprocess import geometry, prepare
 from bench.predict import NAMES, make_images, rate
 from bench.rerun import WIDTHS, make_folder, measure
 from models import card as cards

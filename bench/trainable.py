@@ -22,8 +22,8 @@ from contextlib import closing
 from functools import partial
 from pathlib import Path
 
-from arena import workers
-from arena.images import confine, decode, fit, judge, shrink, to_rgb
+from arena.trainable import process_pool
+from arena.trainable.judge import confine, decode, fit, judge, shrink, to_rgb
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
@@ -113,7 +113,7 @@ def timed(function: Callable[[bytes], bytes], paths: list[Path], count: int) -> 
     start = 0.0
     tasks = paths[:count] + paths
     work = partial(apply, function=function)
-    with closing(workers.each(work, tasks, count, prepare=confine, seconds=60)) as answers:
+    with closing(process_pool.each(work, tasks, count, prepare=confine, seconds=60)) as answers:
         for number, (_, answer) in enumerate(answers, 1):
             assert isinstance(answer, bytes), answer
             if number == count:

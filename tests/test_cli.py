@@ -7,11 +7,12 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from arena import cli, report
+from arena import cli
 from arena.cli import plain
+from arena.report import text
 from demo.server import serve
+from tests.download.test_download import make_site
 from tests.helpers import CARD, IMAGE, ROOT, Ended, call, make_data, make_model, toml
-from tests.test_download import make_site
 
 import numpy as np
 import onnx
@@ -264,4 +265,4 @@ def test_the_list_of_models(data: Path, tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def test_reports_use_the_same_words() -> None:
-    assert report.plain is plain  # type: ignore[attr-defined]
+    assert text.plain is plain  # type: ignore[attr-defined]

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from arena import files, posts
-from arena.walk import PostFile
+from arena.download.walk import PostFile
 from tests.helpers import call, make_data, make_model, small_disk
 
 import pytest

@@ -118,4 +118,4 @@ def test_telemetry_is_off_before_every_import(module: str) -> None:
 
 
 def test_some_module_imports_it() -> None:
-    assert {"models.onnx", "arena.onnx_export"} <= set(modules())
+    assert {"models.onnx", "arena.export_sw.convert"} <= set(modules())

@@ -13,8 +13,8 @@ from typing import Any
 
 import models
 import validate as script
-from arena import predict
 from arena.cli import UserError
+from arena.validate import predictions
 from demo.server import serve
 from models import card as cards
 from models.card import ModelCard
@@ -68,7 +68,7 @@ def to_run(ended: Ended) -> list[int]:
     ]
 
 
-def predictions(data: Path, name: str) -> dict[str, Any]:
+def saved(data: Path, name: str) -> dict[str, Any]:
     held = torch.load(data / f"{name}_predictions.pt", weights_only=True)
     return {key: value.numpy() if torch.is_tensor(value) else value for key, value in held.items()}
 
@@ -173,7 +173,7 @@ def test_every_file_and_number_of_a_run(tmp_path: Path) -> None:
     assert lines == "".join(f"{post_id}\n" for post_id in ids)
 
     # Predictions against float64.
-    first, second = predictions(tmp_path, "a"), predictions(tmp_path, "b")
+    first, second = saved(tmp_path, "a"), saved(tmp_path, "b")
     assert first["predictions"].dtype == np.float32
     assert first["predictions"].shape == (60, 13)
     assert first["tags"] == ["tag_3", *TAGS]
@@ -255,7 +255,7 @@ def test_a_tag_is_predicted_where_any_of_its_outputs_reaches_its_own_threshold(
     ok(validate(tmp_path, model, rival, more=("--bootstrap", 100, "--min-count", 1)))
 
     truth = torch.load(tmp_path / "ground_truth.pt", weights_only=True)
-    held, tags, y = predictions(tmp_path, "a"), truth["tags"], truth["ground_truth"].numpy()
+    held, tags, y = saved(tmp_path, "a"), truth["tags"], truth["ground_truth"].numpy()
     categories = ["character" if c in ("4", "character") else "general" for c in outputs.values()]
     scores, predicted = np.zeros(y.shape), np.zeros(y.shape, bool)
     by_one_threshold = []
@@ -296,14 +296,14 @@ def test_the_cache_runs_only_what_it_lacks(tmp_path: Path) -> None:
     assert to_run(ok(validate(tmp_path, a, b, c, more=(*QUICK, "--posts", 20)))) == [0, 0, 20]
     assert to_run(ok(validate(tmp_path, a, c))) == [10, 10]
     assert to_run(ok(validate(tmp_path, b, more=(*QUICK, "--posts", 5)))) == [0]
-    assert len(predictions(tmp_path, "b")["post_ids"]) == 20
+    assert len(saved(tmp_path, "b")["post_ids"]) == 20
 
     # A changed image concerns that post only; a new time with the old content concerns none.
     image, touched = sorted((tmp_path / "resized").glob("*.webp"))[3:5]
     make_image(image, np.random.default_rng(99))
     os.utime(touched, ns=(1, 1))
     assert to_run(ok(validate(tmp_path, a, c))) == [1, 1]
-    fresh = predictions(tmp_path, "a")["predictions"]
+    fresh = saved(tmp_path, "a")["predictions"]
     # Other weights or image settings concern that model only.
     make_onnx(tmp_path / "c.onnx", len(TAGS), seed=6)
     assert to_run(ok(validate(tmp_path, a, c))) == [0, 30]
@@ -312,12 +312,12 @@ def test_the_cache_runs_only_what_it_lacks(tmp_path: Path) -> None:
     a.write_text(a.read_text().replace('"rgb"', '"bgr"'))
     assert to_run(ok(validate(tmp_path, a))) == [0]
     assert to_run(ok(validate(tmp_path, a, more=(*QUICK, "--fresh")))) == [30]
-    np.testing.assert_array_equal(predictions(tmp_path, "a")["predictions"], fresh)
+    np.testing.assert_array_equal(saved(tmp_path, "a")["predictions"], fresh)
     # A threshold or an alias changes no score.
     a.write_text(a.read_text().replace("threshold = 0.5", "threshold = 0.4"))
     write_mappings(tmp_path, [("tag_2", "tag_11")], [])
     assert to_run(ok(validate(tmp_path, a))) == [0]
-    assert predictions(tmp_path, "a")["tags"].count("tag_11") == 2
+    assert saved(tmp_path, "a")["tags"].count("tag_11") == 2
     assert to_run(ok(validate(tmp_path, a, more=(*QUICK, "--fresh")))) == [30]
 
 
@@ -333,8 +333,9 @@ def test_scores_of_pixels_as_they_were_are_not_kept(
 
 
 EAGER = """
-import arena.predict
-arena.predict.FLUSH_SECONDS = 0  # Finished batches are written at once, not every 15 seconds.
+import arena.validate.predictions
+# Finished batches are written at once, not every 15 seconds.
+arena.validate.predictions.FLUSH_SECONDS = 0
 """
 
 
@@ -413,8 +414,8 @@ def test_a_fixed_batch_is_kept_and_said(tmp_path: Path) -> None:
     ended = ok(validate(tmp_path, free, fixed, more=(*QUICK, "--min-count", 1)))
     assert "fixed" in ended.err and "3 image(s) at a time" in ended.err
     np.testing.assert_allclose(
-        predictions(tmp_path, "fixed")["predictions"],
-        predictions(tmp_path, "free")["predictions"],
+        saved(tmp_path, "fixed")["predictions"],
+        saved(tmp_path, "free")["predictions"],
         atol=1e-6,
     )
 
@@ -729,7 +730,7 @@ def test_the_only_output_that_fits_the_tags_holds_the_scores(tmp_path: Path, las
     }
     with_outputs(tmp_path / "b.onnx", others, last)
     ok(validate(tmp_path, *models))
-    first, second = (predictions(tmp_path, name)["predictions"] for name in "ab")
+    first, second = (saved(tmp_path, name)["predictions"] for name in "ab")
     np.testing.assert_array_equal(first, second)
 
 
@@ -879,18 +880,18 @@ def test_scores_that_cannot_be_in_a_cache_are_refused(tmp_path: Path) -> None:
 def test_a_late_part_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     make_data(tmp_path, 12)
     model = make_model(tmp_path, "a", TAGS)
-    write = predict.save
+    write = predictions.save
     late = []
 
-    def and_another(path: Path, work: predict.Work, batch: predict.Batch) -> None:
+    def and_another(path: Path, work: predictions.Work, batch: predictions.Batch) -> None:
         write(path, work, batch)
         if path.name == "a_predictions.pt":
-            folder = predict.parts_of(tmp_path, work.model, work.fingerprint)
+            folder = predictions.parts_of(tmp_path, work.model, work.fingerprint)
             late.append(folder / "9-1.pt")
             late[0].write_bytes(path.read_bytes())
 
-    monkeypatch.setattr(predict, "FLUSH_SECONDS", 0)  # Several parts, which have to be merged.
-    monkeypatch.setattr(predict, "save", and_another)
+    monkeypatch.setattr(predictions, "FLUSH_SECONDS", 0)  # Several parts, which have to be merged.
+    monkeypatch.setattr(predictions, "save", and_another)
     ok(validate(tmp_path, model))
     assert list(late[0].parent.iterdir()) == late
 

@@ -19,8 +19,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from arena import images
-from arena.images import judge
+from arena.trainable.judge import VERDICTS, judge, shrink, transparent
 from tests.helpers import PATIENCE, doomed, kills, small_disk, until
 
 import numpy as np
@@ -30,7 +29,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageCms, ImageOps
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 KILLS = kills(12)  # Fifty take some two minutes.
 
 
@@ -450,7 +449,7 @@ def test_shrink_is_pillows_bicubic() -> None:
     image = Image.fromarray(noise)
     for size in ((1024, 708), (700, 484), (655, 450)):
         wanted = np.asarray(image.resize(size, Image.Resampling.BICUBIC)).astype(int)
-        difference = np.abs(np.asarray(images.shrink(image, size)) - wanted)
+        difference = np.abs(np.asarray(shrink(image, size)) - wanted)
         assert difference.max() <= 2
         assert difference.mean() < 0.05
 
@@ -460,7 +459,7 @@ def test_every_alpha_mode(mode: str) -> None:
     for alpha, wanted in ((255, False), (254, True), (0, True)):
         image = Image.new(mode, (3, 2), (*[0] * (len(Image.new(mode, (1, 1)).getbands()) - 1), 255))
         image.putpixel((1, 1), (*[0] * (len(image.getbands()) - 1), alpha))
-        assert images.transparent(image) is wanted
+        assert transparent(image) is wanted
 
 
 def test_max_size_and_quality(tmp_path: Path) -> None:
@@ -480,7 +479,7 @@ def test_max_size_and_quality(tmp_path: Path) -> None:
 
 def test_only_the_allowed_decoders_are_loaded() -> None:
     code = (
-        "import sys, pickle, PIL.Image; from arena.images import judge\n"
+        "import sys, pickle, PIL.Image; from arena.trainable.judge import judge\n"
         "def no(*a, **k): raise SystemExit('Image.open was called')\n"
         "PIL.Image.open = no\n"
         "for data in pickle.load(sys.stdin.buffer): judge(data, 64, 80)\n"
@@ -530,7 +529,7 @@ def test_flipped_bytes_of_a_header(name: str) -> None:
     whole = WHOLE[name]
     for at in range(min(len(whole), 160)):
         flipped = whole[:at] + bytes([whole[at] ^ 0xFF]) + whole[at + 1 :]
-        assert judge(flipped, 1024, 80).verdict in images.VERDICTS
+        assert judge(flipped, 1024, 80).verdict in VERDICTS
 
 
 @settings(max_examples=400)
@@ -545,7 +544,7 @@ def test_damage_of_any_kind_is_judged(name: str, draw: st.DataObject) -> None:
         del damaged[start:end]
     damaged += draw.draw(st.binary(max_size=40))
     judgement = judge(mend(bytes(damaged)), 64, 80)
-    assert judgement.verdict in images.VERDICTS
+    assert judgement.verdict in VERDICTS
     assert bool(judgement.webp) == (judgement.verdict == "ok") == (not judgement.reason)
 
 
@@ -555,7 +554,7 @@ def test_damage_of_any_kind_is_judged(name: str, draw: st.DataObject) -> None:
     st.binary(max_size=300),
 )
 def test_rubbish_is_judged(start: bytes, rest: bytes) -> None:
-    assert judge(start + rest, 64, 80).verdict in images.VERDICTS
+    assert judge(start + rest, 64, 80).verdict in VERDICTS
 
 
 def mend(data: bytes) -> bytes:
@@ -615,7 +614,7 @@ def _chunk(name: bytes, content: bytes) -> list[bytes]:
 def test_bombs_stay_under_their_memory(tmp_path: Path) -> None:
     found = bombs()
     code = (
-        "import sys; from arena.images import confine, judge; confine()\n"
+        "import sys; from arena.trainable.judge import confine, judge; confine()\n"
         "made = judge(sys.stdin.buffer.read(), 1024, 80)\n"
         "peak = open('/proc/self/status').read().split('VmHWM:')[1].split()[0]\n"
         "print(made.verdict, peak, made.reason)\n"

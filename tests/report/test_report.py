@@ -9,10 +9,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from arena import report
 from arena.cli import plain
+from arena.report import text
 from tests.helpers import PATIENCE, until
-from tests.metrics_sample import HOSTILE, metrics_sample
+from tests.report.metrics_sample import HOSTILE, metrics_sample
 
 import pytest
 from hypothesis import given, settings
@@ -70,7 +70,7 @@ def pair(
 
 
 def test_table_is_the_published_one() -> None:
-    assert report.markdown_table(published()) == (
+    assert text.markdown_table(published()) == (
         "| Model       | Precision | Recall  | F1     | AP     |\n"
         "|-------------|-----------|---------|--------|--------|\n"
         "| SmilingWolf | 0.5156    | 0.3943  | 0.4241 | 0.4368 |\n"
@@ -84,7 +84,7 @@ def test_table_is_the_published_one() -> None:
 def test_table_marks_and_explains_seen_posts() -> None:
     metrics = published()
     metrics["models"][1]["maybe_seen"] = 120
-    lines = report.markdown_table(metrics).splitlines()
+    lines = text.markdown_table(metrics).splitlines()
     assert lines[3].startswith("| JoyTag*     |")
     assert "| SmilingWolf |" in lines[2]
     assert lines[5] == (
@@ -97,13 +97,13 @@ def test_table_marks_and_explains_seen_posts() -> None:
 def test_table_with_intervals() -> None:
     metrics = published()
     own(metrics["models"][0])["f1"].update(low=0.4201, high=0.4283)
-    assert "| 0.4241 (0.4201 to 0.4283) |" in report.markdown_table(metrics, ci=True)
-    assert "(" not in report.markdown_table(metrics)
+    assert "| 0.4241 (0.4201 to 0.4283) |" in text.markdown_table(metrics, ci=True)
+    assert "(" not in text.markdown_table(metrics)
 
 
 def test_equal_labels_are_told_apart() -> None:
     metrics = metrics_sample(3, 2, labels=["Same", "Same"])
-    table = report.markdown_table(metrics)
+    table = text.markdown_table(metrics)
     assert "| Same (wd-v1-4-vit-tagger-v2) |" in table
     assert "| Same (joytag) " in table
 
@@ -111,7 +111,7 @@ def test_equal_labels_are_told_apart() -> None:
 @settings(deadline=None, max_examples=50)
 @given(st.lists(st.text(min_size=1), min_size=2, max_size=3))
 def test_no_label_breaks_the_table(labels: list[str]) -> None:
-    lines = report.markdown_table(metrics_sample(3, labels=labels)).split("\n")
+    lines = text.markdown_table(metrics_sample(3, labels=labels)).split("\n")
     rows = lines[: 2 + len(labels)]
     assert all(len(re.findall(r"\|", row)) == 6 for row in rows)
     assert lines[2 + len(labels)] == ""
@@ -119,21 +119,21 @@ def test_no_label_breaks_the_table(labels: list[str]) -> None:
 
 
 def test_markup_in_a_label_is_escaped() -> None:
-    table = report.markdown_table(metrics_sample(3, labels=["a|b", "<b>\\<i>&lt;[x](y)*`z`"]))
+    table = text.markdown_table(metrics_sample(3, labels=["a|b", "<b>\\<i>&lt;[x](y)*`z`"]))
     assert "| a&#124;b " in table
     assert r"| \<b>\\\<i>\&lt;\[x](y)\*\`z\` |" in table
 
 
 def test_verdict_more_than_noise() -> None:
     metrics = pair((0.0123, 0.005, 0.019), (0.01, 0.002, 0.02))
-    assert report.verdicts(metrics) == [
+    assert text.verdicts(metrics) == [
         "A's F1 is 0.0123 higher than B's (95% interval 0.0050 to 0.0190): more than noise."
     ]
 
 
 def test_verdict_does_not_depend_on_the_order_of_the_models() -> None:
     metrics = pair((0.0123, 0.005, 0.019), (0.01, 0.002, 0.02))
-    said = report.verdicts(metrics)
+    said = text.verdicts(metrics)
     turned = metrics["pairs"][0]
     turned["a"], turned["b"] = turned["b"], turned["a"]
     for found in turned["differences"].values():
@@ -143,12 +143,12 @@ def test_verdict_does_not_depend_on_the_order_of_the_models() -> None:
             -found["low"],
         )
     metrics["models"].reverse()
-    assert report.verdicts(metrics) == said
+    assert text.verdicts(metrics) == said
 
 
 def test_verdict_within_noise_and_ap_the_other_way() -> None:
     metrics = pair((0.0023, -0.005, 0.009), (-0.0201, -0.03, -0.01))
-    assert report.verdicts(metrics) == [
+    assert text.verdicts(metrics) == [
         "A's F1 is 0.0023 higher than B's (95% interval -0.0050 to 0.0090): no more than noise. "
         "By average precision it is the other way round: B's AP is 0.0201 higher than A's "
         "(95% interval 0.0100 to 0.0300): more than noise."
@@ -156,7 +156,7 @@ def test_verdict_within_noise_and_ap_the_other_way() -> None:
 
 
 def test_verdict_of_a_draw() -> None:
-    assert report.verdicts(pair((0.00001, -0.002, 0.002), (0.0, -0.001, 0.001))) == [
+    assert text.verdicts(pair((0.00001, -0.002, 0.002), (0.0, -0.001, 0.001))) == [
         "A and B have the same F1 to four decimals (95% interval -0.0020 to 0.0020): "
         "no more than noise."
     ]
@@ -172,23 +172,23 @@ def test_verdict_of_a_draw() -> None:
 def test_no_verdict_on_too_few_posts(posts: int, said: str) -> None:
     metrics = pair((0.0123, 0.005, 0.019), (0.01, 0.002, 0.02))
     metrics["posts"]["count"] = posts
-    assert report.verdicts(metrics)[0].endswith(said)
+    assert text.verdicts(metrics)[0].endswith(said)
 
 
 def test_no_verdict_without_a_spread() -> None:
     metrics = pair((0.0123, None, None), (0.01, 0.002, 0.02))
-    assert "the resamples do not differ" in report.verdicts(metrics)[0]
+    assert "the resamples do not differ" in text.verdicts(metrics)[0]
 
 
 def test_verdict_without_bootstrap() -> None:
     metrics = metrics_sample(3, 2, bootstrap=False)
-    (said,) = report.verdicts(metrics)
+    (said,) = text.verdicts(metrics)
     assert said.endswith("without the bootstrap nothing says whether that is more than noise.")
 
 
 @pytest.mark.parametrize(("models", "sentences"), [(1, 0), (2, 1), (3, 3), (4, 3), (5, 4)])
 def test_verdicts_stay_few(models: int, sentences: int) -> None:
-    assert len(report.verdicts(metrics_sample(40, models))) == sentences
+    assert len(text.verdicts(metrics_sample(40, models))) == sentences
 
 
 def test_detailed_metrics() -> None:
@@ -198,7 +198,7 @@ def test_detailed_metrics() -> None:
     ):
         for key, value in zip(("precision", "recall", "f1", "ap"), figures, strict=True):
             model["per_tag"][key][1] = value
-    blocks = report.detailed_metrics(metrics).split("\n\n")
+    blocks = text.detailed_metrics(metrics).split("\n\n")
     assert [block.split("\n")[0] for block in blocks[:3]] == HOSTILE[:3]
     assert blocks[1] == (
         ">_<\n"
@@ -210,16 +210,16 @@ def test_detailed_metrics() -> None:
 
 def test_hostile_names_keep_detailed_metrics_in_blocks() -> None:
     metrics = metrics_sample(len(HOSTILE), labels=HOSTILE_LABELS, hostile=True)
-    text = report.detailed_metrics(metrics)
-    blocks = text.removesuffix("\n\n").split("\n\n")
+    detailed = text.detailed_metrics(metrics)
+    blocks = detailed.removesuffix("\n\n").split("\n\n")
     assert len(blocks) == len(HOSTILE)
     assert all(len(block.splitlines()) == 1 + len(HOSTILE_LABELS) for block in blocks)
-    assert text.encode()
+    assert detailed.encode()
 
 
 def test_per_tag_csv_reads_back() -> None:
     metrics = metrics_sample(40, 2, hostile=True)
-    head, *rows = csv.reader(io.StringIO(report.per_tag_csv(metrics)))
+    head, *rows = csv.reader(io.StringIO(text.per_tag_csv(metrics)))
     assert head[:8] == [
         "tag",
         "category",
@@ -247,9 +247,9 @@ def test_per_tag_csv_reads_back() -> None:
 def test_no_tag_is_a_formula_or_a_second_line(name: str) -> None:
     metrics = metrics_sample(3, 1)
     metrics["tag_names"][1] = name
-    text = report.per_tag_csv(metrics)
-    assert len(text.splitlines()) == 4
-    assert list(csv.reader(io.StringIO(text)))[2][0][0] not in "=+-@\t\r"
+    table = text.per_tag_csv(metrics)
+    assert len(table.splitlines()) == 4
+    assert list(csv.reader(io.StringIO(table)))[2][0][0] not in "=+-@\t\r"
 
 
 # ---- report.html
@@ -258,11 +258,11 @@ def test_no_tag_is_a_formula_or_a_second_line(name: str) -> None:
 def test_data_in_the_page_is_json_without_markup() -> None:
     metrics = metrics_sample(len(HOSTILE), labels=HOSTILE_LABELS, hostile=True)
     metrics["models"][0]["per_tag"]["ap"][0] = float("nan")
-    page = report.html(metrics)
+    page = text.html(metrics)
     (data,) = re.findall(r'<script type="application/json" id="data">([^<]*)</script>', page)
     read = json.loads(data)
     assert read["tag_names"] == [plain(name) for name in HOSTILE]
-    assert [model["label"] for model in read["models"]] == report.labels(metrics)
+    assert [model["label"] for model in read["models"]] == text.labels(metrics)
     assert read["models"][0]["per_tag"]["ap"][0] is None
     assert page.count("<script") == 4 == page.count("</script>")
     assert page.encode()
@@ -285,7 +285,7 @@ class Opened:
     def __init__(self, browser: Browser, folder: Path, metrics: dict[str, Any]) -> None:
         (folder / "resized").mkdir(parents=True)
         self.path = folder / "report.html"
-        self.path.write_text(report.html(metrics), encoding="utf-8")
+        self.path.write_text(text.html(metrics), encoding="utf-8")
         self.metrics = metrics
         self.requests: list[str] = []
         self.complaints: list[str] = []
@@ -328,7 +328,7 @@ class Opened:
 def labels_by_f1(metrics: dict[str, Any]) -> list[str]:
     """The labels as the leaderboard's plot stacks them, from the bottom: lowest macro F1 first."""
     scores = [own(model)["f1"]["value"] for model in metrics["models"]]
-    return [label for _, label in sorted(zip(scores, report.labels(metrics), strict=True))]
+    return [label for _, label in sorted(zip(scores, text.labels(metrics), strict=True))]
 
 
 @pytest.fixture(scope="module")
@@ -508,7 +508,7 @@ def test_hostile_names_show_as_themselves(small: Opened) -> None:
     page.locator("#tags-table select").select_option("100")
     shown = [plain(name) for name in HOSTILE]
     assert small.column("name")[: len(HOSTILE)] == shown
-    labels = report.labels(small.metrics)
+    labels = text.labels(small.metrics)
     assert page.locator("#legend button").all_inner_texts() == labels
     heads = page.locator("#tags-table .tabulator-col .head").all_inner_texts()
     assert heads[3:6] == labels

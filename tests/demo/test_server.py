@@ -15,7 +15,7 @@ from tests.helpers import PATIENCE
 import pytest
 import requests
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 NAMED = {"User-Agent": "test"}
 
 

@@ -23,8 +23,8 @@ from typing import Any, TypeVar
 
 from arena import files
 from arena.cli import UserError
+from arena.download.reach import LOOPBACK, OutOfReachError, Reach, mount, places
 from arena.posts import post_id
-from arena.reach import LOOPBACK, OutOfReachError, Reach, mount, places
 
 import requests
 import urllib3

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from arena import files
 from arena.cli import UserError
-from arena.danbooru import (
+from arena.download.danbooru import (
     Client,
     DeniedError,
     MismatchError,

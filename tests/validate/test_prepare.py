@@ -4,8 +4,8 @@ import hashlib
 import math
 
 import models
-from arena import prepare
-from arena.prepare import Geometry, place, squares
+from arena.validate import preprocess
+from arena.validate.preprocess import Geometry, place, squares
 
 import numpy as np
 import pytest
@@ -119,12 +119,12 @@ def test_other_pixels_have_another_version() -> None:
 
 def both_ways(pixels: np.ndarray, wanted: Geometry) -> list[np.ndarray]:
     made = []
-    for rows in (prepare.CPU_ROWS, wanted.size):
+    for rows in (preprocess.CPU_ROWS, wanted.size):
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(prepare, "CPU_ROWS", rows)
-            prepare._filter.cache_clear()
+            patch.setattr(preprocess, "CPU_ROWS", rows)
+            preprocess._filter.cache_clear()
             made.append(squares(torch.from_numpy(pixels), [wanted])[wanted].numpy())
-            prepare._filter.cache_clear()
+            preprocess._filter.cache_clear()
     return made
 
 

@@ -11,7 +11,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from arena import workers
+from arena.trainable import process_pool
 from tests.helpers import PATIENCE, ROOT, until
 
 import psutil
@@ -54,11 +54,11 @@ def stop_halfway(pid_file: Path) -> str:
 
 
 def answers(function: Callable[[Any], str], tasks: list[Any]) -> list[Any]:
-    with closing(workers.each(function, tasks, 2, prepare=nothing, seconds=LIMIT)) as found:
+    with closing(process_pool.each(function, tasks, 2, prepare=nothing, seconds=LIMIT)) as found:
         return [answer for _, answer in found]
 
 
-TIMED_OUT = workers.Died(workers.TIME_IS_UP)
+TIMED_OUT = process_pool.Died(process_pool.TIME_IS_UP)
 
 
 def test_processor_time_is_limited_for_each_call() -> None:
@@ -109,14 +109,14 @@ def test_signals_that_were_ignored_or_blocked_change_nothing(how: str) -> None:
         preexec_fn=prepare,
         timeout=PATIENCE,
     )
-    assert done.stdout == f"['done', Died(signal={int(workers.TIME_IS_UP)})]\n", done.stderr
+    assert done.stdout == f"['done', Died(signal={int(process_pool.TIME_IS_UP)})]\n", done.stderr
 
 
 def test_no_more_processes_than_tasks() -> None:
     me = psutil.Process()
     before = len(me.children())
     tasks = itertools.chain([0.0])
-    with closing(workers.each(spin, tasks, 50, prepare=nothing, seconds=LIMIT)) as found:
+    with closing(process_pool.each(spin, tasks, 50, prepare=nothing, seconds=LIMIT)) as found:
         assert next(found)[1] == "done"
         assert len(me.children()) <= before + 2  # The other is Python's resource tracker.
     assert answers(spin, []) == []

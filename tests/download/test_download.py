@@ -18,8 +18,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from arena import danbooru, fetch, walk
-from arena.fetch import Original
+from arena.download import danbooru, fetch, walk
+from arena.download.fetch import Original
 from demo.server import FAULTS, Faults, Server, serve
 from tests.helpers import PATIENCE, doomed, kills, until
 
@@ -27,7 +27,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 Json = dict[str, Any]
 
 

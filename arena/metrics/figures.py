@@ -1,10 +1,10 @@
-"""Metrics: small functions from arrays to named numbers, and all of them for one model.
+"""All figures of one model, and of a pair, as they stand in metrics.json.
 
-Formulas and their sources stand in arena/counts.py. A macro figure is the mean over tags of the
-tags' own figures; a micro figure is that of all (post, tag) pairs counted together.
+formulas.py has the formulas and their sources. A macro figure is the mean over tags of the tags'
+own figures; a micro figure is that of all (post, tag) pairs counted together.
 
-Intervals come from a bootstrap over posts (arena/bootstrap.py). A threshold that is found on the
-data (equal, cross-fit) is found again in every resample, since finding it is part of such a figure.
+Intervals come from a bootstrap over posts (bootstrap.py). A threshold that is found on the data
+(equal, cross-fit) is found again in every resample, since finding it is part of such a figure.
 Macro precision varies more than resamples show, and its resamples are widened by what they miss.
 Figures at a threshold that is best on the very posts they are scored on (best, each tag's best) are
 optimistic, by more than other posts would move them: they have no interval.
@@ -14,9 +14,18 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple
 
-from arena import bootstrap
-from arena.bootstrap import FIGURES, GRID, Counts, interval, pick
-from arena.counts import Array, average_precision, by_tags, check, f1, rates, ratio, thresholds
+from arena.metrics import bootstrap
+from arena.metrics.bootstrap import FIGURES, GRID, Counts, interval, pick
+from arena.metrics.formulas import (
+    Array,
+    average_precision,
+    by_tags,
+    check,
+    f1,
+    rates,
+    ratio,
+    thresholds,
+)
 from arena.posts import CATEGORIES, RATINGS
 
 import numpy as np

@@ -27,10 +27,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import models
-from arena import cluster, files
+from arena import files
 from arena.cli import UserError, progress, say, warn
-from arena.metrics import Decided
-from arena.prepare import Prepared, content_hash, geometry, prepare
+from arena.metrics.figures import Decided
+from arena.validate import distributed
+from arena.validate.preprocess import Prepared, content_hash, geometry, prepare
 from models import Network
 from models.card import ModelCard
 
@@ -293,8 +294,8 @@ def run(work: Sequence[Work], workers: int, device: torch.device, *, alone: bool
 def _share(work: Work, alone: bool) -> np.ndarray:
     """The posts of this process's batches: every world-size-th one, or process 0 has all."""
     batch_of = np.arange(len(work.missing)) // work.batch
-    processes = 1 if alone else cluster.world_size()
-    mine: np.ndarray = work.missing[batch_of % processes == cluster.rank()]
+    processes = 1 if alone else distributed.world_size()
+    mine: np.ndarray = work.missing[batch_of % processes == distributed.rank()]
     return mine
 
 
@@ -397,7 +398,7 @@ def _flush(work: Iterable[Work]) -> None:
 def _new_part(folder: Path) -> Path:
     """A name for one more part in a folder of parts, which is made."""
     folder.mkdir(parents=True, exist_ok=True)
-    return folder / f"{time.time_ns():020d}-{cluster.rank()}.pt"
+    return folder / f"{time.time_ns():020d}-{distributed.rank()}.pt"
 
 
 def save(path: Path, work: Work, batch: Batch) -> None:

@@ -10,12 +10,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from arena import danbooru, reach
 from arena.cli import UserError
-from arena.reach import OutOfReachError, Reach
+from arena.download import danbooru, reach
+from arena.download.reach import OutOfReachError, Reach
 from demo.server import serve
+from tests.download.test_download import failed, fetchable, make_site, originals, site_posts
 from tests.helpers import Ended, call, refused, run
-from tests.test_download import failed, fetchable, make_site, originals, site_posts
 
 import pytest
 import urllib3

@@ -6,7 +6,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from arena import bootstrap, counts, metrics
+from arena.metrics import bootstrap, figures, formulas
 
 import numpy as np
 import pytest
@@ -47,7 +47,7 @@ def evaluate(
     """metrics.evaluate with something for whatever is not given."""
     posts, tags = scores.shape
     known = truth.sum(axis=1)
-    return metrics.evaluate(
+    return figures.evaluate(
         scores,
         truth,
         threshold,
@@ -142,7 +142,7 @@ def ap(scores: Array, truth: Array) -> float:
 @given(cases())
 def test_per_tag_equals_scikit_learn(case: tuple[Array, Array, float]) -> None:
     scores, truth, threshold = case
-    found = metrics.per_tag(scores, truth, threshold)
+    found = figures.per_tag(scores, truth, threshold)
     assert list(found) == ["precision", "recall", "f1", "mcc", "ap", "support"]
     for tag in range(scores.shape[1]):
         predicted = scores[:, tag] >= np.float32(threshold)
@@ -174,7 +174,7 @@ def test_every_figure_and_every_resample_equals_brute_force(
     entry, table = evaluate(scores, truth, threshold, known=known, total=total, weights=weights)
     half = np.arange(posts) % 2
     expected = reference(scores, truth, threshold, half, known, total)
-    assert metrics.flat(entry["overall"]) == pytest.approx(expected, abs=1e-9)
+    assert figures.flat(entry["overall"]) == pytest.approx(expected, abs=1e-9)
     optimistic = {name for name in expected if name.startswith(("best_", "per_tag_best_"))}
     assert table.keys() == expected.keys() - optimistic
     for number in range(3):
@@ -203,9 +203,9 @@ def test_memory_maps_column_slices_and_a_threshold_for_each_tag(tmp_path: Path) 
     np.save(tmp_path / "scores.npy", scores)
     mapped = np.load(tmp_path / "scores.npy", mmap_mode="r")[:, 1:8:2]
     cut = np.array([0.2, 0.4, 0.6, 0.8])
-    found = metrics.per_tag(mapped, truth[:, 1:8:2], cut)
+    found = figures.per_tag(mapped, truth[:, 1:8:2], cut)
     for place, tag in enumerate((1, 3, 5, 7)):
-        alone = metrics.per_tag(
+        alone = figures.per_tag(
             scores[:, tag : tag + 1].copy(), truth[:, tag : tag + 1].copy(), float(cut[place])
         )
         assert all(found[name][place] == alone[name][0] for name in found)
@@ -215,14 +215,14 @@ def test_blocks_do_not_change_the_result(monkeypatch: pytest.MonkeyPatch) -> Non
     scores, truth = sample(300, 11)
     weights = bootstrap.resamples(300, 20, 5)
     whole = evaluate(scores, truth, 0.4, weights=weights)
-    monkeypatch.setattr(counts, "TAGS_PER_BLOCK", 2)
-    monkeypatch.setattr(counts, "POSTS_PER_STEP", 7)
-    monkeypatch.setattr(counts, "PAIRS_PER_BLOCK", 100)
+    monkeypatch.setattr(formulas, "TAGS_PER_BLOCK", 2)
+    monkeypatch.setattr(formulas, "POSTS_PER_STEP", 7)
+    monkeypatch.setattr(formulas, "PAIRS_PER_BLOCK", 100)
     monkeypatch.setattr(bootstrap, "CELLS", 1500)
     parts = evaluate(scores, truth, 0.4, weights=weights)
     for name, values in whole[1].items():
         np.testing.assert_allclose(parts[1][name], values, rtol=0, atol=1e-12)
-    assert metrics.flat(parts[0]["overall"]) == pytest.approx(metrics.flat(whole[0]["overall"]))
+    assert figures.flat(parts[0]["overall"]) == pytest.approx(figures.flat(whole[0]["overall"]))
     assert parts[0]["telling"] == whole[0]["telling"]
 
 
@@ -345,10 +345,10 @@ def test_without_a_bootstrap_there_are_no_intervals_and_the_same_values() -> Non
     scores, truth = sample(200, 5)
     bare, table = evaluate(scores, truth, 0.4)
     full, _ = evaluate(scores, truth, 0.4, weights=bootstrap.resamples(200, 10, 1))
-    assert metrics.flat(bare["overall"]) == metrics.flat(full["overall"])
+    assert figures.flat(bare["overall"]) == figures.flat(full["overall"])
     assert bare["overall"]["own"]["macro"]["f1"]["low"] is None
     assert all(values.shape == (0,) for values in table.values())
-    pair = metrics.compare("a", bare, table, "b", bare, table)
+    pair = figures.compare("a", bare, table, "b", bare, table)
     assert pair["differences"]["macro_ap"] == {
         "value": 0.0,
         "low": None,
@@ -361,9 +361,9 @@ def test_a_pair_is_compared_resample_by_resample() -> None:
     weights = bootstrap.resamples(200, 100, 1)
     entry_a, table_a = evaluate(scores, truth, 0.4, weights=weights)
     entry_b, table_b = evaluate(np.sqrt(scores), truth, 0.5, weights=weights)
-    pair = metrics.compare("a", entry_a, table_a, "b", entry_b, table_b)
+    pair = figures.compare("a", entry_a, table_a, "b", entry_b, table_b)
     assert (pair["a"], pair["b"]) == ("a", "b")
-    assert pair["differences"].keys() == metrics.flat(entry_a["overall"]).keys()
+    assert pair["differences"].keys() == figures.flat(entry_a["overall"]).keys()
     found = pair["differences"]["macro_f1"]
     resampled = table_a["macro_f1"] - table_b["macro_f1"]
     a, b = (entry["overall"]["own"]["macro"]["f1"]["value"] for entry in (entry_a, entry_b))
@@ -385,7 +385,7 @@ def test_groups_of_tags_and_posts_equal_the_figures_of_those_alone() -> None:
 
     def expected(posts: Array, tags: Array) -> tuple[dict[str, float], dict[str, float]]:
         inside = np.ix_(posts, tags)
-        each = metrics.per_tag(scores[inside], truth[inside], 0.4)
+        each = figures.per_tag(scores[inside], truth[inside], 0.4)
         macro = {name: float(each[name].mean()) for name in ("precision", "recall", "f1", "ap")}
         return macro, plain(scores[inside].ravel() >= np.float32(0.4), truth[inside].ravel())
 
@@ -420,7 +420,7 @@ def test_curves_and_calibration_points() -> None:
     assert curves["threshold"] == [step / 256 for step in range(1, 256)]
     for place in (0, 40, 128, 254):
         cut = curves["threshold"][place]
-        each = metrics.per_tag(scores, truth, cut)
+        each = figures.per_tag(scores, truth, cut)
         micro = plain((scores >= cut).ravel(), truth.ravel())
         for name in ("precision", "recall", "f1"):
             assert curves[f"macro_{name}"][place] == pytest.approx(each[name].mean())
@@ -504,7 +504,7 @@ def test_micro_ap_of_resamples_when_there_are_more_scores_than_steps() -> None:
 def test_what_cannot_be_scored_is_refused(
     scores: Array, truth: Array, threshold: Any, message: str
 ) -> None:
-    for score in (metrics.per_tag, evaluate):
+    for score in (figures.per_tag, evaluate):
         with pytest.raises(ValueError) as error:
             score(scores, truth, threshold)
         assert message in str(error.value)
@@ -531,7 +531,7 @@ def test_decided_tags_are_counted_as_predicted_and_ranked_by_score(
     posts, tags = scores.shape
     random = np.random.default_rng(seed)
     columns = np.sort(random.permutation(tags)[: random.integers(1, tags + 1)])
-    decided = metrics.Decided(columns, random.random((posts, len(columns))) < 0.5)
+    decided = figures.Decided(columns, random.random((posts, len(columns))) < 0.5)
     predicted = scores >= np.float32(threshold)
     predicted[:, columns] = decided.predicted
     weights = random.integers(0, 4, (posts, 3)).astype(np.uint8)

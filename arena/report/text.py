@@ -22,7 +22,7 @@ from arena.cli import plain
 
 Metrics = dict[str, Any]
 
-PAGE = Path(__file__).parent / "report_page"
+PAGE = Path(__file__).parent
 # The published table's columns, with their width there.
 COLUMNS = {"Precision": 9, "Recall": 7, "F1": 6, "AP": 6}
 PER_TAG = ("precision", "recall", "f1", "ap", "mcc")
@@ -198,7 +198,7 @@ def html(metrics: Metrics) -> str:
     """report.html: one file with its data, styles and libraries inside, which asks for nothing.
 
     Its content security policy lets only the scripts written here run, by their hashes, and only
-    images beside the page load. `report_page/vendor/README.md` names the libraries.
+    images beside the page load. `vendor/README.md` names the libraries.
     """
     models = [
         # To the decimals that are shown, as rounding twice could differ from the printed table.

@@ -12,7 +12,7 @@ Efron and Tibshirani, An Introduction to the Bootstrap, 1993: chapter 6 for the 
 from dataclasses import dataclass
 from typing import Any
 
-from arena.counts import Array, by_posts, by_tags, f1, rates, ratio
+from arena.metrics.formulas import Array, by_posts, by_tags, f1, rates, ratio
 
 import numpy as np
 import torch

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from arena import files, posts
-from arena.danbooru import Client
+from arena.download.danbooru import Client
 
 Json = dict[str, Any]
 

@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from arena import predict
+from arena.validate import predictions
 from models import card as cards
 from tests.helpers import (
     ROOT,
@@ -19,7 +19,7 @@ from tests.helpers import (
     refused,
     run,
 )
-from tests.test_validate import QUICK, TAGS, ok, predictions, to_run, validate
+from tests.validate.test_validate import QUICK, TAGS, ok, saved, to_run, validate
 
 import numpy as np
 import pytest
@@ -68,14 +68,14 @@ def test_scores_of_any_order_of_weights_settings_and_posts_are_worked_out_once(
             # As a run that was killed leaves them: all in parts.
             card = cards.card(str(model))
             held = fingerprint(tmp_path, "a")
-            folder = predict.parts_of(tmp_path, card, held)
+            folder = predictions.parts_of(tmp_path, card, held)
             folder.mkdir(parents=True)
             (tmp_path / "a_predictions.pt").rename(folder / "5-0.pt")
         ended = ok(validate(tmp_path, model, more=(*QUICK, "--post-ids", tmp_path / "asked.txt")))
         have = known.setdefault((weights, channels), set())
         assert to_run(ended) == [len(asked - have)]
         have |= asked
-        assert set(predictions(tmp_path, "a")["post_ids"].tolist()) == have
+        assert set(saved(tmp_path, "a")["post_ids"].tolist()) == have
     assert len(known) > 3
 
 
@@ -116,7 +116,7 @@ def test_too_little_memory_is_not_blamed_on_the_file(tmp_path: Path) -> None:
     make_data(tmp_path, 12)
     model = make_model(tmp_path, "a", TAGS)
     ok(validate(tmp_path, model))
-    held = predictions(tmp_path, "a")
+    held = saved(tmp_path, "a")
     rows = 9_000_000
     held["predictions"] = torch.zeros(rows, len(TAGS))
     held["post_ids"] = torch.arange(rows)
@@ -136,13 +136,13 @@ def test_a_newer_score_wins_whatever_the_clock_said(tmp_path: Path) -> None:
     image = sorted((tmp_path / "resized").glob("*.webp"))[4]
     make_image(image, np.random.default_rng(99))
     # The old scores as a part written by a clock that was ahead.
-    folder = predict.parts_of(tmp_path, cards.card(str(model)), fingerprint(tmp_path, "a"))
+    folder = predictions.parts_of(tmp_path, cards.card(str(model)), fingerprint(tmp_path, "a"))
     folder.mkdir(parents=True)
     (tmp_path / "a_predictions.pt").rename(folder / f"{10**19 - 1}-0.pt")
     assert to_run(ok(validate(tmp_path, model))) == [1]
-    held = predictions(tmp_path, "a")
+    held = saved(tmp_path, "a")
     ok(validate(tmp_path, model, more=(*QUICK, "--fresh")))
-    fresh = predictions(tmp_path, "a")
+    fresh = saved(tmp_path, "a")
     np.testing.assert_array_equal(held["images"], fresh["images"])
     np.testing.assert_allclose(held["predictions"], fresh["predictions"], atol=1e-6)
 
@@ -153,7 +153,7 @@ def test_images_that_change_under_a_run_are_run_again(
     make_data(tmp_path, 12)
     model = make_model(tmp_path, "a", TAGS)
     victim = sorted((tmp_path / "resized").glob("*.webp"))[7]
-    prepare = predict.prepare  # type: ignore[attr-defined]
+    prepare = predictions.prepare  # type: ignore[attr-defined]
     changes = [1]
 
     def and_change(path: Path, *rest: Any) -> Any:
@@ -163,11 +163,11 @@ def test_images_that_change_under_a_run_are_run_again(
             make_image(victim, np.random.default_rng(changes[0]))
         return made
 
-    monkeypatch.setattr(predict, "prepare", and_change)
+    monkeypatch.setattr(predictions, "prepare", and_change)
     ended = ok(validate(tmp_path, model))
     assert to_run(ended) == [12, 1]
     assert victim.name in ended.err
-    held = predictions(tmp_path, "a")
+    held = saved(tmp_path, "a")
     assert held["images"][7, 0] == victim.stat().st_size
     changes[0] = 99
     make_image(victim, np.random.default_rng(1000))
@@ -232,10 +232,10 @@ def test_no_process_leaves_before_the_results_are_written(tmp_path: Path) -> Non
 # Process 1 reads the images of another folder.
 ELSEWHERE = """
 import os, pathlib, runpy, sys
-import arena.predict
+import arena.validate.predictions
 if os.environ["RANK"] == "1":
     other = pathlib.Path(sys.argv[1])
-    arena.predict.resized = lambda data, post_id: other / f"{post_id}.webp"
+    arena.validate.predictions.resized = lambda data, post_id: other / f"{post_id}.webp"
 del sys.argv[1]
 sys.argv[0] = "validate.py"
 runpy.run_path("validate.py", run_name="__main__")

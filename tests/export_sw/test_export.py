@@ -13,9 +13,9 @@ from types import SimpleNamespace
 from typing import Any
 
 import export_sw
-from arena import onnx_export
 from arena.cli import UserError, run
-from arena.onnx_export import tf  # type: ignore[attr-defined]
+from arena.export_sw import convert
+from arena.export_sw.convert import tf  # type: ignore[attr-defined]
 from bench.export import Size, build, erfc
 from demo import server as stand_in
 from tests.helpers import doomed, kills, make_data, make_model
@@ -271,10 +271,10 @@ def test_graph_has_no_more_nodes_than_the_plain_conversion(saved: dict[str, Path
     plain, _ = tf2onnx.convert.from_function(
         tf.function(lambda x: next(iter(function(input_1=x).values()))),
         input_signature=[tf.TensorSpec([None, 32, 32, 3])],
-        opset=onnx_export.OPSET,
+        opset=convert.OPSET,
         custom_op_handlers={"Erfc": (erfc, [])},
     )
-    ours = onnx_export.convert(onnx_export.load(saved["vit"]))
+    ours = convert.convert(convert.load(saved["vit"]))
     assert len(ours.graph.node) <= len(plain.graph.node)
     assert ours.ByteSize() < plain.ByteSize()
 
@@ -310,7 +310,7 @@ def test_constants_are_one_where_type_shape_and_values_are_equal(arrays: list[An
         [],
     )
     model = onnx.helper.make_model(graph)
-    constants = onnx_export.fold(model, dict(weights))
+    constants = convert.fold(model, dict(weights))
     for node, array in zip(model.graph.node, arrays, strict=True):
         stored = onnx.numpy_helper.from_array(constants[node.input[1]], "stored")
         back = onnx.numpy_helper.to_array(stored)
@@ -340,7 +340,7 @@ def test_tensorflow_errors_are_told_by_the_line_that_says_why(
         for call in (module.network, loaded):
             with pytest.raises(tf.errors.OpError) as caught:
                 call(images)
-            told.add(onnx_export.why(caught.value))
+            told.add(convert.why(caught.value))
         (line,) = told
         return line
 
@@ -377,9 +377,9 @@ def test_tensorflow_errors_are_told_by_the_line_that_says_why(
     with pytest.raises(tf.errors.OpError) as caught:
         tf.matmul(tf.zeros([3, 2]), tf.zeros([3, 2]))
     sizes = "Matrix size-incompatible: In[0]: [3,2], In[1]: [3,2]"
-    assert onnx_export.why(caught.value) == sizes
-    assert onnx_export.why(ValueError()) == "ValueError"
-    assert onnx_export.why(ValueError("\n one \ntwo")) == "two"
+    assert convert.why(caught.value) == sizes
+    assert convert.why(ValueError()) == "ValueError"
+    assert convert.why(ValueError("\n one \ntwo")) == "two"
 
     def too_large(images: Any) -> Any:
         side = tf.cast(images[0, 0, 0, :2] * 1e7, tf.int64)
@@ -389,7 +389,7 @@ def test_tensorflow_errors_are_told_by_the_line_that_says_why(
         ("mixed", lambda x: tf.gather(plain_network(x), [9]), "get its files again"),
         ("large", too_large, "OOM when allocating .* more memory"),
     ):
-        signature = onnx_export.load(save(tmp_path / name, network))
+        signature = convert.load(save(tmp_path / name, network))
         with pytest.raises(UserError, match=line):
             signature(np.ones((2, 8, 8, 3), np.float32))
 
@@ -481,10 +481,10 @@ def test_kills_leave_a_whole_file_or_none(
 def test_scores_that_differ_keep_no_file(
     saved: dict[str, Path], refused: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    honest = onnx_export.Signature.__call__
+    honest = convert.Signature.__call__
     for error, shown in ((2e-4, "2.0e-04"), (float("nan"), "nan")):
         monkeypatch.setattr(
-            onnx_export.Signature, "__call__", lambda s, x, e=error: honest(s, x) + np.float32(e)
+            convert.Signature, "__call__", lambda s, x, e=error: honest(s, x) + np.float32(e)
         )
         assert shown in refused("--saved-model", saved["old keras"])
 
@@ -502,9 +502,9 @@ def test_a_failed_export_leaves_the_old_pair(
     shutil.copytree(saved["old keras"], other)
     first, *rows = (other / export_sw.TAGS).read_text().splitlines()
     (other / export_sw.TAGS).write_text("\n".join([first, *reversed(rows)]) + "\n")
-    honest = onnx_export.Signature.__call__
+    honest = convert.Signature.__call__
     with monkeypatch.context() as patch:
-        patch.setattr(onnx_export.Signature, "__call__", lambda s, x: honest(s, x) + 1)
+        patch.setattr(convert.Signature, "__call__", lambda s, x: honest(s, x) + 1)
         assert export("--saved-model", other)[0] == 2
     assert [(data / f"{NAME}{end}").read_bytes() for end in (".onnx", ".csv")] == pair
     assert export("--saved-model", other)[0] == 0
@@ -652,7 +652,7 @@ def test_networks_that_onnx_cannot_hold(
         return tf.while_loop(lambda y: tf.reduce_sum(y) < 9.0, lambda y: [y * 2.0 + 0.1], [x])[0]
 
     big = save(tmp_path / "big", plain_network)
-    monkeypatch.setattr(onnx_export, "LARGEST_FILE", 200)
+    monkeypatch.setattr(convert, "LARGEST_FILE", 200)
     assert "one ONNX file can hold only" in refused("--saved-model", big)
     monkeypatch.undo()
     assert "Betainc" in refused("--saved-model", save(tmp_path / "strange", strange))

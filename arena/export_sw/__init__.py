@@ -1,0 +1,1 @@
+"""export_sw.py's room: from a SavedModel to an ONNX file."""

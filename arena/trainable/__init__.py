@@ -1,0 +1,1 @@
+"""trainable.py's room: from originals/ to resized/ and trainable.jsonl."""

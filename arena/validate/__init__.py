@@ -1,0 +1,1 @@
+"""validate.py's room: from resized/ to predictions, ground truth and results."""
