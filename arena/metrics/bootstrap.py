@@ -116,11 +116,12 @@ def widened(values: Array, variance: float) -> Array:
 class Counts:
     """What was counted for every tag under every weighting: arrays (tags, weightings), float64.
 
-    `own`, `best` and `crossed` hold (true positives, predicted) at the given threshold, at the
-    threshold with the tag's highest F1, and at each half of the posts' best threshold on the
-    other half. `grid` (4 figures, thresholds, weightings) is the mean of FIGURES over tags at
-    each threshold of GRID, and `grid_tp`, `grid_predicted` (thresholds, weightings) are the
-    counts there summed over tags. `best_threshold` (tags,) is that of the first weighting.
+    `own` holds (true positives, predicted) at the given threshold. `best` and `crossed` hold them,
+    (tags, 1), for the first weighting alone: at the threshold with the tag's highest F1, which is
+    `best_threshold` (tags,), and at each half of the posts' best threshold on the other half.
+    `grid` (4 figures, thresholds, weightings) is the mean of FIGURES over tags at each threshold of
+    GRID, and `grid_tp`, `grid_predicted` (thresholds, weightings) are the counts there summed over
+    tags.
     """
 
     total: Array
@@ -205,45 +206,50 @@ class _Tag:
         )
 
     def count(self, weights: torch.Tensor) -> dict[str, Array]:
-        """The tag's counts under every weighting, by Counts' names.
+        """The tag's counts under every weighting, by Counts' names."""
+        predicted = self.predicted[0].counts(weights) + self.predicted[1].counts(weights)
+        tp = self.positive[0].counts(weights) + self.positive[1].counts(weights)
+        total = tp[-1]
+        counted = {
+            "support": total,
+            "own_tp": tp[self.own],
+            "own_predicted": predicted[self.own],
+            "grid_tp": tp[self.grid],
+            "grid_predicted": predicted[self.grid],
+        }
+        tp, predicted = tp[self.found], predicted[self.found]
+        steps = np.diff(tp, axis=0, prepend=0)
+        precision = ratio(tp.astype(np.float64), predicted)
+        counted["ap"] = ratio(np.einsum("ij,ij->j", steps, precision), total)
+        return counted
+
+    def choose(self, once: torch.Tensor) -> dict[str, float]:
+        """What is counted at thresholds chosen from the posts, by Counts' names. `once` (posts, 1)
+        weighs each post once.
 
         F1 is highest at the score of one of the positives (a threshold between two of them
         predicts more and finds no more), so those are all that need trying; of equals, in single
         precision, the highest is taken. A half without a positive gives no threshold: nothing is
         predicted on the other half.
         """
-        predicted = [ranked.counts(weights) for ranked in self.predicted]
-        tp = [ranked.counts(weights) for ranked in self.positive]
+        predicted = [ranked.counts(once)[self.found, 0] for ranked in self.predicted]
+        tp = [ranked.counts(once)[:, 0] for ranked in self.positive]
         support = [side[-1] for side in tp]
-        at = self.found
-        crossed_tp, crossed_predicted = np.zeros((2, weights.shape[1]), np.float32)
-        for here, there in ((0, 1), (1, 0)) if len(at) else ():
-            best = at[f1(tp[here][at], predicted[here][at], support[here]).argmax(axis=0)]
-            crossed_tp += np.where(support[here], pick(tp[there], best), 0)
-            crossed_predicted += np.where(support[here], pick(predicted[there], best), 0)
-        both_tp, both_predicted, total = tp[0] + tp[1], predicted[0] + predicted[1], sum(support)
-        counted = {
-            "support": total,
-            "own_tp": both_tp[self.own],
-            "own_predicted": both_predicted[self.own],
-            "crossed_tp": crossed_tp,
-            "crossed_predicted": crossed_predicted,
-            "grid_tp": both_tp[self.grid],
-            "grid_predicted": both_predicted[self.grid],
-        }
-        both_tp, both_predicted = both_tp[at], both_predicted[at]
-        steps = np.diff(both_tp, axis=0, prepend=0)
-        precision = ratio(both_tp.astype(np.float64), both_predicted)
-        counted["ap"] = ratio(np.einsum("ij,ij->j", steps, precision), total)
-        if len(at):
-            best = f1(both_tp, both_predicted, total).argmax(axis=0)
-            counted["best_tp"] = pick(both_tp, best)
-            counted["best_predicted"] = pick(both_predicted, best)
-            counted["best_threshold"] = self.found_scores[best[0]]
-        else:
-            counted["best_tp"] = counted["best_predicted"] = np.zeros_like(total)
-            counted["best_threshold"] = np.float32(np.inf)
-        return counted
+        tp = [side[self.found] for side in tp]
+        chosen = {"best_tp": 0.0, "best_predicted": 0.0, "best_threshold": np.inf}
+        chosen |= {"crossed_tp": 0.0, "crossed_predicted": 0.0}
+        if not len(self.found):
+            return chosen
+        for here, there in ((0, 1), (1, 0)):
+            if support[here]:
+                best = f1(tp[here], predicted[here], support[here]).argmax()
+                chosen["crossed_tp"] += tp[there][best]
+                chosen["crossed_predicted"] += predicted[there][best]
+        both_tp, both_predicted = tp[0] + tp[1], predicted[0] + predicted[1]
+        best = f1(both_tp, both_predicted, support[0] + support[1]).argmax()
+        chosen["best_tp"], chosen["best_predicted"] = both_tp[best], both_predicted[best]
+        chosen["best_threshold"] = self.found_scores[best]
+        return chosen
 
 
 def pick(table: Array, row: Array) -> Array:
@@ -259,10 +265,12 @@ def count(scores: Array, truth: Array, threshold: Array, weights: Array) -> Coun
     step = EXACT_HALF // max(1, int(weights.max()))
     table = torch.from_numpy(weights).to(torch.float16)
     total = weights.sum(axis=0, dtype=np.float64)
-    names = ["support", "ap", "own_tp", "own_predicted", "best_tp", "best_predicted"]
-    names += ["crossed_tp", "crossed_predicted"]
-    kept = {name: np.empty((tags, columns)) for name in names}
-    best_threshold = np.empty(tags)
+    once = table[:, :1].contiguous()
+    kept = {
+        name: np.empty((tags, columns)) for name in ("support", "ap", "own_tp", "own_predicted")
+    }
+    names = ["best_tp", "best_predicted", "best_threshold", "crossed_tp", "crossed_predicted"]
+    chosen = {name: np.empty((tags, 1)) for name in names}
     grid = np.zeros((len(FIGURES), len(GRID), columns))
     grid_tp, grid_predicted = np.zeros((2, len(GRID), columns))
 
@@ -271,15 +279,15 @@ def count(scores: Array, truth: Array, threshold: Array, weights: Array) -> Coun
         sum_tp, sum_predicted = np.zeros((2, len(GRID), columns))
         for tag, column, positive in zip(range(part.start, part.stop), scores, truth, strict=True):
             ranked = _Tag.of(column, positive, threshold[tag], half, step)
+            for name, value in ranked.choose(once).items():
+                chosen[name][tag] = value
             # A tag on many posts has as many cuts: take the weightings a few at a time.
             width = max(MIN_WIDTH, CELLS // (len(ranked.found) + len(GRID)))
             for first in range(0, columns, width):
                 some = slice(first, min(first + width, columns))
                 counted = ranked.count(table if width >= columns else table[:, some].contiguous())
-                for name in names:
-                    kept[name][tag, some] = counted[name]
-                if first == 0:
-                    best_threshold[tag] = counted["best_threshold"]
+                for name, values in kept.items():
+                    values[tag, some] = counted[name]
                 at_grid = counted["grid_tp"], counted["grid_predicted"]
                 figures = rates(*at_grid, counted["support"], total[some])
                 for figure, name in zip(sums, FIGURES, strict=True):
@@ -297,9 +305,9 @@ def count(scores: Array, truth: Array, threshold: Array, weights: Array) -> Coun
         kept["support"],
         kept["ap"],
         (kept["own_tp"], kept["own_predicted"]),
-        (kept["best_tp"], kept["best_predicted"]),
-        (kept["crossed_tp"], kept["crossed_predicted"]),
-        best_threshold,
+        (chosen["best_tp"], chosen["best_predicted"]),
+        (chosen["crossed_tp"], chosen["crossed_predicted"]),
+        chosen["best_threshold"][:, 0],
         grid / tags,
         grid_tp,
         grid_predicted,
