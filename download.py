@@ -20,8 +20,8 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
-from arena import files, posts
-from arena.cli import at_least, parser, progress, run, say
+from arena import files, jsonl, posts
+from arena.cli import Options, at_least, progress, run, say
 from arena.download import danbooru
 from arena.download.fetch import COUNTED, Fetcher, Original, Outcome, is_there, original
 from arena.download.walk import Filter, PostFile, Walk, renewed
@@ -47,7 +47,7 @@ def main() -> None:
     # Read before anything is asked of the site, as the file may not be there.
     wanted = set(posts.ids(options.post_ids)) if options.post_ids else None
     with files.lock(options.data, "download"):
-        fetch_metadata(client, options.data / "metadata", again=options.tags_only)
+        fetch_metadata(client, options.data.root / "metadata", again=options.tags_only)
         if not options.tags_only:
             fetch_posts(client, wanted, options)
 
@@ -56,8 +56,8 @@ def fetch_posts(
     client: danbooru.Client, wanted: set[int] | None, options: argparse.Namespace
 ) -> None:
     """Fetch the posts that are wanted, or else those of the walk, and tell what became of them."""
-    post_file, outcome = PostFile(options.data), Outcome()
-    failed = options.data / "failed_posts.jsonl"
+    post_file, outcome = PostFile(options.data.root), Outcome()
+    failed = options.data.root / "failed_posts.jsonl"
     files.temporary(failed).unlink(missing_ok=True)
     try:
         if wanted is not None:
@@ -89,7 +89,7 @@ def fetch_metadata(client: danbooru.Client, folder: Path, *, again: bool) -> Non
         count = 0
         with files.atomic(path) as file, progress(desc=name, unit="row") as bar:
             for rows in client.all_rows(name):
-                file.writelines(map(files.json_line, rows))
+                file.writelines(map(jsonl.line, rows))
                 bar.update(len(rows))
                 count += len(rows)
         say(f"{path}: {count} rows")
@@ -99,7 +99,7 @@ def fetch_files(
     client: danbooru.Client, found: Iterable[Json], outcome: Outcome, options: argparse.Namespace
 ) -> None:
     """Fetch the files of posts while they are being found."""
-    folder = options.data / "originals"
+    folder = options.data.root / "originals"
     folder.mkdir(exist_ok=True)
     files.sweep(folder)
     with (
@@ -149,7 +149,7 @@ def held_posts(
 
     def lacks_file(post: Json) -> bool:
         found = original(post, options.max_file_size)
-        return isinstance(found, Original) and not is_there(options.data / "originals", found)
+        return isinstance(found, Original) and not is_there(options.data.root / "originals", found)
 
     held = filter(wanted, post_file.read())
     waiting = []
@@ -167,7 +167,7 @@ def held_posts(
 
 def changed_posts(client: danbooru.Client, post_file: PostFile, outcome: Outcome) -> Iterator[Json]:
     """Posts whose file failed and that the site has changed since, as they are now."""
-    lines = posts.lines(post_file.path, posts.Problems())
+    lines = jsonl.lines(post_file.path, jsonl.Problems())
     failed = (post for _, post in lines if post["id"] in outcome.failed)
     for batch in batches(list(failed)):
         for old, new in zip(batch, renewed(client, post_file, batch), strict=True):
@@ -186,7 +186,7 @@ def list_failed(path: Path, outcome: Outcome) -> None:
     """Write failed_posts.jsonl: which posts have no file, and why."""
     with files.atomic(path) as file:
         for number in sorted(outcome.failed):
-            file.write(files.json_line({"id": number, "reason": outcome.failed[number]}))
+            file.write(jsonl.line({"id": number, "reason": outcome.failed[number]}))
 
 
 def tell_walk(walk: Walk) -> None:
@@ -216,10 +216,10 @@ def tell(outcome: Outcome, post_file: PostFile) -> None:
 
 def parse() -> argparse.Namespace:
     """The command line."""
-    args = parser(__doc__)
+    args = Options(__doc__)
     args.add_argument(
         "--start-id",
-        type=at_least(1, posts.MAX_ID),
+        type=at_least(1, jsonl.MAX_ID),
         default=6800000,
         metavar="ID",
         help="walk down from below this post (default: %(default)s)",

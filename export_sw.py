@@ -13,7 +13,7 @@ import shutil
 from pathlib import Path
 
 from arena import files, hub
-from arena.cli import UserError, parser, run, say
+from arena.cli import Options, UserError, run, say
 from models.card import read_tags
 
 import numpy as np
@@ -29,7 +29,7 @@ VERSION = "1"  # Of the conversion: a file made by another one is made anew.
 
 def main() -> None:
     """Fetch the SavedModel, convert it, check the result, put it in place."""
-    options = parser(__doc__)
+    options = Options(__doc__)
     options.add_argument(
         "--repo",
         default="SmilingWolf/wd-v1-4-vit-tagger-v2",
@@ -59,7 +59,7 @@ def main() -> None:
             raise UserError(f"{source / TAGS} is missing: put the model's tags there")
         tags = len(read_tags(source / TAGS)[0])
         made_from = fingerprint(source)
-        model, table = args.data / f"{name}.onnx", args.data / f"{name}.csv"
+        model, table = args.data.exported(name)
         if stands(model, made_from) and same_bytes(table, source / TAGS):
             say(f"{model} is up to date: nothing to do")
             return

@@ -25,8 +25,8 @@ from io import FileIO
 from pathlib import Path
 from typing import Any
 
-from arena import files, posts
-from arena.cli import UserError, at_least, parser, progress, run, say, warn
+from arena import files, jsonl
+from arena.cli import Options, UserError, at_least, progress, run, say, warn
 from arena.trainable import process_pool
 from arena.trainable.judge import VERDICTS, Judgement, confine, flaw, judge
 
@@ -93,7 +93,7 @@ class Notes:
 
 def main() -> None:
     """Judge what has not been judged, then say how many posts have which verdict."""
-    args = parser(__doc__)
+    args = Options(__doc__)
     args.add_argument(
         "--max-size",
         type=at_least(1, 16383),
@@ -115,9 +115,9 @@ def main() -> None:
         help="processes that decode (default: one per CPU, here %(default)s)",
     )
     options = args.parse_args()
-    data: Path = options.data
+    data: Path = options.data.root
     settings = Settings(options.max_size, options.quality)
-    with files.lock(data, "trainable"):
+    with files.lock(options.data, "trainable"):
         wanted = read_posts(data)
         prepare_folders(data)
         notes = Notes()
@@ -134,8 +134,8 @@ def main() -> None:
 def read_posts(data: Path) -> set[int]:
     """The IDs in posts.jsonl."""
     path = data / "posts.jsonl"
-    problems = posts.Problems()
-    wanted = {record["id"] for _, record in posts.lines(path, problems)}
+    problems = jsonl.Problems()
+    wanted = {record["id"] for _, record in jsonl.lines(path, problems)}
     problems.tell(path)
     if not wanted:
         raise UserError(f"{path} has no post in it: run download.py first, or check --data")
@@ -168,15 +168,15 @@ def finished_lines(
         return places
     # An ID must not get a second line when its first no longer holds.
     with writing(data):
-        files.repair(path)
+        jsonl.repair(path)
         with files.atomic(path) as file:
-            for _, record in posts.lines(path, posts.Problems()):
+            for _, record in jsonl.lines(path, jsonl.Problems()):
                 if record["id"] not in wanted:
                     continue
                 original = find_original(data, record["id"])
                 if still_holds(record, original, image_size(data, record["id"]), settings):
                     places[record["id"]] = file.tell()
-                    file.write(files.json_line(record))
+                    file.write(jsonl.line(record))
                     if record["verdict"] == "ok" and original.trouble:
                         notes.kept += 1
                         notes.other_settings += made_with(record) not in (settings, None)
@@ -256,7 +256,7 @@ def judge_rest(
     unjudged: dict[int, str] = {}
 
     def store(record: Record) -> None:
-        places[record["id"]] = store_line(file, files.json_line(record))
+        places[record["id"]] = store_line(file, jsonl.line(record))
         bar.update()
 
     with file, progress(total=len(rest)) as bar:

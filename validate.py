@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from arena import files, posts
-from arena.cli import UserError, at_least, parser, progress, run, say, warn
+from arena.cli import Options, UserError, at_least, progress, run, say, warn
 from arena.metrics import bootstrap, figures
 from arena.report import text
 from arena.validate import distributed, ground_truth, predictions
@@ -51,26 +51,26 @@ def main() -> None:
     """Choose posts, fill the prediction cache, score every model, write the results."""
     args = arguments()
     if args.list_models:
-        say(*model_table(args.data))
+        say(*model_table(args.data.root))
         return
     device = pick_device(args.device)
     chosen = chosen_models(args.models)
     lead = distributed.rank() == 0
     with distributed.group(), files.lock(args.data, "validate") if lead else nullcontext():
-        mappings = ground_truth.mappings(args.data)
-        vocabularies = [vocabulary(model, args.data, mappings) for model in chosen]
+        mappings = ground_truth.mappings(args.data.root)
+        vocabularies = [vocabulary(model, args.data.root, mappings) for model in chosen]
         ground = choose_posts(args, chosen, mappings)
         tags = common_tags(ground, vocabularies, args.min_count)
         infer(args, device, chosen, vocabularies, ground)
         if lead:
             results = score(args, chosen, vocabularies, ground, tags)
-            write(args.data, results)
+            write(args.data.root, results)
             tell(args, results)
 
 
 def arguments() -> argparse.Namespace:
     """The command line."""
-    options = parser(__doc__)
+    options = Options(__doc__)
     options.add_argument(
         "--models",
         default="wd-v1-4-vit-tagger-v2,joytag",
@@ -199,9 +199,9 @@ def choose_posts(
     args: argparse.Namespace, chosen: list[ModelCard], mappings: TagMappings
 ) -> GroundTruth:
     """The posts to score on, ids ascending: those of --post-ids, or the first --posts."""
-    folder = args.data / "resized"
+    folder = args.data.root / "resized"
     if not folder.is_dir():
-        raise UserError(f"{folder} is missing: run trainable.py --data {args.data}")
+        raise UserError(f"{folder} is missing: run trainable.py --data {args.data.root}")
     usable = {
         int(path.stem)
         for path in folder.glob("*.webp")
@@ -214,19 +214,19 @@ def choose_posts(
     if args.unseen_only:
         usable = {post_id for post_id in usable if post_id > newest}
     limit = max(1, len(usable)) if args.post_ids else args.posts
-    ground = ground_truth.read(args.data, usable, limit, mappings)
+    ground = ground_truth.read(args.data.root, usable, limit, mappings)
     if args.post_ids and (lacking := len(asked - set(ground.post_ids.tolist()))):
         warn(
             f"of the {len(asked)} posts in {args.post_ids}, {lacking} are left out, without a"
             " resized image or a line in posts.jsonl, or seen by a model: run download.py --data"
-            f" {args.data} --post-ids {args.post_ids} and trainable.py --data {args.data}"
+            f" {args.data.root} --post-ids {args.post_ids} and trainable.py --data {args.data.root}"
         )
     if not len(ground.post_ids):
         mend = (
             f"all are at or below {newest}, which a model may have been trained on: download newer"
             " posts with download.py --start-id"
             if args.unseen_only
-            else f"run download.py and trainable.py with --data {args.data}"
+            else f"run download.py and trainable.py with --data {args.data.root}"
         )
         raise UserError(
             f"no post with both a resized image and a line in posts.jsonl is left: {mend}"
@@ -276,7 +276,7 @@ def infer(
     # What process 0 sees holds for all: files may appear meanwhile, or differ on another machine.
     post_ids = distributed.share(ground.post_ids)
     work = [
-        predictions.plan(model, words.tags, args.data)
+        predictions.plan(model, words.tags, args.data.root)
         for model, words in zip(chosen, vocabularies, strict=True)
     ]
     if args.fresh and distributed.rank() == 0:
@@ -306,7 +306,7 @@ def infer(
         changed = sorted(set().union(*(each.missing.tolist() for each in work)))
         if not changed:
             return
-        first = predictions.resized(args.data, changed[0])
+        first = predictions.resized(args.data.root, changed[0])
         if not alone:
             warn(
                 f"{len(changed)} images are not those that were scored (such as {first}): they"
@@ -370,14 +370,14 @@ def score(
     """Everything the results show, one model in memory at a time; the README has the schema."""
     ids = ground.post_ids
     matrix = ground.matrix(tags)
-    save_truth(args.data, matrix, ids, tags)
+    save_truth(args.data.root, matrix, ids, tags)
     category_of = dict(zip(ground.tags, ground.categories, strict=True))
     categories = [category_of[tag] for tag in tags]
     weights = bootstrap.resamples(len(ids), args.bootstrap, SEED) if args.bootstrap else None
 
     def entry(model: ModelCard, words: Vocabulary) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         common = predictions.common_scores(
-            predictions.path_of(args.data, model), ids, tags, thresholds(model, words)
+            predictions.path_of(args.data.root, model), ids, tags, thresholds(model, words)
         )
         known, total = ground.covered(set(words.tags) - ratings_of(words))
         numbers, resampled = figures.evaluate(
@@ -464,9 +464,7 @@ def tell(args: argparse.Namespace, results: dict[str, Any]) -> None:
     say("", *text.markdown_table(results, ci=args.ci).split("\n"))
     if sentences := text.verdicts(results):
         say("", *sentences)
-    say(
-        "", f"See {args.data / 'report.html'}; every tag is in {args.data / 'detailed_metrics.txt'}"
-    )
+    say("", f"See {args.data.report}; every tag is in {args.data.detailed_metrics}")
 
 
 if __name__ == "__main__":

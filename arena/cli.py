@@ -8,13 +8,16 @@ Exit codes: 0 done, 2 something the user can mend (one line `error: …` on stde
 import argparse
 import errno
 import io
+import math
 import os
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
+
+from arena.data_folder import data_folder
 
 from tqdm import tqdm
 
@@ -37,26 +40,70 @@ def say(*lines: str) -> None:
         print(plain(line))
 
 
-class _Parser(argparse.ArgumentParser):
+class Options(argparse.ArgumentParser):
+    """A script's command line. --help is the script's docstring, and each option's help ends in its
+    default; --data, which all scripts have, is parsed to a DataFolder."""
+
+    def __init__(self, doc: str | None) -> None:
+        super().__init__(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+        self.add_argument(
+            "--data",
+            type=data_folder,
+            default=".",
+            metavar="DIR",
+            help="folder in which all the files live (default: .)",
+        )
+
+    def value(
+        self,
+        name: str,
+        metavar: str,
+        help: str,
+        default: Any = None,
+        *,
+        type: Callable[[str], Any] = str,
+        shown: str | None = "%(default)s",
+    ) -> None:
+        """An option with a value, by default a text. `shown` stands for the default in the help;
+        None where `help` says it."""
+        help = help if default is None or shown is None else f"{help} (default: {shown})"
+        self.add_argument(name, type=type, default=default, metavar=metavar, help=help)
+
+    def number(
+        self,
+        name: str,
+        low: int,
+        default: int | None,
+        help: str,
+        *,
+        high: int | None = None,
+        metavar: str = "N",
+        shown: str | None = "%(default)s",
+    ) -> None:
+        """An option with a whole number from `low` to `high`."""
+        self.value(name, metavar, help, default, type=at_least(low, high), shown=shown)
+
+    def path(self, name: str, metavar: str, help: str) -> None:
+        """An option with a path, `~` expanded; None where it is not given."""
+        self.value(name, metavar, help, type=lambda text: Path(text).expanduser())
+
+    def choice(self, name: str, choices: Sequence[str], help: str) -> None:
+        """An option with one of some words, the first being the default."""
+        self.add_argument(
+            name, choices=choices, default=choices[0], help=f"{help} (default: %(default)s)"
+        )
+
+    def flag(self, name: str, help: str) -> None:
+        """An option that is on where it is given."""
+        self.add_argument(name, action="store_true", help=f"{help} (default: off)")
+
     def error(self, message: str) -> NoReturn:
+        """Leave with exit code 2 and one line on stderr."""
         self.exit(2, plain(f"error: {message} (see {self.prog} --help)") + "\n")
 
     def _print_message(self, message: str, file: Any = None) -> None:
         # The newlines are argparse's: `error` has escaped those of the user's own words.
         super()._print_message("\n".join(map(plain, message.split("\n"))), file)
-
-
-def parser(doc: str | None) -> argparse.ArgumentParser:
-    """A parser whose --help is the script's docstring, with the --data option all scripts have."""
-    made = _Parser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
-    made.add_argument(
-        "--data",
-        type=Path,
-        default=Path(),
-        metavar="DIR",
-        help="folder in which all the files live (default: .)",
-    )
-    return made
 
 
 def at_least(low: int, high: int | None = None) -> Callable[[str], int]:
@@ -70,6 +117,21 @@ def at_least(low: int, high: int | None = None) -> Callable[[str], int]:
         if value is None or value < low or (high is not None and value > high):
             wanted = f"of at least {low}" if high is None else f"from {low} to {high}"
             raise argparse.ArgumentTypeError(f"'{text}' is not a whole number {wanted}")
+        return value
+
+    return parse
+
+
+def seconds(low: float = 0.0) -> Callable[[str], float]:
+    """An argparse type: a time in seconds, from `low` to a day."""
+
+    def parse(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = math.nan
+        if not low <= value <= 86400:
+            raise argparse.ArgumentTypeError(f"'{text}' is not a time of {low:g} to 86400 seconds")
         return value
 
     return parse

@@ -1,7 +1,6 @@
 """Files that survive a kill: written under a temporary name and renamed, one writer per folder."""
 
 import fcntl
-import json
 import os
 import socket
 from collections.abc import Iterator
@@ -10,8 +9,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from arena.cli import UserError
-
-MAX_LINE = 1_000_000  # Bytes. The longest real post, with some 1,500 tags, is under 100 kB.
+from arena.data_folder import DataFolder
 
 
 def temporary(path: Path) -> Path:
@@ -67,15 +65,14 @@ def sweep(folder: Path) -> None:
 
 
 @contextmanager
-def lock(data: Path, script: str) -> Iterator[None]:
+def lock(data: DataFolder, script: str) -> Iterator[None]:
     """Hold `data` for one run of `script`; a second run raises UserError naming the holder.
 
     The lock is the kernel's (flock): it goes with its process, however that ends.
     """
-    if not data.is_dir():
+    if not data.root.is_dir():
         raise UserError(f"{data} is not a folder: give an existing one with --data")
-    path = data / f".{script}.lock"
-    with path.open("a+") as file:
+    with data.lock(script).open("a+") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -88,55 +85,3 @@ def lock(data: Path, script: str) -> Iterator[None]:
         file.write(f"process {os.getpid()} on {socket.gethostname()}")
         file.flush()
         yield
-
-
-def repair(path: Path) -> None:
-    """See to a last line that a crash left without its newline.
-
-    A whole JSON object gets its newline; anything else is cut off, as is what is longer than
-    MAX_LINE. The file is opened for writing only if that is needed. On an OSError, whose filename
-    is `path`, it is as it was.
-    """
-    if not path.exists():
-        return
-    with path.open("rb") as file:
-        end = file.seek(0, os.SEEK_END)
-        keep = _after_last_newline(file, end)
-        if keep == end:
-            return
-        file.seek(keep)
-        whole = end - keep < MAX_LINE and _is_object(file.read(end - keep))
-    try:
-        with path.open("rb+", buffering=0) as file:
-            if whole:
-                file.seek(end)
-                file.write(b"\n")
-            else:
-                file.truncate(keep)
-    except OSError as error:
-        error.filename = str(path)  # A full disk names no file.
-        raise
-
-
-def _after_last_newline(file: IO[bytes], end: int) -> int:
-    """Where what follows the last newline before `end` begins; read block by block from behind."""
-    while end:
-        start = max(0, end - 65536)
-        file.seek(start)
-        newline = file.read(end - start).rfind(b"\n")
-        if newline >= 0:
-            return start + newline + 1
-        end = start
-    return 0
-
-
-def _is_object(text: bytes) -> bool:
-    try:
-        return isinstance(json.loads(text), dict)
-    except (ValueError, RecursionError):
-        return False
-
-
-def json_line(record: Any) -> bytes:
-    """One line of a .jsonl file."""
-    return json.dumps(record, separators=(",", ":")).encode() + b"\n"

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from arena import files, posts
+from arena import jsonl
 from arena.download.walk import PostFile
 from tests.helpers import call, make_data, make_model, small_disk
 
@@ -41,10 +41,10 @@ def test_a_file_cut_anywhere_keeps_its_whole_records(
     cut = draw.draw(st.integers(0, len(content)) | before_newline)
     path.write_bytes(content[:cut])
     whole = [record for record, end in zip(records, ends, strict=True) if end - 1 <= cut]
-    files.repair(path)
+    jsonl.repair(path)
     assert read(path) == whole
     with path.open("ab") as file:
-        file.write(files.json_line({"next": 1}))
+        file.write(jsonl.line({"next": 1}))
     assert read(path) == [*whole, {"next": 1}]
 
 
@@ -74,12 +74,12 @@ def test_what_follows_the_last_newline(
 ) -> None:
     path = tmp_path / "x.jsonl"
     path.write_bytes(before + tail)
-    files.repair(path)
+    jsonl.repair(path)
     assert path.read_bytes() == before + kept
 
 
 def test_a_file_that_is_not_there_is_not_made(tmp_path: Path) -> None:
-    files.repair(tmp_path / "x.jsonl")
+    jsonl.repair(tmp_path / "x.jsonl")
     assert not list(tmp_path.iterdir())
 
 
@@ -90,20 +90,20 @@ def test_a_huge_cut_line_takes_no_memory(tmp_path: Path, start: bytes) -> None:
     os.truncate(path, 200_000_000)
     tracemalloc.start()
     try:
-        files.repair(path)
+        jsonl.repair(path)
         assert tracemalloc.get_traced_memory()[1] < 5_000_000
     finally:
         tracemalloc.stop()
     assert path.read_bytes() == start
 
 
-@pytest.mark.parametrize(("length", "stays"), [(files.MAX_LINE, True), (files.MAX_LINE + 1, False)])
+@pytest.mark.parametrize(("length", "stays"), [(jsonl.MAX_LINE, True), (jsonl.MAX_LINE + 1, False)])
 def test_a_line_stays_if_it_can_be_read(tmp_path: Path, length: int, stays: bool) -> None:
     path = tmp_path / "x.jsonl"
-    empty = len(files.json_line({"id": 1, "x": ""}))
-    path.write_bytes(files.json_line({"id": 1, "x": "y" * (length - empty)})[:-1])
-    files.repair(path)
-    assert [record["id"] for _, record in posts.lines(path, posts.Problems())] == [1] * stays
+    empty = len(jsonl.line({"id": 1, "x": ""}))
+    path.write_bytes(jsonl.line({"id": 1, "x": "y" * (length - empty)})[:-1])
+    jsonl.repair(path)
+    assert [record["id"] for _, record in jsonl.lines(path, jsonl.Problems())] == [1] * stays
 
 
 def test_a_full_disk_leaves_the_line_and_names_the_file(tmp_path: Path) -> None:
@@ -116,11 +116,11 @@ def test_a_full_disk_leaves_the_line_and_names_the_file(tmp_path: Path) -> None:
         free = os.statvfs(path)
         filler.write_bytes(bytes(free.f_bavail * free.f_bsize))
         with pytest.raises(OSError) as caught:
-            files.repair(path)
+            jsonl.repair(path)
         assert caught.value.filename == str(path)
         assert path.read_bytes() == content
         filler.unlink()
-        files.repair(path)
+        jsonl.repair(path)
         assert path.read_bytes() == content + b"\n"
 
 
@@ -135,11 +135,11 @@ def test_a_whole_file_need_not_be_writable(tmp_path: Path, monkeypatch: pytest.M
         return usual(self, mode, *more, **options)
 
     monkeypatch.setattr(Path, "open", reading)
-    files.repair(path)
+    jsonl.repair(path)
     with usual(path, "ab") as file:
         file.write(b'{"id":2}')
     with pytest.raises(PermissionError) as caught:
-        files.repair(path)
+        jsonl.repair(path)
     assert caught.value.filename == str(path)
     assert path.read_bytes() == b'{"id":1}\n{"id":2}'
 
@@ -147,7 +147,7 @@ def test_a_whole_file_need_not_be_writable(tmp_path: Path, monkeypatch: pytest.M
 @pytest.mark.parametrize("before", [[], [1, 2]])
 def test_a_last_post_without_its_newline_is_held(tmp_path: Path, before: list[int]) -> None:
     path = tmp_path / "posts.jsonl"
-    path.write_bytes(b"".join(files.json_line({"id": post}) for post in before) + b'{"id":9}')
+    path.write_bytes(b"".join(jsonl.line({"id": post}) for post in before) + b'{"id":9}')
     assert [post["id"] for post in PostFile(tmp_path).read()] == [*before, 9]
     PostFile(tmp_path).add([{"id": 10}])
     assert [post["id"] for post in read(path)] == [*before, 9, 10]

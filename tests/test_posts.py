@@ -5,7 +5,7 @@ import random
 from pathlib import Path
 from typing import Any
 
-from arena import posts
+from arena import jsonl, posts
 from arena.cli import UserError
 from tests.helpers import call, make_data, make_model
 
@@ -35,10 +35,10 @@ def test_any_lines_give_only_good_posts(
 ) -> None:
     path = tmp_path / "posts.jsonl"
     path.write_bytes(end.join(given_lines))
-    problems = posts.Problems()
-    read = list(posts.lines(path, problems))
+    problems = jsonl.Problems()
+    read = list(jsonl.lines(path, problems))
     ids = [record["id"] for _, record in read]
-    assert all(type(post_id) is int and 0 < post_id <= posts.MAX_ID for post_id in ids)
+    assert all(type(post_id) is int and 0 < post_id <= jsonl.MAX_ID for post_id in ids)
     assert len(set(ids)) == len(ids)
     physical = path.read_bytes().removeprefix(b"\xef\xbb\xbf").split(b"\n")
     filled = [line for line in physical if line.strip()]
@@ -71,8 +71,8 @@ HOSTILE: list[tuple[bytes, str]] = [
 def test_a_hostile_line_is_named_and_skipped(tmp_path: Path, line: bytes, reason: str) -> None:
     path = tmp_path / "posts.jsonl"
     path.write_bytes(b'\xef\xbb\xbf{"id": 1}\r\n' + line + b'\n{"id": 1}\n{"id": 2}')
-    problems = posts.Problems()
-    assert [post["id"] for _, post in posts.lines(path, problems)] == [1, 2]
+    problems = jsonl.Problems()
+    assert [post["id"] for _, post in jsonl.lines(path, problems)] == [1, 2]
     assert problems.count == 2
     assert problems.first[0].startswith("line 2 ")
     assert reason in problems.first[0]

@@ -24,7 +24,7 @@ from typing import Any, TypeVar
 from arena import files
 from arena.cli import UserError
 from arena.download.reach import LOOPBACK, OutOfReachError, Reach, mount, places
-from arena.posts import post_id
+from arena.jsonl import post_id
 
 import requests
 import urllib3

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from arena import files, posts
+from arena import files, jsonl, posts
 from arena.download.danbooru import Client
 
 Json = dict[str, Any]
@@ -85,11 +85,11 @@ class PostFile:
 
     def read(self) -> Iterator[Json]:
         """Every post held, in the file's order; `ids` is complete when this has ended."""
-        files.repair(self.path)
+        jsonl.repair(self.path)
         if not self.path.exists():
             return
-        problems = posts.Problems()
-        for _, post in posts.lines(self.path, problems):
+        problems = jsonl.Problems()
+        for _, post in jsonl.lines(self.path, problems):
             self.ids.add(post["id"])
             yield post
         problems.tell(self.path)
@@ -97,8 +97,8 @@ class PostFile:
     def add(self, page: list[Json]) -> list[Json]:
         """Append the posts not yet held, in one write; returns them."""
         new = {post["id"]: post for post in page if post["id"] not in self.ids}
-        lines = {number: files.json_line(post) for number, post in new.items()}
-        lines = {number: line for number, line in lines.items() if len(line) <= files.MAX_LINE}
+        lines = {number: jsonl.line(post) for number, post in new.items()}
+        lines = {number: line for number, line in lines.items() if len(line) <= jsonl.MAX_LINE}
         _append(self.path, b"".join(lines.values()))
         self.ids.update(lines)
         return [new[number] for number in lines]
@@ -107,16 +107,16 @@ class PostFile:
         """Put new records of posts in the place of their old ones."""
         numbers = {
             number: changed[post["id"]]
-            for number, post in posts.lines(self.path, posts.Problems())
+            for number, post in jsonl.lines(self.path, jsonl.Problems())
             if post["id"] in changed
         }
         with self.path.open("rb") as old, files.atomic(self.path) as new:
             for number, line in enumerate(old, 1):
-                new.write(files.json_line(numbers[number]) if number in numbers else line)
+                new.write(jsonl.line(numbers[number]) if number in numbers else line)
 
     def walked(self, keep: Filter) -> dict[int, Page]:
         """The pages that need not be asked for again under this filter, by their `below`."""
-        files.repair(self.journal)
+        jsonl.repair(self.journal)
         if not self.journal.exists():
             return {}
         held = sorted(self.ids)
@@ -136,7 +136,7 @@ class PostFile:
 
     def note(self, page: Page) -> None:
         """Add a page to the journal, after its posts."""
-        _append(self.journal, files.json_line(asdict(page)))
+        _append(self.journal, jsonl.line(asdict(page)))
 
 
 def renewed(client: Client, post_file: PostFile, batch: list[Json]) -> list[Json]:

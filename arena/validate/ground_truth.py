@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from arena import posts
+from arena import jsonl, posts
 from arena.cli import UserError
 from danbooru_metadata import TagMappings
 
@@ -70,7 +70,7 @@ def read(data: Path, wanted: set[int], limit: int, tag_mappings: TagMappings) ->
     Lines that are no post are skipped with a warning. Raises UserError without the file.
     """
     path = data / "posts.jsonl"
-    problems = posts.Problems()
+    problems = jsonl.Problems()
     number_of: dict[str, int] = {}
     closures: dict[str, np.ndarray] = {}
     votes: dict[int, Counter[str]] = {}
@@ -86,7 +86,7 @@ def read(data: Path, wanted: set[int], limit: int, tag_mappings: TagMappings) ->
             closures[tag] = np.array([index(each) for each in whole])
         return closures[tag]
 
-    for line, post in posts.lines(path, problems):
+    for line, post in jsonl.lines(path, problems):
         if post["id"] not in wanted:
             continue
         tags = post.get("tag_string")

@@ -14,6 +14,7 @@ from typing import Any
 
 import export_sw
 from arena.cli import UserError, run
+from arena.data_folder import DataFolder
 from arena.export_sw import convert
 from arena.export_sw.convert import tf  # type: ignore[attr-defined]
 from bench.export import Size, build, erfc
@@ -664,7 +665,7 @@ def test_a_second_run_names_the_holder(
 ) -> None:
     from arena import files
 
-    with files.lock(data, "export_sw"):
+    with files.lock(DataFolder(data), "export_sw"):
         assert "in use by export_sw.py" in refused("--saved-model", saved["old keras"])
 
 

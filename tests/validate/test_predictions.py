@@ -103,7 +103,7 @@ def test_a_tags_file_of_another_length_is_told_though_all_is_cached(tmp_path: Pa
 # Too little address space for the predictions file, with all else already in place.
 NARROW = """
 import resource, runpy, sys
-import onnx, onnxruntime, torch, arena.predict
+import onnx, onnxruntime, torch, arena.validate.predictions
 pages = int(open("/proc/self/statm").read().split()[0])
 limit = pages * resource.getpagesize() + 200_000_000
 resource.setrlimit(resource.RLIMIT_AS, (limit, limit))

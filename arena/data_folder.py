@@ -1,0 +1,135 @@
+"""Every file that the scripts share: its name, who writes it and who reads it.
+
+    download.py -> trainable.py -> export_sw.py -> validate.py
+
+Data flows one way, from script to file to script.
+"""
+
+import argparse
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class DataFolder:
+    """The folder that --data names. Writing it as text gives the folder's path."""
+
+    root: Path
+
+    def __str__(self) -> str:
+        return str(self.root)
+
+    # --- download.py
+
+    @property
+    def posts(self) -> Path:
+        """One post a line, as the API gave it. Read by trainable.py and validate.py."""
+        return self.root / "posts.jsonl"
+
+    @property
+    def walked(self) -> Path:
+        """The pages of the site that need not be asked for again. Read by download.py."""
+        return self.root / "walked.jsonl"
+
+    @property
+    def failed_posts(self) -> Path:
+        """The posts whose file could not be had, and why. For people."""
+        return self.root / "failed_posts.jsonl"
+
+    @property
+    def metadata(self) -> Path:
+        """The folder of tag aliases and implications. Read by validate.py."""
+        return self.root / "metadata"
+
+    def tag_rows(self, name: str) -> Path:
+        """The file of `tag_aliases` or `tag_implications`, named as in the Danbooru2021 dump."""
+        return self.metadata / f"{name}000000000000.json"
+
+    @property
+    def originals(self) -> Path:
+        """The folder of the posts' files, as served. Read by trainable.py."""
+        return self.root / "originals"
+
+    def original(self, post_id: int) -> Path:
+        """A post's file, without an extension."""
+        return self.originals / str(post_id)
+
+    # --- trainable.py
+
+    @property
+    def verdicts(self) -> Path:
+        """trainable.jsonl: the verdict on each post and why. Read by trainable.py."""
+        return self.root / "trainable.jsonl"
+
+    @property
+    def resized(self) -> Path:
+        """The folder of the images that taggers are tried on. Read by validate.py."""
+        return self.root / "resized"
+
+    def resized_image(self, post_id: int) -> Path:
+        """A post's resized image."""
+        return self.resized / f"{post_id}.webp"
+
+    # --- export_sw.py
+
+    def exported(self, name: str) -> tuple[Path, Path]:
+        """The ONNX file and the tags of an exported model. Read by validate.py."""
+        return self.root / f"{name}.onnx", self.root / f"{name}.csv"
+
+    # --- validate.py
+
+    def predictions(self, name: str) -> Path:
+        """All scores of a model. Read by validate.py: it is the cache."""
+        return self.root / f"{name}_predictions.pt"
+
+    def predictions_aside(self, name: str, fingerprint: str) -> Path:
+        """Scores of a model with other weights or settings, kept until those come back."""
+        return self.root / f"{name}-{fingerprint[:16]}_predictions.pt"
+
+    def prediction_parts(self, name: str, fingerprint: str) -> Path:
+        """The folder of what an unfinished run has worked out for a model."""
+        return self.root / f"{name}_predictions.parts" / fingerprint[:16]
+
+    @property
+    def ground_truth(self) -> Path:
+        """What the predictions are scored against: bool (posts, common tags). For people."""
+        return self.root / "ground_truth.pt"
+
+    @property
+    def validation_post_ids(self) -> Path:
+        """The posts scored, one ID a line. For download.py's and validate.py's --post-ids."""
+        return self.root / "validation_post_ids.txt"
+
+    @property
+    def detailed_metrics(self) -> Path:
+        """The figures of each tag, as text. For people."""
+        return self.root / "detailed_metrics.txt"
+
+    @property
+    def per_tag(self) -> Path:
+        """The figures of each tag, for a spreadsheet. For people."""
+        return self.root / "per_tag.csv"
+
+    @property
+    def metrics(self) -> Path:
+        """All results. For programs."""
+        return self.root / "metrics.json"
+
+    @property
+    def report(self) -> Path:
+        """All results as a page. For people."""
+        return self.root / "report.html"
+
+    # --- all four
+
+    def lock(self, script: str) -> Path:
+        """The file that a run of a script holds, so that there is one run at a time."""
+        return self.root / f".{script}.lock"
+
+
+def data_folder(text: str) -> DataFolder:
+    """An argparse type: the folder of that path, `~` expanded."""
+    try:
+        return DataFolder(Path(text).expanduser())
+    except RuntimeError:
+        raise argparse.ArgumentTypeError(f"'{text}' begins with the home of no user here") from None
