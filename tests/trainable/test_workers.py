@@ -74,7 +74,7 @@ def test_waiting_is_not_limited() -> None:
 def test_a_stopped_process_loses_no_time(tmp_path: Path) -> None:
     pid_file = tmp_path / "pid"
     code = (
-        "import sys; from pathlib import Path; from tests.test_workers import *\n"
+        "import sys; from pathlib import Path; from tests.trainable.test_workers import *\n"
         "print(answers(stop_halfway, [Path(sys.argv[1])]))\n"
     )
     process = subprocess.Popen(
@@ -100,7 +100,7 @@ def test_signals_that_were_ignored_or_blocked_change_nothing(how: str) -> None:
         if how != "ignored":
             signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
 
-    code = "from tests.test_workers import *; print(answers(spin, [20, 0.1]))"
+    code = "from tests.trainable.test_workers import *; print(answers(spin, [20, 0.1]))"
     done = subprocess.run(
         [sys.executable, "-c", code],
         cwd=ROOT,
