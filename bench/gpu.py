@@ -17,19 +17,23 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
 from pathlib import Path
 
 import models
-from arena.validate import predictions
+from arena.data_folder import DataFolder
+from arena.tagger import Tagger
+from arena.validate import inference
+from arena.validate.predictions import Cache
+from arena.validate.preprocess import normalise
 from bench.export import SIZES
 from bench.predict import make_images
+from danbooru_metadata import TagMappings
 from models import card as cards
-from models.card import ModelCard
 from models.joytag import network
-from tests.helpers import CARD, toml
+from tests.helpers import CARD, toml, write_mappings
 
 import numpy as np
 import torch
@@ -98,30 +102,30 @@ def rate(work: Callable[[], object], images: int) -> float:
 
 
 def run_models(
-    chosen: list[ModelCard], ids: np.ndarray, data: Path, args: argparse.Namespace, usage: "Usage"
+    chosen: Sequence[Tagger],
+    ids: np.ndarray,
+    data: DataFolder,
+    args: argparse.Namespace,
+    usage: "Usage",
 ) -> tuple[float, list[float]]:
     """Images a second of the pipeline, and of each network alone."""
-    work = []
-    for model in chosen:
-        tags, _ = cards.read_tags(cards.locate(model, data, model.tags)[0])
-        work.append(predictions.plan(model, tags, data))
-        predictions.forget(work[-1])
-        work[-1].missing = ids
-    predictions.open_networks(work, args.batch_size, args.device)
+    caches = [Cache.of(tagger, data) for tagger in chosen]
+    for cache in caches:
+        cache.forget()
+    plans = [inference.Plan(cache, ids) for cache in caches]
+    runners = list(inference.open_networks(plans, args.batch_size, args.device).values())
     alone = []
-    for each in work:
-        side = each.model.image.size
-        batch = torch.zeros((each.batch, side, side, 3), dtype=torch.uint8, device=args.device)
-        ready = models.normalise(batch, each.model.image)
-        assert each.network
-        each.network.outputs(ready)  # The first call chooses kernels.
-        steps = max(1, len(ids) // each.batch // 2)
-        network_of = each.network
+    for runner in runners:
+        side, network = runner.tagger.image.size, runner.network
+        batch = torch.zeros((runner.batch, side, side, 3), dtype=torch.uint8, device=args.device)
+        ready = normalise(batch, runner.tagger.image)
+        network.outputs(ready)  # The first call chooses kernels.
+        steps = max(1, len(ids) // runner.batch // 2)
         alone.append(
-            rate(lambda: [network_of.outputs(ready) for _ in range(steps)], steps * each.batch)  # noqa: B023
+            rate(lambda: [network.outputs(ready) for _ in range(steps)], steps * runner.batch)  # noqa: B023
         )
     with usage:
-        return rate(lambda: predictions.run(work, args.workers, args.device), len(ids)), alone
+        return rate(lambda: inference.run(runners, args.workers, args.device), len(ids)), alone
 
 
 def main() -> None:
@@ -140,15 +144,18 @@ def main() -> None:
     packages = ", ".join(f"{name} {version(name)}" for name in ("torch", "onnxruntime-gpu"))
     print(f"{where}, {args.workers} threads, batch {args.batch_size}, {packages}")
     with tempfile.TemporaryDirectory() as name:
-        data = Path(name)
-        (data / "resized").mkdir()
-        distinct = make_images(data, min(DISTINCT, args.images))
+        folder, data = Path(name), DataFolder(Path(name))
+        data.resized.mkdir()
+        data.metadata.mkdir()
+        write_mappings(folder, [], [])
+        mappings = TagMappings(data.metadata)
+        distinct = make_images(folder, min(DISTINCT, args.images))
         ids = np.arange(1, args.images + 1)
-        paths = [predictions.resized(data, post_id) for post_id in ids.tolist()]
+        paths = [data.resized_image(post_id) for post_id in ids.tolist()]
         for number, path in enumerate(paths):
             path.hardlink_to(distinct[number % len(distinct)])
-        joytag = cards.card(str(make_joytag(data, args.size)))
-        onnx = cards.card(str(make_onnx(data, args.size)))
+        cards_made = make_joytag(folder, args.size), make_onnx(folder, args.size)
+        joytag, onnx = (models.tagger(str(path), data, mappings) for path in cards_made)
 
         def decode() -> None:
             with ThreadPoolExecutor(args.workers) as pool:

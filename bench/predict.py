@@ -18,8 +18,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import models
-from arena.validate.preprocess import area_taps, area_total, geometry, place, prepare
+from arena.validate.preprocess import area_taps, area_total, geometry, normalise, place, preprocess
 from models import card as cards
 
 import numpy as np
@@ -94,10 +93,9 @@ def main() -> None:
         return [plain(path, model) for model in both]
 
     def ours(path: Path) -> list[torch.Tensor]:
-        prepared = prepare(path, [geometry(model.image) for model in both], torch.device("cpu"))
+        prepared = preprocess(path, [geometry(model.image) for model in both], torch.device("cpu"))
         return [
-            models.normalise(prepared.squares[geometry(model.image)][None], model.image)
-            for model in both
+            normalise(prepared.squares[geometry(model.image)][None], model.image) for model in both
         ]
 
     def decode(path: Path) -> object:

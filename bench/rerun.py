@@ -17,10 +17,10 @@ import tempfile
 import time
 from pathlib import Path
 
-from arena.validate import predictions
-from arena.validate.predictions import Batch, Work
-from models import card as cards
-from models import fingerprint
+import models as taggers
+from arena.data_folder import DataFolder
+from arena.validate.ground_truth import mappings
+from arena.validate.predictions import Batch, Cache, image_state
 from tests.helpers import make_model, write_mappings
 
 import numpy as np
@@ -32,7 +32,7 @@ FIRST_ID = 6_734_042
 
 def make_folder(folder: Path, posts: int, common: int, models: int) -> list[Path]:
     """A data folder with complete predictions. Returns the models' TOML files."""
-    rng = np.random.default_rng(0)
+    rng, data = np.random.default_rng(0), DataFolder(folder)
     (folder / "resized").mkdir()
     (folder / "metadata").mkdir()
     write_mappings(folder, [], [])
@@ -47,7 +47,7 @@ def make_folder(folder: Path, posts: int, common: int, models: int) -> list[Path
         for row, post_id in enumerate(ids.tolist()):
             image = folder / "resized" / f"{post_id}.webp"
             image.write_bytes(b"x")
-            states[row] = (*predictions._state(image), 0)
+            states[row] = (*image_state(image), 0)
             text = " ".join(shared[tag] for tag in np.flatnonzero(truth[row]))
             post = {"id": post_id, "rating": "g", "tag_string": text, "tag_string_general": text}
             file.write(json.dumps(post) + "\n")
@@ -56,11 +56,11 @@ def make_folder(folder: Path, posts: int, common: int, models: int) -> list[Path
         width = WIDTHS[number % 2]
         tags = shared + [f"only_{number}_{rest}" for rest in range(width - common)]
         path = make_model(folder, f"model_{number}", tags, card={"label": f"Model {number}"})
-        model = cards.card(str(path))
+        tagger = taggers.tagger(str(path), data, mappings(data))
         scores = rng.random((posts, width), np.float32) ** 6
         scores[:, :common] = scores[:, :common] * 0.7 + 0.3 * truth
-        work = Work(model, tags, folder, fingerprint(model, folder), np.empty(0))
-        predictions.save(predictions.path_of(folder, model), work, Batch(ids, states, scores))
+        cache = Cache.of(tagger, data)
+        cache.save(cache.path, Batch(ids, states, scores))
         made.append(path)
     return made
 

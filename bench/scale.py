@@ -11,7 +11,7 @@ import argparse
 import tempfile
 from pathlib import Path
 
-from arena.validate.preprocess import geometry, prepare
+from arena.validate.preprocess import geometry, preprocess
 from bench.predict import NAMES, make_images, rate
 from bench.rerun import WIDTHS, make_folder, measure
 from models import card as cards
@@ -39,7 +39,7 @@ def main() -> None:
         paths = make_images(Path(name), 48)
         webp = sum(path.stat().st_size for path in paths) / len(paths)
         per_second = rate(
-            lambda path: prepare(path, wanted, torch.device("cpu")), paths, args.workers
+            lambda path: preprocess(path, wanted, torch.device("cpu")), paths, args.workers
         )
     measured: dict[str, list[tuple[float, float]]] = {"0": [], "200": []}
     for posts in args.posts:

@@ -30,9 +30,9 @@ from typing import Any
 
 from arena.cli import at_least, run
 from arena.files import atomic, write_text
-from arena.validate.preprocess import geometry, squares
+from arena.validate.preprocess import geometry, normalise, squares
 from demo.drawings import COLORS, FACES, GLYPHS, IMPLICATIONS, SYMBOLS, choose_size, draw
-from models import joytag, normalise
+from models import joytag
 from models.card import card
 
 import numpy as np

@@ -12,28 +12,13 @@ from typing import Any
 
 from arena import hub
 from arena.cli import UserError
+from arena.data_folder import DataFolder
+from arena.tagger import ImageSettings
 
 FOLDER = Path(__file__).parent
 # selected_tags.csv's category numbers are Danbooru's; 9 is the tagger authors' own, for ratings.
 CATEGORIES = {"0": "general", "1": "artist", "3": "copyright", "4": "character", "5": "meta"}
 CATEGORIES["9"] = "rating"
-
-
-@dataclass(frozen=True)
-class ImageSettings:
-    """What a model needs done to an image: pad to a white square, resize to `size`, normalise.
-
-    A pixel value v of 0 to 255 becomes (v * scale - mean) / std, per channel in `channels` order.
-    """
-
-    size: int
-    pad: str
-    resize: str
-    channels: str
-    layout: str
-    scale: float
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
 
 
 @dataclass(frozen=True)
@@ -183,7 +168,7 @@ def is_folder(source: str) -> bool:
     return source.startswith((".", "/", "~"))
 
 
-def mend(model: ModelCard, *keys: str) -> str:
+def remedy(model: ModelCard, *keys: str) -> str:
     """What to do about files that do not fit: the data folder's own come from export_sw.py."""
     again = " or run export_sw.py again" if model.source == "." else ""
     named = " or ".join(f"'{key}'" for key in keys)
@@ -198,18 +183,19 @@ def fresh(path: Path) -> str:
     return "put a whole copy of it there, from where the model's other files come from"
 
 
-def locate(model: ModelCard, data: Path, *filenames: str) -> list[Path]:
+def locate(model: ModelCard, data: DataFolder, *filenames: str) -> list[Path]:
     """The named files of a model's source, fetched from the hub where they are not cached.
 
     A folder is relative to `data`, where export_sw.py leaves its file. Raises UserError.
     """
     if not is_folder(model.source):
         return [hub.fetch(model.source, str(model.revision), name) for name in filenames]
-    folder = data / Path(model.source).expanduser()
+    folder = data.root / Path(model.source).expanduser()
     for name in filenames:
         if not (folder / name).is_file():
-            mend = f"run export_sw.py --data {data}" if model.source == "." else "check the file"
-            raise UserError(f"{model.name}: {folder / name} is missing: {mend}")
+            export = f"run export_sw.py --data {data}"
+            remedy = export if model.source == "." else "check the file"
+            raise UserError(f"{model.name}: {folder / name} is missing: {remedy}")
     return [folder / name for name in filenames]
 
 
@@ -258,10 +244,10 @@ def weight_names(model: ModelCard) -> list[str]:
     return [model.file, *(["config.json"] if model.kind == "joytag" else [])]
 
 
-def is_cached(model: ModelCard, data: Path) -> bool:
+def is_cached(model: ModelCard, data: DataFolder) -> bool:
     """Whether a run would find the model's weights and tags on this machine."""
     names = [*weight_names(model), model.tags]
     if is_folder(model.source):
-        folder = data / Path(model.source).expanduser()
+        folder = data.root / Path(model.source).expanduser()
         return all((folder / name).is_file() for name in names)
     return all(hub.cached(model.source, str(model.revision), name) for name in names)

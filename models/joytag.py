@@ -365,7 +365,7 @@ def _read(tensors: Any, path: Path, net: ViT) -> dict[str, Tensor]:
 
 
 class JoyTagNetwork:
-    """JoyTag in memory on one device, as models.Network asks: mixed precision on a GPU."""
+    """JoyTag in memory on one device, as arena.tagger.Network asks: mixed precision on a GPU."""
 
     batch: int | None = None
 

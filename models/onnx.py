@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 from arena.cli import UserError
-from models.card import ModelCard, fresh, mend
+from models.card import ModelCard, fresh, remedy
 
 import numpy as np
 import onnxruntime
@@ -27,7 +27,7 @@ class OnnxNetwork:
         self._device = device
 
     def outputs(self, images: torch.Tensor) -> torch.Tensor:
-        """As models.Network says. On a GPU the input is bound where it is, without a copy."""
+        """As arena.tagger.Network says. On a GPU the input is bound where it is, without a copy."""
         if self._device.type == "cuda":
             # ONNX Runtime has a CUDA stream of its own: torch's must have finished the input.
             torch.cuda.current_stream().synchronize()
@@ -65,7 +65,7 @@ def _session(model: ModelCard, path: Path, device: torch.device) -> onnxruntime.
         )
     except Exception as error:  # ONNX Runtime's exceptions share no base class below Exception.
         raise UserError(
-            f"{model.name}: {path} cannot be loaded ({_reason(error)}): {mend(model, 'file')};"
+            f"{model.name}: {path} cannot be loaded ({_reason(error)}): {remedy(model, 'file')};"
             f" if it is damaged, {fresh(path)}"
         ) from None
     if device.type == "cuda" and "CUDAExecutionProvider" not in session.get_providers():
@@ -115,7 +115,7 @@ def _output(model: ModelCard, outputs: list[onnxruntime.NodeArg], tags: int) -> 
     if not scores:
         raise UserError(
             f"{model.name}: the network's output is {_all(outputs)}, not float32 (n, tags):"
-            f" {mend(model, 'file')}"
+            f" {remedy(model, 'file')}"
         )
     fitting = [output for output in scores if output.shape[1] == tags]
     # A width that is no number is symbolic: it may turn out to be that of the tags.
@@ -124,7 +124,7 @@ def _output(model: ModelCard, outputs: list[onnxruntime.NodeArg], tags: int) -> 
         widths = " and ".join(str(output.shape[1]) for output in scores)
         raise UserError(
             f"{model.name}: the network has {widths} outputs, but {model.tags} has {tags} tags:"
-            f" {mend(model, 'tags', 'file')}"
+            f" {remedy(model, 'tags', 'file')}"
         )
     if len(fitting) > 1:
         raise UserError(

@@ -74,3 +74,35 @@ def share(value: T) -> T:
     except RuntimeError:
         raise UserError("another process of this run has ended: what it said tells why") from None
     return values[0]
+
+
+@contextmanager
+def explain_gpu_errors() -> Iterator[None]:
+    """Turn what torch raises when a GPU gives out into one line."""
+    try:
+        yield
+    except torch.OutOfMemoryError:
+        raise UserError(
+            "the GPU's memory is too small: lower --batch-size or --workers, or give fewer --models"
+        ) from None
+    except torch.AcceleratorError as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(
+            f"the GPU failed ({reason}): free or mend it, or give --device cpu"
+        ) from None
+
+
+def pick_device(wanted: str) -> torch.device:
+    """The CPU, or this process's GPU, as asked and as there is."""
+    there = torch.cuda.is_available()
+    if wanted == "cuda" and not there:
+        raise UserError("--device cuda: torch finds no CUDA GPU here: give --device cpu")
+    if wanted == "cpu" or not there:
+        return torch.device("cpu")
+    if local_rank() >= torch.cuda.device_count():
+        raise UserError(
+            f"there are {torch.cuda.device_count()} GPUs for more processes: give torchrun"
+            f" --nproc-per-node={torch.cuda.device_count()}, or --device cpu"
+        )
+    torch.cuda.set_device(local_rank())
+    return torch.device("cuda", local_rank())

@@ -3,11 +3,12 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from arena import jsonl, posts
 from arena.cli import UserError
+from arena.data_folder import DataFolder
+from arena.tagger import Tagger, vocabulary
 from danbooru_metadata import TagMappings
 
 import numpy as np
@@ -51,25 +52,33 @@ class GroundTruth:
         return running[self.starts[1:]] - running[self.starts[:-1]], np.diff(self.starts)
 
 
-def mappings(data: Path) -> TagMappings:
+def mappings(data: DataFolder) -> TagMappings:
     """The aliases and implications that download.py left in metadata/. Raises UserError."""
-    folder = data / "metadata"
     try:
-        return TagMappings(folder)
+        return TagMappings(data.metadata)
     except FileNotFoundError as error:
         raise UserError(
             f"{error.filename} is missing: run download.py --tags-only --data {data}"
         ) from None
     except ValueError as error:
-        raise UserError(f"{error}: mend it, or run download.py --tags-only --data {data}") from None
+        remedy = f"correct it, or run download.py --tags-only --data {data}"
+        raise UserError(f"{error}: {remedy}") from None
 
 
-def read(data: Path, wanted: set[int], limit: int, tag_mappings: TagMappings) -> GroundTruth:
+def usable_posts(data: DataFolder) -> set[int]:
+    """The ids of the posts with a resized image. Raises UserError without the folder of them."""
+    if not data.resized.is_dir():
+        raise UserError(f"{data.resized} is missing: run trainable.py --data {data}")
+    stems = [path.stem for path in data.resized.glob("*.webp")]
+    return {int(stem) for stem in stems if stem.isascii() and stem.isdigit()}
+
+
+def read(data: DataFolder, wanted: set[int], limit: int, tag_mappings: TagMappings) -> GroundTruth:
     """The ground truth of posts of posts.jsonl: the `limit` lowest ids of those in `wanted`.
 
     Lines that are no post are skipped with a warning. Raises UserError without the file.
     """
-    path = data / "posts.jsonl"
+    path = data.posts
     problems = jsonl.Problems()
     number_of: dict[str, int] = {}
     closures: dict[str, np.ndarray] = {}
@@ -118,6 +127,24 @@ def read(data: Path, wanted: set[int], limit: int, tag_mappings: TagMappings) ->
         indices=np.concatenate([row for _, _, row in found]) if found else np.zeros(0, np.int64),
         starts=np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]),
     )
+
+
+def common_tags(truth: GroundTruth, taggers: Sequence[Tagger], min_count: int) -> list[str]:
+    """The tags that every tagger knows and at least `min_count` posts carry, most common first.
+
+    Of tags on equally many posts the first by name comes first. Raises UserError for none.
+    """
+    known = set.intersection(*(vocabulary(tagger) for tagger in taggers))
+    if not known:
+        raise UserError("the chosen models have no tag in common: choose others with --models")
+    counts = dict(zip(truth.tags, truth.counts().tolist(), strict=True))
+    tags = [tag for tag in known if counts.get(tag, 0) >= min_count]
+    if not tags:
+        raise UserError(
+            f"none of the models' {len(known)} common tags is on {min_count} of the"
+            f" {len(truth.post_ids)} posts: download more posts or lower --min-count"
+        )
+    return sorted(tags, key=lambda tag: (-counts[tag], tag))
 
 
 def _id(post: tuple[int, str, np.ndarray]) -> int:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from arena.cli import UserError
-from models.card import ImageSettings
+from arena.tagger import ImageSettings
 
 import numpy as np
 import torch
@@ -35,7 +35,7 @@ class Geometry(NamedTuple):
     resize: str
 
 
-class Prepared(NamedTuple):
+class Preprocessed(NamedTuple):
     """One image, ready for every model that asked: (size, size, 3) uint8 RGB per geometry."""
 
     content: int
@@ -52,7 +52,7 @@ def content_hash(raw: bytes) -> int:
     return int.from_bytes(hashlib.blake2b(raw, digest_size=8).digest(), "big") >> 1
 
 
-def prepare(path: Path, geometries: Iterable[Geometry], device: torch.device) -> Prepared:
+def preprocess(path: Path, geometries: Iterable[Geometry], device: torch.device) -> Preprocessed:
     """Decode a resized image once and make the square of every geometry, on `device`.
 
     Raises UserError for a file that is no whole WebP image.
@@ -66,7 +66,7 @@ def prepare(path: Path, geometries: Iterable[Geometry], device: torch.device) ->
             f"{path} is no whole WebP image: delete it and run trainable.py with the same --data"
         ) from None
     if device.type == "cpu":
-        return Prepared(content_hash(raw), squares(pixels, geometries))
+        return Preprocessed(content_hash(raw), squares(pixels, geometries))
     # A stream a thread, so that copies and filters run beside the network's own work.
     if not hasattr(_local, "stream"):
         _local.stream = torch.cuda.Stream(device)
@@ -74,7 +74,22 @@ def prepare(path: Path, geometries: Iterable[Geometry], device: torch.device) ->
         on_gpu = pixels.pin_memory().to(device, non_blocking=True)
         made = squares(on_gpu, geometries)
         _local.stream.synchronize()
-    return Prepared(content_hash(raw), made)
+    return Preprocessed(content_hash(raw), made)
+
+
+def normalise(images: torch.Tensor, settings: ImageSettings) -> torch.Tensor:
+    """uint8 RGB (n, size, size, 3) to the float32 input of the settings, on the same device."""
+    if settings.channels == "bgr":
+        images = images.flip(-1)
+    floats = images.to(torch.float32)
+    mean, std = torch.tensor([settings.mean, settings.std], device=images.device)
+    if settings.scale != 1:
+        floats = floats * settings.scale
+    if any(settings.mean) or set(settings.std) != {1}:
+        floats = (floats - mean) / std
+    if settings.layout == "nchw":
+        floats = floats.permute(0, 3, 1, 2)
+    return floats.contiguous()
 
 
 def place(width: int, height: int, wanted: Geometry) -> tuple[int, int, int]:

@@ -6,8 +6,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from arena.validate import predictions
-from models import card as cards
+from arena.data_folder import DataFolder
+from arena.validate import inference
 from tests.helpers import (
     ROOT,
     Ended,
@@ -66,9 +66,7 @@ def test_scores_of_any_order_of_weights_settings_and_posts_are_worked_out_once(
         (tmp_path / "asked.txt").write_text("".join(f"{post}\n" for post in sorted(asked)))
         if dice.random() < 0.3 and (tmp_path / "a_predictions.pt").exists():
             # As a run that was killed leaves them: all in parts.
-            card = cards.card(str(model))
-            held = fingerprint(tmp_path, "a")
-            folder = predictions.parts_of(tmp_path, card, held)
+            folder = DataFolder(tmp_path).prediction_parts("a", fingerprint(tmp_path, "a"))
             folder.mkdir(parents=True)
             (tmp_path / "a_predictions.pt").rename(folder / "5-0.pt")
         ended = ok(validate(tmp_path, model, more=(*QUICK, "--post-ids", tmp_path / "asked.txt")))
@@ -136,7 +134,7 @@ def test_a_newer_score_wins_whatever_the_clock_said(tmp_path: Path) -> None:
     image = sorted((tmp_path / "resized").glob("*.webp"))[4]
     make_image(image, np.random.default_rng(99))
     # The old scores as a part written by a clock that was ahead.
-    folder = predictions.parts_of(tmp_path, cards.card(str(model)), fingerprint(tmp_path, "a"))
+    folder = DataFolder(tmp_path).prediction_parts("a", fingerprint(tmp_path, "a"))
     folder.mkdir(parents=True)
     (tmp_path / "a_predictions.pt").rename(folder / f"{10**19 - 1}-0.pt")
     assert to_run(ok(validate(tmp_path, model))) == [1]
@@ -153,17 +151,17 @@ def test_images_that_change_under_a_run_are_run_again(
     make_data(tmp_path, 12)
     model = make_model(tmp_path, "a", TAGS)
     victim = sorted((tmp_path / "resized").glob("*.webp"))[7]
-    prepare = predictions.prepare  # type: ignore[attr-defined]
+    preprocess = inference.preprocess  # type: ignore[attr-defined]
     changes = [1]
 
     def and_change(path: Path, *rest: Any) -> Any:
-        made = prepare(path, *rest)
+        made = preprocess(path, *rest)
         if path == victim and changes[0]:
             changes[0] -= 1
             make_image(victim, np.random.default_rng(changes[0]))
         return made
 
-    monkeypatch.setattr(predictions, "prepare", and_change)
+    monkeypatch.setattr(inference, "preprocess", and_change)
     ended = ok(validate(tmp_path, model))
     assert to_run(ended) == [12, 1]
     assert victim.name in ended.err
@@ -232,10 +230,10 @@ def test_no_process_leaves_before_the_results_are_written(tmp_path: Path) -> Non
 # Process 1 reads the images of another folder.
 ELSEWHERE = """
 import os, pathlib, runpy, sys
-import arena.validate.predictions
+from arena.data_folder import DataFolder
 if os.environ["RANK"] == "1":
     other = pathlib.Path(sys.argv[1])
-    arena.validate.predictions.resized = lambda data, post_id: other / f"{post_id}.webp"
+    DataFolder.resized_image = lambda data, post_id: other / f"{post_id}.webp"
 del sys.argv[1]
 sys.argv[0] = "validate.py"
 runpy.run_path("validate.py", run_name="__main__")

@@ -3,7 +3,7 @@
 import hashlib
 import math
 
-import models
+from arena.tagger import RESIZE_VERSIONS
 from arena.validate import preprocess
 from arena.validate.preprocess import Geometry, place, squares
 
@@ -107,10 +107,10 @@ def test_area_halves_of_the_usual_sides(side: int) -> None:
 
 
 def test_other_pixels_have_another_version() -> None:
-    """What each resize gives today. Where this fails on purpose, raise models.RESIZES as well."""
+    """What each resize gives today. Where this fails on purpose, raise RESIZE_VERSIONS as well."""
     pixels = np.random.default_rng(3).integers(0, 256, (25, 32, 3), dtype=np.uint8)
     found = {}
-    for resize, number in models.RESIZES.items():
+    for resize, number in RESIZE_VERSIONS.items():
         wanted = Geometry(56, "square", resize)
         square = squares(torch.from_numpy(pixels), [wanted])[wanted]
         found[resize, number] = hashlib.sha256(square.numpy().tobytes()).hexdigest()[:12]

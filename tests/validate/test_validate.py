@@ -11,13 +11,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import models
-import validate as script
 from arena.cli import UserError
-from arena.validate import predictions
+from arena.tagger import RESIZE_VERSIONS
+from arena.validate import inference
+from arena.validate.predictions import Batch, Cache
 from demo.server import serve
 from models import card as cards
 from models.card import ModelCard
+from models.tagger import CardTagger, refuse_external_weights
 from tests.helpers import (
     PATIENCE,
     ROOT,
@@ -328,14 +329,14 @@ def test_scores_of_pixels_as_they_were_are_not_kept(
     area = make_model(tmp_path, "a", TAGS)
     bicubic = make_model(tmp_path, "b", TAGS, image={"resize": "bicubic"})
     assert to_run(ok(validate(tmp_path, area, bicubic))) == [12, 12]
-    monkeypatch.setitem(models.RESIZES, "area", models.RESIZES["area"] + 1)
+    monkeypatch.setitem(RESIZE_VERSIONS, "area", RESIZE_VERSIONS["area"] + 1)
     assert to_run(ok(validate(tmp_path, area, bicubic))) == [12, 0]
 
 
 EAGER = """
-import arena.validate.predictions
+import arena.validate.inference
 # Finished batches are written at once, not every 15 seconds.
-arena.validate.predictions.FLUSH_SECONDS = 0
+arena.validate.inference.FLUSH_SECONDS = 0
 """
 
 
@@ -391,7 +392,7 @@ def test_ctrl_c_keeps_finished_batches(tmp_path: Path) -> None:
     _, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 130, err
     assert "Traceback" not in err
-    assert to_run(ok(validate(tmp_path, model))) == [400 - 30 * script.CPU_BATCH]
+    assert to_run(ok(validate(tmp_path, model))) == [400 - 30 * inference.CPU_BATCH]
 
 
 def test_a_second_run_over_the_same_folder_is_refused(tmp_path: Path) -> None:
@@ -681,11 +682,11 @@ def test_weights_in_another_file_are_refused_wherever_they_hang(
     file = tiny.path.with_name(card.file)
     tensor.name = "inside"
     file.write_bytes(network.SerializeToString())
-    models.fingerprint(card, tiny.path.parent)
+    refuse_external_weights(card, file)
     tensor.data_location = onnx.TensorProto.EXTERNAL
     file.write_bytes(network.SerializeToString())
     with pytest.raises(UserError, match="another file"):
-        models.fingerprint(card, tiny.path.parent)
+        refuse_external_weights(card, file)
 
 
 def with_outputs(path: Path, outputs: dict[str, tuple[str, Any]], last: bool) -> None:
@@ -797,7 +798,7 @@ def test_answers_of_another_form_are_refused(
     model = make_model(tmp_path, "odd", TAGS)
     stub = Stub(answer)
     stub.batch = batch
-    monkeypatch.setattr("models.open_network", lambda *_: stub)
+    monkeypatch.setattr(CardTagger, "open", lambda *_: stub)
     ended = validate(tmp_path, model, more=(*QUICK, "--batch-size", 4))
     refused(ended, "odd: for", words if batch is None else "for 5 images", "'file'")
     assert not list(tmp_path.rglob("*.pt"))
@@ -880,18 +881,18 @@ def test_scores_that_cannot_be_in_a_cache_are_refused(tmp_path: Path) -> None:
 def test_a_late_part_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     make_data(tmp_path, 12)
     model = make_model(tmp_path, "a", TAGS)
-    write = predictions.save
+    write = Cache.save
     late = []
 
-    def and_another(path: Path, work: predictions.Work, batch: predictions.Batch) -> None:
-        write(path, work, batch)
+    def and_another(cache: Cache, path: Path, batch: Batch) -> None:
+        write(cache, path, batch)
         if path.name == "a_predictions.pt":
-            folder = predictions.parts_of(tmp_path, work.model, work.fingerprint)
+            folder = cache.data.prediction_parts("a", cache.fingerprint)
             late.append(folder / "9-1.pt")
             late[0].write_bytes(path.read_bytes())
 
-    monkeypatch.setattr(predictions, "FLUSH_SECONDS", 0)  # Several parts, which have to be merged.
-    monkeypatch.setattr(predictions, "save", and_another)
+    monkeypatch.setattr(inference, "FLUSH_SECONDS", 0)  # Several parts, which have to be merged.
+    monkeypatch.setattr(Cache, "save", and_another)
     ok(validate(tmp_path, model))
     assert list(late[0].parent.iterdir()) == late
 

@@ -1,0 +1,119 @@
+"""What the arena asks of any tagger. models/ implements it; the arena imports no model.
+
+A tagger is known by its card and its tags long before its network is opened, if it ever is: where
+all its scores are cached, it is not.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Protocol, TypedDict
+
+import numpy as np
+import torch
+
+Array = np.ndarray[Any, Any]
+
+# Raise one when that resize gives other pixels than before: scores kept from then are not reused.
+RESIZE_VERSIONS = {"bicubic": 1, "area": 2}
+
+
+@dataclass(frozen=True)
+class ImageSettings:
+    """What a tagger needs done to an image: pad to a white square, resize to `size`, normalise.
+
+    A pixel value v of 0 to 255 becomes (v * scale - mean) / std, per channel in `channels` order.
+    """
+
+    size: int
+    pad: str
+    resize: str
+    channels: str
+    layout: str
+    scale: float
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+
+class Network(Protocol):
+    """A tagger's network in memory. `batch` is the only batch size it takes, None for any."""
+
+    batch: int | None
+    runs_on: str
+
+    def outputs(self, images: torch.Tensor) -> torch.Tensor:
+        """Raw outputs, float32 (n, outputs) on the CPU, for preprocessed images on its device.
+
+        Images are float32, (n, 3, size, size) or (n, size, size, 3) as the layout says.
+        """
+
+
+class About(TypedDict):
+    """What the results say of a tagger."""
+
+    name: str
+    label: str
+    source: str  # A hub repository or a folder.
+    revision: str | None  # Of the repository.
+    threshold: float | dict[str, float]  # One number, or one for each category.
+    last_post_id: int  # The newest post it may have been trained on.
+    vocabulary: int  # Its outputs.
+
+
+class Tagger(Protocol):
+    """One tagger of a run.
+
+    `tags` are the canonical tags of its outputs, in order: two outputs may have the same one.
+    `categories` are theirs; an output of category `rating` scores a post's rating, which is no tag.
+    `activation` is `sigmoid` where the network gives logits, `none` where it gives scores.
+    """
+
+    @property
+    def name(self) -> str:
+        """The name that its files have."""
+
+    @property
+    def label(self) -> str:
+        """The name that people read."""
+
+    @property
+    def image(self) -> ImageSettings:
+        """What its images need done."""
+
+    @property
+    def activation(self) -> str:
+        """`sigmoid` or `none`."""
+
+    @property
+    def tags(self) -> list[str]:
+        """The canonical tag of each output."""
+
+    @property
+    def categories(self) -> list[str]:
+        """The category of each output."""
+
+    @property
+    def last_post_id(self) -> int:
+        """The newest post that it may have been trained on."""
+
+    def thresholds(self) -> Array:
+        """The threshold of each output: float (outputs,)."""
+
+    def may_have_seen(self, post_ids: Array) -> Array:
+        """Whether it may have been trained on each post: bool (posts,)."""
+
+    def fingerprint(self) -> str:
+        """A hash of all that decides its scores for an image: weights and settings."""
+
+    def open(self, device: torch.device) -> Network:
+        """Load its network. Raises UserError when that does not fit the card."""
+
+    def remedy(self, *keys: str) -> str:
+        """What to do about files that do not fit: which keys of which card to change."""
+
+    def about(self) -> About:
+        """What the results say of it."""
+
+
+def vocabulary(tagger: Tagger) -> set[str]:
+    """The tags that a tagger knows; ratings are none."""
+    pairs = zip(tagger.tags, tagger.categories, strict=True)
+    return {tag for tag, category in pairs if category != "rating"}

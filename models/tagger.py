@@ -1,0 +1,193 @@
+"""A tagger from its card: its tags and thresholds, what its scores depend on, its network."""
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from arena.cli import UserError
+from arena.data_folder import DataFolder
+from arena.tagger import RESIZE_VERSIONS, About, ImageSettings, Network
+from danbooru_metadata import TagMappings
+from models import card as cards
+from models.card import ModelCard
+
+import numpy as np
+import torch
+
+
+@dataclass(frozen=True)
+class CardTagger:
+    """A tagger as arena.tagger.Tagger asks, of a card and the files that it names."""
+
+    card: ModelCard
+    data: DataFolder
+    tags: list[str]
+    categories: list[str]
+
+    @property
+    def name(self) -> str:
+        """The card's file name without its ending."""
+        return self.card.name
+
+    @property
+    def label(self) -> str:
+        """The card's label."""
+        return self.card.label
+
+    @property
+    def image(self) -> ImageSettings:
+        """The card's image settings."""
+        return self.card.image
+
+    @property
+    def activation(self) -> str:
+        """The card's activation."""
+        return self.card.activation
+
+    @property
+    def last_post_id(self) -> int:
+        """The card's newest training post."""
+        return self.card.last_post_id
+
+    def thresholds(self) -> np.ndarray:
+        """The card's one number, or its number for each output's category: float (outputs,).
+
+        No threshold is asked of a rating: where the card has none, it is not a number.
+        """
+        if not isinstance(self.card.threshold, dict):
+            return np.full(len(self.tags), self.card.threshold)
+        by_category = {"rating": np.nan, **self.card.threshold}
+        return np.array([by_category[category] for category in self.categories])
+
+    def may_have_seen(self, post_ids: np.ndarray) -> np.ndarray:
+        """Whether each post is at or below the card's newest training post: bool (posts,)."""
+        seen: np.ndarray = post_ids <= self.card.last_post_id
+        return seen
+
+    def fingerprint(self) -> str:
+        """A hash of the weights' files and of the settings. Fetches the files if need be."""
+        card = self.card
+        resize = RESIZE_VERSIONS[card.image.resize]
+        settings = json.dumps([card.kind, card.activation, asdict(card.image), resize])
+        digest = hashlib.sha256(settings.encode())
+        for path in self._weight_files():
+            if card.kind == "onnx":
+                refuse_external_weights(card, path)
+            with path.open("rb") as file:
+                digest.update(hashlib.file_digest(file, "sha256").digest())
+        return digest.hexdigest()
+
+    def open(self, device: torch.device) -> Network:
+        """Load the network for a CPU or GPU. Raises UserError when it does not fit the card."""
+        # Imported here, as ONNX Runtime and torch.nn take seconds that cached models never need.
+        weights = self._weight_files()[0]
+        if self.card.kind == "joytag":
+            from models.joytag import JoyTagNetwork
+
+            return JoyTagNetwork(self.card, weights, len(self.tags), device)
+        from models.onnx import OnnxNetwork
+
+        return OnnxNetwork(self.card, weights, len(self.tags), device)
+
+    def remedy(self, *keys: str) -> str:
+        """Which of the card's keys to change, or what else makes the files fit."""
+        return cards.remedy(self.card, *keys)
+
+    def about(self) -> About:
+        """What the results say of it."""
+        return {
+            "name": self.card.name,
+            "label": self.card.label,
+            "source": self.card.source,
+            "revision": self.card.revision,
+            "threshold": self.card.threshold,
+            "last_post_id": self.card.last_post_id,
+            "vocabulary": len(self.tags),
+        }
+
+    def _weight_files(self) -> list[Path]:
+        return cards.locate(self.card, self.data, *cards.weight_names(self.card))
+
+
+def tagger(name: str, data: DataFolder, mappings: TagMappings) -> CardTagger:
+    """The tagger of a name in models/, or of the path of a card elsewhere.
+
+    Its tags are fetched if need be, and go through the aliases. Raises UserError for a card or a
+    tags file that is wrong, or that do not fit each other.
+    """
+    card = cards.card(name)
+    (path,) = cards.locate(card, data, card.tags)
+    names, categories = cards.read_tags(path)
+    if isinstance(card.threshold, dict):
+        for category in sorted(set(categories) - {"rating"} - card.threshold.keys()):
+            raise UserError(
+                f"{card.path}: key 'threshold' has no {category}, a category of {path.name}"
+            )
+    return CardTagger(card, data, [mappings.get_canonical(tag) for tag in names], categories)
+
+
+def taggers(names: Sequence[str], data: DataFolder, mappings: TagMappings) -> list[CardTagger]:
+    """The taggers of these names. Raises UserError where two would share their predictions file."""
+    chosen: dict[str, CardTagger] = {}
+    for name in names:
+        this = tagger(name, data, mappings)
+        other = chosen.setdefault(this.name, this)
+        if other is this:
+            continue
+        if other.card.path.resolve() == this.card.path.resolve():
+            raise UserError(f"--models names {this.name} twice: name it once")
+        raise UserError(
+            f"{other.card.path} and {this.card.path} are two models of one name, {this.name}:"
+            " rename one of the files"
+        )
+    return list(chosen.values())
+
+
+def table(data: DataFolder) -> list[str]:
+    """The lines of a Markdown table of all models in this folder."""
+    lines = [
+        "| Name | Label | Source | Threshold | Newest training post | Cached |",
+        "|------|-------|--------|-----------|----------------------|--------|",
+    ]
+    for name in cards.names():
+        card = cards.card(name)
+        source = f"{card.source}@{card.revision}" if card.revision else card.source
+        source = "the data folder" if source == "." else source
+        threshold = json.dumps(card.threshold).strip("{}").replace('"', "")
+        cached = "yes" if cards.is_cached(card, data) else "no"
+        lines.append(
+            f"| {name} | {card.label} | {source} | {threshold} | {card.last_post_id} | {cached} |"
+        )
+    return lines
+
+
+def refuse_external_weights(card: ModelCard, path: Path) -> None:
+    """Raise UserError for an ONNX file whose weights are in another file, unseen by its hash."""
+    import onnx  # Here, as JoyTag does without it.
+    from google.protobuf.message import DecodeError
+
+    try:
+        network = onnx.load(path, load_external_data=False)
+    except DecodeError:
+        return  # ONNX Runtime will say what is wrong with the file.
+    for tensor in _within(network, onnx.TensorProto):
+        if tensor.data_location == onnx.TensorProto.EXTERNAL:
+            raise UserError(
+                f"{card.name}: {path} keeps its weights in another file: save it as one with"
+                " onnx.save(onnx.load(path), other_path) and change 'file'"
+            )
+
+
+def _within(message: Any, kind: type) -> Iterator[Any]:
+    """Every message of a kind, wherever it is in another: in graphs, nodes, branches, functions."""
+    for field, value in message.ListFields():
+        if field.message_type is None:
+            continue
+        for each in value if isinstance(value, Sequence) else [value]:
+            if isinstance(each, kind):
+                yield each
+            else:
+                yield from _within(each, kind)
