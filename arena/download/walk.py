@@ -1,0 +1,179 @@
+"""The posts whose files a run needs: from posts.jsonl, down the site, or of a list of ids.
+
+Every function here gives the posts one by one, each as soon as it is known, so that files are
+fetched while the site is still being asked for more posts.
+"""
+
+import bisect
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from arena import jsonl
+from arena.cli import progress, say
+from arena.download.danbooru import PAGE_LIMIT, Client
+from arena.download.fetch import RemoteFile, is_fetched, remote_file
+from arena.download.post_file import Filter, Page, PostFile
+
+Json = dict[str, Any]
+T = TypeVar("T")
+
+
+@dataclass
+class Walk:
+    """Going down the site from below the id `start` until `wanted` posts are in posts.jsonl.
+
+    `count` is the number of posts so far, `left_out` the number that the filter left out for each
+    reason; `ended` says that the site had no more posts.
+    """
+
+    client: Client
+    post_file: PostFile
+    keep: Filter
+    start: int
+    wanted: int
+    count: int = 0
+    ended: bool = False
+    left_out: Counter[str] = field(default_factory=Counter)
+
+    def pages(self) -> Iterator[list[Json]]:
+        """The new posts of page after page, already in posts.jsonl.
+
+        Raises UserError when the site kept failing.
+        """
+        walked = self.post_file.walked_pages(self.keep)
+        starts = sorted(walked)
+        below = self.start
+        while self.count < self.wanted:
+            if known := walked.get(below):
+                self.count += known.kept
+                below = known.lowest
+                continue
+            rows = self.client.posts(below) if below > 1 else []
+            if not rows:
+                self.ended = True
+                return
+            # Stop where a page walked before begins, so that all of it can be skipped.
+            next_start = bisect.bisect_left(starts, below) - 1
+            lowest = max(starts[next_start], rows[-1]["id"]) if next_start >= 0 else rows[-1]["id"]
+            page, kept = self._filter([row for row in rows if row["id"] >= lowest], below, lowest)
+            new = self.post_file.add(kept)
+            self.post_file.add_walked(page)
+            self.count += page.kept
+            below = page.lowest
+            yield new
+
+    def _filter(self, rows: list[Json], below: int, lowest: int) -> tuple[Page, list[Json]]:
+        """The posts to keep and the page they make, which ends early once there are enough."""
+        kept: list[Json] = []
+        until = None
+        for row in rows:
+            due = self.keep.old_enough_at(row)
+            if due > self.keep.now:
+                until = due if until is None else min(until, due)
+                self.left_out["too young"] += 1
+            elif not self.keep.has_rating(row):
+                self.left_out["of another rating"] += 1
+            else:
+                kept.append(row)
+                if self.count + len(kept) == self.wanted:
+                    lowest = row["id"]
+                    break
+        page = Page(below, lowest, len(kept), self.keep.ratings, self.keep.min_age_days, until)
+        return page, kept
+
+    def say_end(self) -> None:
+        """Say how many posts were left out, and whether the site had too few."""
+        for reason, count in self.left_out.items():
+            say(f"left out as {reason}: {count}")
+        if self.ended:
+            say(
+                f"the site has no more posts below ID {self.start}: "
+                f"{self.count} of {self.wanted} found"
+            )
+
+
+def walked_posts(walk: Walk, max_bytes: int) -> Iterator[Json]:
+    """The posts in posts.jsonl that have the filter's ratings, then those that the walk adds."""
+    yield from saved_posts(walk.client, walk.post_file, walk.keep.has_rating, max_bytes)
+    with progress(desc="posts", unit="post", total=walk.wanted) as bar:
+        for page in walk.pages():
+            bar.update(walk.count - bar.n)
+            yield from page
+
+
+def listed_posts(
+    client: Client, post_file: PostFile, ids: set[int], max_bytes: int
+) -> Iterator[Json]:
+    """The posts of these ids: those in posts.jsonl, then those that the site shows."""
+    yield from saved_posts(client, post_file, lambda post: post["id"] in ids, max_bytes)
+    missing = sorted(ids - post_file.ids, reverse=True)
+    with progress(desc="posts", unit="post", total=len(missing)) as bar:
+        for batch in batches(missing):
+            page = client.posts_by_id(batch)
+            bar.update(len(page))
+            yield from post_file.add(page)
+
+
+def saved_posts(
+    client: Client, post_file: PostFile, wanted: Callable[[Json], bool], max_bytes: int
+) -> Iterator[Json]:
+    """The posts in posts.jsonl for which `wanted` is true.
+
+    A post whose file has yet to be fetched comes as the site shows it now. That is not asked of
+    the site where the file has more than `max_bytes`, as it will not be fetched.
+    """
+
+    def lacks_file(post: Json) -> bool:
+        remote = remote_file(post, max_bytes)
+        return isinstance(remote, RemoteFile) and not is_fetched(remote, post_file.data)
+
+    waiting = []
+    for post in filter(wanted, post_file.read()):
+        if lacks_file(post):
+            waiting.append(post)
+        else:
+            yield post
+        if len(waiting) == PAGE_LIMIT:
+            yield from renewed(client, post_file, waiting)
+            waiting = []
+    if waiting:
+        yield from renewed(client, post_file, waiting)
+
+
+def changed_posts(client: Client, post_file: PostFile, failed: dict[int, str]) -> Iterator[Json]:
+    """The posts whose file failed and has since changed on the site, as they are now.
+
+    `failed` has the reason for each id; the posts that are given here are removed from it.
+    """
+    lines = jsonl.lines(post_file.data.posts, jsonl.Problems())
+    posts = [post for _, post in lines if post["id"] in failed]
+    for batch in batches(posts):
+        for old, new in zip(batch, renewed(client, post_file, batch), strict=True):
+            if any(new.get(key) != old.get(key) for key in ("md5", "file_url")):
+                del failed[new["id"]]
+                yield new
+
+
+def renewed(client: Client, post_file: PostFile, posts: list[Json]) -> list[Json]:
+    """Up to 200 posts as the site shows them now; those that it no longer shows, unchanged.
+
+    Days may pass between the page of a post and its file: meanwhile the site hides posts, replaces
+    their files and moves them. Where a post has another file, posts.jsonl gets the new record.
+    """
+    now = {post["id"]: post for post in client.posts_by_id([post["id"] for post in posts])}
+    changed = {
+        post["id"]: now[post["id"]]
+        for post in posts
+        if post["id"] in now and now[post["id"]].get("md5") != post.get("md5")
+    }
+    if changed:
+        post_file.replace(changed)
+    return [now.get(post["id"], post) for post in posts]
+
+
+def batches(items: list[T]) -> Iterator[list[T]]:
+    """The items in lists of up to 200, as many as the site takes in one call."""
+    for first in range(0, len(items), PAGE_LIMIT):
+        yield items[first : first + PAGE_LIMIT]
