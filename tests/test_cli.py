@@ -11,7 +11,7 @@ from arena import cli
 from arena.cli import plain
 from arena.report import text
 from demo.server import serve
-from tests.download.test_download import make_site
+from tests.download.helpers import make_site
 from tests.helpers import CARD, IMAGE, ROOT, Ended, call, make_data, make_model, toml
 
 import numpy as np

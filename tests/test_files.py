@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from arena import jsonl
-from arena.download.walk import PostFile
+from arena.data_folder import DataFolder
+from arena.download.post_file import PostFile
 from tests.helpers import call, make_data, make_model, small_disk
 
 import pytest
@@ -148,8 +149,8 @@ def test_a_whole_file_need_not_be_writable(tmp_path: Path, monkeypatch: pytest.M
 def test_a_last_post_without_its_newline_is_held(tmp_path: Path, before: list[int]) -> None:
     path = tmp_path / "posts.jsonl"
     path.write_bytes(b"".join(jsonl.line({"id": post}) for post in before) + b'{"id":9}')
-    assert [post["id"] for post in PostFile(tmp_path).read()] == [*before, 9]
-    PostFile(tmp_path).add([{"id": 10}])
+    assert [post["id"] for post in PostFile(DataFolder(tmp_path)).read()] == [*before, 9]
+    PostFile(DataFolder(tmp_path)).add([{"id": 10}])
     assert [post["id"] for post in read(path)] == [*before, 9, 10]
 
 

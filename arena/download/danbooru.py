@@ -1,8 +1,8 @@
-"""Danbooru over HTTP: a client that is polite, patient and tells nobody the user's password.
+"""An HTTP client for Danbooru. It pauses between API calls, and only the site gets the login.
 
-Every answer is one of three things: what was asked for; a `TransientError` or `MismatchError`,
-after which it is asked for again with exponential back-off and jitter; or a `RefusedError`, which
-asking again would not change.
+A request ends in one of three ways: with what was asked for; with a `TransientError` or a
+`MismatchError`, after which it is made again, each time after a longer pause of random length; or
+with a `RefusedError`, after which it is not made again.
 """
 
 import base64
@@ -23,7 +23,7 @@ from typing import Any, TypeVar
 
 from arena import files
 from arena.cli import UserError
-from arena.download.reach import LOOPBACK, OutOfReachError, Reach, mount, places
+from arena.download.reach import LOOPBACK, OutOfReachError, Reach, address_kinds, mount
 from arena.jsonl import post_id
 
 import requests
@@ -35,16 +35,19 @@ T = TypeVar("T")
 USER_AGENT = "validation-arena/1.0 (download.py)"  # The site refuses the library's own.
 PAGE_LIMIT = 200  # Posts on a page, the site's cap.
 TAGS_LIMIT = 1000  # Aliases or implications on a page, the site's cap.
-CHUNK = 65536
-MAX_JSON = 64_000_000  # Bytes. A page of 200 long posts is under 2 MB.
+CHUNK_BYTES = 65536
+MAX_JSON_BYTES = 64_000_000  # A page of 200 long posts is under 2 MB.
 MAX_REDIRECTS = 5
-MAX_BACKOFF = 60.0  # Seconds.
-MAX_RETRY_AFTER = 3600.0  # Seconds; a site that asks for more is asked again after this.
-SLOWEST = 20  # A whole answer may take this many times the time-out of one silence.
+MAX_BACKOFF_SECONDS = 60.0
+MAX_RETRY_AFTER_SECONDS = 3600.0  # A site that wants a longer pause is asked again after this.
+MAX_ANSWER_TIMEOUTS = 20  # A whole answer may take as long as this many time-outs of --timeout.
 
 
 class TransientError(Exception):
-    """A failure that may pass. `retry_after`: seconds that the site asked to wait, 0 if none."""
+    """A failure that the next try may not meet.
+
+    `retry_after` is the pause that the site asked for, in seconds; 0 where it asked for none.
+    """
 
     def __init__(self, reason: str, retry_after: float = 0.0) -> None:
         super().__init__(reason)
@@ -52,41 +55,41 @@ class TransientError(Exception):
 
 
 class MismatchError(Exception):
-    """A file that is not the one its post describes. That may pass, too."""
+    """A file of another size or MD5 than its post says. The next try may get the right one."""
 
 
 class RefusedError(Exception):
-    """An answer that asking again would not change."""
+    """A failure that every further try would meet."""
 
 
 class DeniedError(RefusedError):
-    """A refusal that is about who asks, and so will meet the next request as well."""
+    """A refusal of this user or login, which requests for other files would meet too."""
 
 
 class StoppedError(Exception):
-    """The run is ending; what was under way is dropped."""
+    """The run is ending: this request is not finished."""
 
 
 @dataclass(frozen=True)
 class Site:
-    """Where the site is, who asks, and how patiently. Times in seconds."""
+    """The site's address, the user's login, and how often requests are made."""
 
     url: str
-    login: tuple[str, str] | None = field(default=None, repr=False)
-    api_interval: float = 1.0
-    tries: int = 8
-    backoff: float = 1.0
-    timeout: float = 30.0
+    login: tuple[str, str] | None = field(default=None, repr=False)  # Name and API key.
+    api_interval: float = 1.0  # Seconds between the starts of two API calls.
+    tries: int = 8  # How often a request that fails is made.
+    backoff: float = 1.0  # Seconds before the second try; doubles with each further one.
+    timeout: float = 30.0  # Seconds without a byte after which a try has failed.
 
     @functools.cached_property
     def reach(self) -> Reach:
-        """What every client of the run may connect to."""
+        """The addresses that all clients of the run may connect to."""
         return Reach(origin(self.url)[1])
 
     def authorize(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
         """Add the login to a request for the site's own host, and to no other.
 
-        As a session's `auth` this also keeps requests from looking for passwords in ~/.netrc.
+        A session that has this as its `auth` does not look for passwords in ~/.netrc.
         """
         if self.login and origin(str(request.url)) == origin(self.url):
             token = base64.b64encode(":".join(self.login).encode()).decode()
@@ -122,9 +125,9 @@ def site_url(text: str) -> str:
 
 
 def login_from_environment(url: str) -> tuple[str, str] | None:
-    """DANBOORU_LOGIN and DANBOORU_API_KEY, None when neither is set.
+    """DANBOORU_LOGIN and DANBOORU_API_KEY, or None where neither is set.
 
-    Raises UserError when only one is, or when the site at `url` would get them in the clear.
+    Raises UserError where only one is set, or where they would travel to `url` unencrypted.
     """
     login = os.environ.get("DANBOORU_LOGIN", "")
     key = os.environ.get("DANBOORU_API_KEY", "")
@@ -132,7 +135,7 @@ def login_from_environment(url: str) -> tuple[str, str] | None:
         missing = "DANBOORU_API_KEY" if login else "DANBOORU_LOGIN"
         raise UserError(f"{missing} is not set: set both it and its other half, or neither")
     scheme, host, _ = origin(url)
-    if login and scheme == "http" and places(host) != {LOOPBACK}:
+    if login and scheme == "http" and address_kinds(host) != {LOOPBACK}:
         raise UserError(
             f"{url} would be sent DANBOORU_API_KEY unencrypted: give an https address with --url "
             "or DANBOORU_URL, or unset DANBOORU_LOGIN and DANBOORU_API_KEY"
@@ -141,10 +144,10 @@ def login_from_environment(url: str) -> tuple[str, str] | None:
 
 
 class _Session(requests.Session):
-    """A session that leaves redirects alone, so that `Client` checks each before it is followed.
+    """A session that follows no redirect, as `Client` checks each one and follows it itself.
 
     `allow_redirects=False` is not enough: requests then still reads the whole body of a redirect
-    and parses where it leads.
+    and parses its Location.
     """
 
     def get_redirect_target(self, resp: requests.Response) -> None:
@@ -152,7 +155,10 @@ class _Session(requests.Session):
 
 
 class Client:
-    """One connection to the site and one to its file host, kept open; one thread's own."""
+    """A connection to the site and one to its file host, both kept open. For one thread only.
+
+    Once the event `stop` is set, every method raises StoppedError.
+    """
 
     def __init__(self, site: Site, stop: threading.Event) -> None:
         self.site = site
@@ -164,46 +170,55 @@ class Client:
         self._next_call = 0.0
 
     def posts(self, below: int) -> list[Json]:
-        """The page of posts with an id below `below`, newest first; empty at the site's end."""
+        """The up to 200 newest posts with an id below `below`, newest first.
+
+        Empty where the site has none. Raises UserError when the call kept failing.
+        """
         return self._page("posts", below, PAGE_LIMIT)
 
     def posts_by_id(self, ids: list[int]) -> list[Json]:
-        """Those of up to 200 posts that the site shows, newest first."""
+        """The posts of up to 200 ids, newest first, without those that the site does not show.
+
+        Raises UserError when the call kept failing.
+        """
         asked = set(ids)
         params = {"limit": str(PAGE_LIMIT), "tags": "id:" + ",".join(map(str, ids))}
-        rows = self._persist_on_api(lambda: self._rows("posts", params))
+        rows = self._retry_or_give_up(lambda: self._rows("posts", params))
         return [row for row in newest_first(rows) if row["id"] in asked]
 
     def all_rows(self, name: str) -> Iterator[list[Json]]:
-        """Every page of `tag_aliases` or `tag_implications`, newest first."""
+        """Every page of `tag_aliases` or `tag_implications`, newest first.
+
+        Raises UserError when a call kept failing.
+        """
         below = 2_000_000_000
         while rows := self._page(name, below, TAGS_LIMIT):
             yield rows
             below = rows[-1]["id"]
 
-    def save(self, url: str, path: Path, *, size: int | None, md5: str, most: int) -> None:
-        """Fetch a file to `path`, which appears only when size and MD5 are as given.
+    def save(self, url: str, path: Path, *, size: int | None, md5: str, max_bytes: int) -> None:
+        """Fetch a file to `path`, which appears only when size (if known) and MD5 are as given.
 
-        `most` is the largest size accepted, in bytes. Raises TransientError or MismatchError when
-        it kept failing, RefusedError, StoppedError, or OSError when it cannot be written.
+        A file of unknown size may have `max_bytes`. Raises TransientError or MismatchError when
+        every try failed, RefusedError, or OSError when the file cannot be written.
         """
-        self._persist(lambda: self._save_once(url, path, size, md5, most))
+        self._retry(lambda: self._save_once(url, path, size, md5, max_bytes))
 
-    def _save_once(self, url: str, path: Path, size: int | None, md5: str, most: int) -> None:
+    def _save_once(self, url: str, path: Path, size: int | None, md5: str, max_bytes: int) -> None:
         digest, length = hashlib.md5(usedforsecurity=False), 0
         with self._open(url) as response:
             announced = response.headers.get("Content-Length", "")
-            if size is None and announced.isdecimal() and int(announced) > most:
+            if size is None and announced.isdecimal() and int(announced) > max_bytes:
                 raise RefusedError("larger than --max-file-size")
-            # Not waiting for the disk is right here: a later run notices a size that is wrong.
+            # Without waiting for the disk, as a later run notices a file of a wrong size.
             with files.atomic(path, sync=False) as file:
                 for chunk in self._chunks(response):
                     length += len(chunk)
-                    if length > (most if size is None else size):
+                    if length > (max_bytes if size is None else size):
                         break
                     digest.update(chunk)
                     file.write(chunk)
-                if size is None and length > most:
+                if size is None and length > max_bytes:
                     raise RefusedError("larger than --max-file-size")
                 if size is not None and length != size:
                     raise MismatchError("size is not the post's")
@@ -211,7 +226,7 @@ class Client:
                     raise MismatchError("MD5 is not the post's")
 
     def _page(self, name: str, below: int, limit: int) -> list[Json]:
-        """One page of rows with an id below `below`, newest first, each once."""
+        """Up to `limit` rows with an id below `below`, newest first, each id once."""
 
         def ask() -> list[Json]:
             rows = self._rows(name, {"limit": str(limit), "page": f"b{below}"})
@@ -220,16 +235,17 @@ class Client:
                 raise TransientError("an earlier page instead of the one asked for")
             return found
 
-        return self._persist_on_api(ask)
+        return self._retry_or_give_up(ask)
 
     def _rows(self, name: str, params: dict[str, str]) -> list[Any]:
+        """The list that one API call answers; what is in the list is not checked."""
         self._wait(self._next_call - time.monotonic())
         self._next_call = time.monotonic() + self.site.api_interval
         data = bytearray()
         with self._open(f"{self.site.url}/{name}.json", params) as response:
             for chunk in self._chunks(response):
                 data += chunk
-                if len(data) > MAX_JSON:
+                if len(data) > MAX_JSON_BYTES:
                     raise TransientError("an answer that does not end")
         try:
             rows = json.loads(data)
@@ -239,39 +255,43 @@ class Client:
             raise TransientError("an answer that is not a list")
         return rows
 
-    def _persist_on_api(self, action: Callable[[], T]) -> T:
-        """As `_persist`, for calls without which a run cannot go on."""
+    def _retry_or_give_up(self, action: Callable[[], T]) -> T:
+        """As `_retry`, for an API call: when it fails the run cannot go on, hence a UserError."""
         try:
-            return self._persist(action)
+            return self._retry(action)
         except (TransientError, RefusedError) as error:
             raise UserError(f"{self.site.url}: {error}") from None
 
-    def _persist(self, action: Callable[[], T]) -> T:
-        """Try until `action` succeeds or the site's number of tries is used up."""
+    def _retry(self, action: Callable[[], T]) -> T:
+        """What `action` returns; it is called until it succeeds, `tries` times at most.
+
+        Raises the last try's TransientError or MismatchError, or the first RefusedError.
+        """
         for tried in range(1, self.site.tries):
             try:
                 return action()
             except (TransientError, MismatchError) as failure:
                 asked = getattr(failure, "retry_after", 0.0)
-                wait = min(self.site.backoff * 2 ** (tried - 1), MAX_BACKOFF)
+                wait = min(self.site.backoff * 2 ** (tried - 1), MAX_BACKOFF_SECONDS)
                 self._wait(max(asked, wait * random.uniform(0.5, 1.5)))
         return action()
 
     def _wait(self, seconds: float) -> None:
+        """Sleep. Raises StoppedError as soon as the run is ending."""
         if self.stop.wait(max(0.0, seconds)):
             raise StoppedError
 
     @contextmanager
     def _open(self, url: str, params: dict[str, str] | None = None) -> Iterator[requests.Response]:
-        """A good answer to a GET, its body not yet read.
+        """The answer to a GET, of status 200, its body not yet read.
 
-        Redirects are followed here so that each passes the same checks as the first URL.
+        Redirects are followed here, so that each URL passes the same checks as the first.
         """
         for _ in range(MAX_REDIRECTS + 1):
             response = self._get(url, params)
             with response:
                 if not response.is_redirect:
-                    self._judge(response)
+                    self._check_answer(response)
                     yield response
                     return
             try:
@@ -281,6 +301,7 @@ class Client:
         raise RefusedError("too many redirects")
 
     def _get(self, url: str, params: dict[str, str] | None) -> requests.Response:
+        """The answer to one request, whatever its status. Raises this module's errors only."""
         if self.stop.is_set():
             raise StoppedError
         try:
@@ -307,8 +328,8 @@ class Client:
             # requests lets this one through for a host with an empty label.
             raise RefusedError("not a valid URL") from None
 
-    def _judge(self, response: requests.Response) -> None:
-        """Raise what an answer other than the one wanted means."""
+    def _check_answer(self, response: requests.Response) -> None:
+        """Raise TransientError, DeniedError or RefusedError unless the answer has data."""
         status = response.status_code
         wait = retry_after(response.headers.get("Retry-After", ""))
         page = response.headers.get("Content-Type", "").lower().startswith("text/html")
@@ -336,12 +357,15 @@ class Client:
             raise RefusedError(f"unexpected answer {status}")
 
     def _chunks(self, response: requests.Response) -> Iterator[bytes]:
-        """The body as it comes, at most one chunk in memory."""
-        deadline = time.monotonic() + SLOWEST * self.site.timeout
+        """The body, in pieces of up to CHUNK_BYTES as they arrive.
+
+        Raises TransientError when it takes too long or ends early.
+        """
+        deadline = time.monotonic() + MAX_ANSWER_TIMEOUTS * self.site.timeout
         try:
-            # read1 returns what has arrived; read would wait for a full chunk from a site that
-            # sends a byte at a time, past every time-out.
-            while chunk := response.raw.read1(CHUNK, decode_content=True):
+            # read1 returns what has arrived. read would wait until a chunk is full: where a site
+            # sends a byte at a time, for longer than any time-out.
+            while chunk := response.raw.read1(CHUNK_BYTES, decode_content=True):
                 if self.stop.is_set():
                     raise StoppedError
                 if time.monotonic() > deadline:
@@ -361,11 +385,11 @@ def newest_first(rows: list[Any]) -> list[Json]:
 
 
 def retry_after(header: str) -> float:
-    """Seconds to wait by a Retry-After header (a number or a date), 0 without a valid one."""
+    """The seconds that a Retry-After header (a number or a date) asks for; 0 if it is not valid."""
     if header.isascii() and header.isdecimal():
-        return min(float(header), MAX_RETRY_AFTER)
+        return min(float(header), MAX_RETRY_AFTER_SECONDS)
     try:
         due = email.utils.parsedate_to_datetime(header).timestamp()
     except (ValueError, OverflowError):
         return 0.0
-    return min(max(0.0, due - time.time()), MAX_RETRY_AFTER)
+    return min(max(0.0, due - time.time()), MAX_RETRY_AFTER_SECONDS)

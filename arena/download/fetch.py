@@ -1,4 +1,4 @@
-"""Files fetched by several workers at once while the caller goes on finding posts."""
+"""originals/: the posts' files, fetched by several threads while the caller looks for posts."""
 
 import queue
 import re
@@ -11,45 +11,66 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple
 
-from arena import files
-from arena.cli import UserError
+from arena import files, jsonl
+from arena.cli import UserError, progress, say
+from arena.data_folder import DataFolder
 from arena.download.danbooru import (
     Client,
     DeniedError,
     MismatchError,
     RefusedError,
-    Site,
     StoppedError,
     TransientError,
 )
 
 STILL_IMAGES = ("jpg", "jpeg", "png", "webp", "avif")  # What trainable.py can use; no GIF.
-COUNTED = ("downloaded", "already there", "hidden", "not images", "too large")
-WAITING = 500  # Posts queued at most; then finding more waits for the workers.
-HOPELESS = 20  # Files that failed in a row, after all their tries, before a run gives up.
+# What becomes of a post's file if it does not fail, in the order in which it is said.
+OUTCOMES = ("downloaded", "already there", "hidden", "not images", "too large")
+NOT_SHOWN = "not shown by the site"
+MAX_QUEUED_FILES = 500  # Then looking for more posts waits for the workers.
+MAX_FAILURES_IN_A_ROW = 20  # Files, each after all its tries; then the run gives up.
 
 
-class Original(NamedTuple):
+class RemoteFile(NamedTuple):
     """A file to fetch, as its post describes it."""
 
     post_id: int
     url: str
     md5: str
-    size: int | None
+    size: int | None  # In bytes.
 
 
 @dataclass
 class Outcome:
-    """What became of the posts: `counts` of each kind in COUNTED, and why which ones failed."""
+    """What became of the posts: how many had each of OUTCOMES, and why the others failed, by id."""
 
     counts: Counter[str] = field(default_factory=Counter)
     failed: dict[int, str] = field(default_factory=dict)
 
+    def save_failed(self, path: Path) -> None:
+        """Write failed_posts.jsonl: a line for each post that failed, with the reason."""
+        with files.atomic(path) as file:
+            for post_id in sorted(self.failed):
+                file.write(jsonl.line({"id": post_id, "reason": self.failed[post_id]}))
 
-def original(post: dict[str, Any], most: int) -> Original | str:
-    """What is to be fetched for a post, or why nothing is; `most` in bytes.
+    def say_counts(self) -> None:
+        """Say the counts, and how often each reason for a failure came up."""
+        counts = [f"{kind} {self.counts[kind]}" for kind in OUTCOMES]
+        say(", ".join([*counts, f"failed {len(self.failed)}"]))
+        for reason, count in Counter(self.failed.values()).most_common():
+            say(f"failed {count}: {reason}")
+        missing = sorted(number for number, why in self.failed.items() if why == NOT_SHOWN)
+        if missing:
+            more = ", …" if len(missing) > 20 else ""
+            say(f"{NOT_SHOWN}: {', '.join(map(str, missing[:20]))}{more}")
+        if self.failed:
+            say("failed posts are listed in failed_posts.jsonl; the same command tries them again")
 
-    Fields of the wrong type make a post fail, so that it is told and not taken for a hidden one.
+
+def remote_file(post: dict[str, Any], max_bytes: int) -> RemoteFile | str:
+    """The file to fetch for a post, or why there is none: one of OUTCOMES, or `failed`.
+
+    Fields of the wrong type make a post `failed`, so that it does not pass for a hidden one.
     """
     url, md5, size = post.get("file_url"), post.get("md5"), post.get("file_size")
     if not url or not md5:
@@ -60,62 +81,85 @@ def original(post: dict[str, Any], most: int) -> Original | str:
         return "failed"
     if not re.fullmatch("[0-9a-f]{32}", md5):
         return "failed"
-    if size is not None and size > most:
+    if size is not None and size > max_bytes:
         return "too large"
-    return Original(post["id"], url, md5, size)
+    return RemoteFile(post["id"], url, md5, size)
 
 
-def is_there(folder: Path, found: Original) -> bool:
-    """Whether the file has been fetched; one of another size is not it."""
+def is_fetched(remote: RemoteFile, data: DataFolder) -> bool:
+    """Whether originals/ has the file. A file of another size does not count."""
     try:
-        size = (folder / str(found.post_id)).stat().st_size
+        size = data.original(remote.post_id).stat().st_size
     except FileNotFoundError:
         return False
-    return found.size is None or found.size == size
+    return remote.size is None or remote.size == size
+
+
+def fetch_files(
+    client: Client,
+    data: DataFolder,
+    posts: Iterable[dict[str, Any]],
+    outcome: Outcome,
+    *,
+    workers: int,
+    max_bytes: int,
+) -> None:
+    """Fetch the files of posts to originals/ while the posts come in; `outcome` gets the counts.
+
+    A file of more than `max_bytes` is not fetched. Raises UserError when too many files in a row
+    fail, and OSError when a file cannot be written.
+    """
+    data.originals.mkdir(exist_ok=True)
+    files.sweep(data.originals)
+    with (
+        progress(desc="files", unit="file", position=1, total=0) as bar,
+        Fetcher(client, data, outcome, workers=workers, max_bytes=max_bytes, bar=bar) as fetcher,
+    ):
+        fetcher.fetch(posts)
 
 
 class Fetcher:
-    """`workers` threads that fetch to `folder`, each over its own connections.
+    """`workers` threads that fetch files to originals/, each over its own connections.
 
-    Used as a context: leaving it waits for all files; leaving it by an exception drops those
-    under way, with their temporary files, within about a second. A worker's error is raised in
-    the caller's thread, and sets `stop` so that the caller's own waiting ends.
+    A context manager: at the end of the block it waits for all files. An exception in the block
+    ends the threads within about a second and removes their temporary files. A worker's error is
+    raised in the caller's thread; it also sets the caller's `client.stop`, so that the caller does
+    not go on waiting for the site.
     """
 
     def __init__(
         self,
-        site: Site,
-        folder: Path,
+        client: Client,
+        data: DataFolder,
+        outcome: Outcome,
         *,
         workers: int,
-        most: int,
-        stop: threading.Event,
-        outcome: Outcome,
+        max_bytes: int,
         bar: Any,
     ) -> None:
-        self.site, self.folder, self.most = site, folder, most
-        self.stop, self.outcome, self.bar = stop, outcome, bar
+        self.site, self.stop = client.site, client.stop
+        self.data, self.outcome, self.max_bytes, self.bar = data, outcome, max_bytes, bar
         self._error: BaseException | None = None
-        self._in_a_row = 0
+        self._failures_in_a_row = 0
         self._lock = threading.Lock()
-        self._queue: queue.Queue[Original | None] = queue.Queue(WAITING)
-        # Daemons: a thread that waits for a silent server must not hold up the end of the run.
+        self._queue: queue.Queue[RemoteFile | None] = queue.Queue(MAX_QUEUED_FILES)
+        # Daemons, as a thread that waits for a silent server must not delay the end of the run.
         self._threads = [threading.Thread(target=self._work, daemon=True) for _ in range(workers)]
 
     def fetch(self, posts: Iterable[dict[str, Any]]) -> None:
-        """Hand over posts as they come; those that need no request are only counted."""
+        """Give the workers the files of posts; a post without a file to fetch is only counted."""
         for post in posts:
-            found = original(post, self.most)
-            if isinstance(found, Original) and is_there(self.folder, found):
-                found = "already there"
-            if isinstance(found, Original):
+            remote = remote_file(post, self.max_bytes)
+            if isinstance(remote, RemoteFile) and is_fetched(remote, self.data):
+                remote = "already there"
+            if isinstance(remote, RemoteFile):
                 self.bar.total = (self.bar.total or 0) + 1
-                self._put(found)
-            elif found == "failed":
+                self._put(remote)
+            elif remote == "failed":
                 self._fail(post["id"], "malformed record")
             else:
                 with self._lock:
-                    self.outcome.counts[found] += 1
+                    self.outcome.counts[remote] += 1
 
     def __enter__(self) -> "Fetcher":
         for thread in self._threads:
@@ -152,13 +196,14 @@ class Fetcher:
         end = time.monotonic() + 1
         for thread in self._threads:
             thread.join(max(0.0, end - time.monotonic()))
-        files.sweep(self.folder)
+        files.sweep(self.data.originals)
 
-    def _put(self, job: Original | None) -> None:
+    def _put(self, remote: RemoteFile | None) -> None:
+        """Queue a file, or None, which ends one worker. Raises a worker's error."""
         while True:
             self._check()
             try:
-                return self._queue.put(job, timeout=0.2)
+                return self._queue.put(remote, timeout=0.2)
             except queue.Full:
                 continue
 
@@ -169,30 +214,31 @@ class Fetcher:
     def _work(self) -> None:
         client = Client(self.site, self.stop)
         try:
-            while (job := self._queue.get()) is not None:
-                self._fetch_one(client, job)
+            while (remote := self._queue.get()) is not None:
+                self._fetch_one(client, remote)
         except StoppedError:
             pass
         except BaseException as error:
-            # Handed to the thread that called, which knows how to tell the user.
+            # `_check` raises it in the caller's thread, from where it reaches the user.
             self._error = error
             self.stop.set()
 
-    def _fetch_one(self, client: Client, job: Original) -> None:
-        path = self.folder / str(job.post_id)
+    def _fetch_one(self, client: Client, remote: RemoteFile) -> None:
+        path = self.data.original(remote.post_id)
+        size, max_bytes = remote.size, self.max_bytes
         try:
-            client.save(job.url, path, size=job.size, md5=job.md5, most=self.most)
+            client.save(remote.url, path, size=size, md5=remote.md5, max_bytes=max_bytes)
         except (MismatchError, RefusedError, TransientError) as error:
-            self._fail(job.post_id, str(error))
+            self._fail(remote.post_id, str(error))
             if isinstance(error, TransientError | DeniedError):
-                self._in_a_row += 1
-            if self._in_a_row >= HOPELESS:
+                self._failures_in_a_row += 1
+            if self._failures_in_a_row >= MAX_FAILURES_IN_A_ROW:
                 raise UserError(
-                    f"{HOPELESS} files in a row failed, the last with: {error}. "
+                    f"{MAX_FAILURES_IN_A_ROW} files in a row failed, the last with: {error}. "
                     "Run the same command later to go on"
                 ) from None
         else:
-            self._in_a_row = 0
+            self._failures_in_a_row = 0
             with self._lock:
                 self.outcome.counts["downloaded"] += 1
         self.bar.update()

@@ -1,8 +1,8 @@
-"""Where a download may lead: public addresses, and the kind of address the site itself is at.
+"""Which addresses a run may connect to: public ones, and those of the site's own kind.
 
-A site could otherwise name files on this machine, its router or the cloud's metadata service. What
-counts is the address that a connection has, not the name, so a name that changes its address
-between two looks gains nothing.
+Otherwise a site could make a run read files of this machine, its router or the cloud's metadata
+service. The address of the open connection is checked, too, as a name may lead to one address when
+it is looked up and to another when it is connected to.
 """
 
 import ipaddress
@@ -20,73 +20,73 @@ TRANSLATED = (ipaddress.ip_network("64:ff9b::/96"), ipaddress.ip_network("::/96"
 
 
 class OutOfReachError(Exception):
-    """A connection that would lead where no file of the site is."""
+    """A connection to a kind of address that the site may not send us to."""
 
 
-def place(address: str) -> str:
+def address_kind(text: str) -> str:
     """The kind of an IPv4 or IPv6 address: `public`, `loopback`, `link-local` or `private`.
 
     Raises ValueError for a text that is no address.
     """
-    found: Any = ipaddress.ip_address(address.partition("%")[0])
-    if found.is_loopback or found.is_unspecified:  # 0.0.0.0 leads to this machine as well.
+    address: Any = ipaddress.ip_address(text.partition("%")[0])
+    if address.is_loopback or address.is_unspecified:  # 0.0.0.0 leads to this machine as well.
         return LOOPBACK
-    if found.version == 6:
-        inside = found.ipv4_mapped or found.sixtofour or (found.teredo or (None, None))[1]
-        if inside is None and int(found) > 1 and any(found in net for net in TRANSLATED):
-            inside = ipaddress.IPv4Address(int(found) & 0xFFFFFFFF)
+    if address.version == 6:
+        inside = address.ipv4_mapped or address.sixtofour or (address.teredo or (None, None))[1]
+        if inside is None and int(address) > 1 and any(address in net for net in TRANSLATED):
+            inside = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
         if inside is not None:
-            return place(str(inside))
-    if found.is_link_local:
+            return address_kind(str(inside))
+    if address.is_link_local:
         return "link-local"
-    local = found.version == 6 and found.is_site_local
-    return PUBLIC if found.is_global and not found.is_multicast and not local else "private"
+    local = address.version == 6 and address.is_site_local
+    return PUBLIC if address.is_global and not address.is_multicast and not local else "private"
 
 
-def places(host: str, flags: int = 0) -> set[str]:
-    """The kinds of all addresses of a name, empty when it has none."""
+def address_kinds(host: str, flags: int = 0) -> set[str]:
+    """The kinds of all addresses of a host name; empty when it has none."""
     try:
         found = socket.getaddrinfo(host.strip("[]"), None, type=socket.SOCK_STREAM, flags=flags)
     except (OSError, UnicodeError):
         return set()
-    return {place(str(entry[4][0])) for entry in found}
+    return {address_kind(str(entry[4][0])) for entry in found}
 
 
 class Reach:
-    """What a run may connect to; one for all its threads. `host` is the site's own."""
+    """What a run may connect to, shared by all its threads. `host` is the site's own."""
 
     def __init__(self, host: str) -> None:
         self.host = host
         self._own: str | None = None
         self._lock = threading.Lock()
 
-    def check(self, host: str, found: set[str]) -> None:
-        """Raise OutOfReachError when none of the kinds of address of `host` may be connected to.
+    def check(self, host: str, kinds: set[str]) -> None:
+        """Raise OutOfReachError when `host` has addresses and all are of kinds not allowed.
 
-        The site is where its own host is first met, and stays there.
+        The site's own kind is the one that its host has at the first check.
         """
         with self._lock:
-            if self._own is None and host == self.host and found:
-                self._own = PUBLIC if PUBLIC in found else min(found)
+            if self._own is None and host == self.host and kinds:
+                self._own = PUBLIC if PUBLIC in kinds else min(kinds)
             allowed = {PUBLIC, self._own}
-        if found and not found & allowed:
-            raise OutOfReachError(f"an address that is {min(found)}, where the site is not")
+        if kinds and not kinds & allowed:
+            raise OutOfReachError(f"an address that is {min(kinds)}, where the site is not")
 
     def check_numeric(self, host: str) -> None:
-        """The check of a host that is written as an address, which holds behind a proxy too."""
-        self.check(host, places(host, socket.AI_NUMERICHOST))
+        """Check a host that is written as an address. This can be done behind a proxy, too."""
+        self.check(host, address_kinds(host, socket.AI_NUMERICHOST))
 
 
 def _checked(kind: Any, reach: Reach) -> Any:
-    """The class of connections `kind`, checked before and after it has connected."""
+    """The connection class `kind`, with a check of the address before and after connecting."""
 
     class Connection(kind):
         def _new_conn(self) -> socket.socket:
-            # Before, as a port that is closed or silent would look like a failure that may pass.
-            reach.check(self.host, places(self.host))
+            # Before, as a port that is closed or silent would only look like a passing failure.
+            reach.check(self.host, address_kinds(self.host))
             connected: socket.socket = super()._new_conn()
             try:
-                reach.check(self.host, {place(str(connected.getpeername()[0]))})
+                reach.check(self.host, {address_kind(str(connected.getpeername()[0]))})
             except BaseException:
                 connected.close()
                 raise
@@ -96,7 +96,7 @@ def _checked(kind: Any, reach: Reach) -> Any:
 
 
 def mount(session: requests.Session, reach: Reach) -> None:
-    """Make every direct connection of a session a checked one. Those to a proxy are not."""
+    """Make a session check every connection, other than those to a proxy, by `reach`."""
     adapter = HTTPAdapter()
     adapter.poolmanager.pool_classes_by_scheme = {
         kind.scheme: type(

@@ -1,0 +1,145 @@
+"""posts.jsonl and walked.jsonl: the posts of earlier runs, and the pages that they came from.
+
+walked.jsonl has one line a page: from which id to which, with which filter, and how many of its
+posts were kept. A page whose posts are all still in posts.jsonl is not asked for again.
+"""
+
+import argparse
+import bisect
+import datetime
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from arena import files, jsonl
+from arena.data_folder import DataFolder
+from arena.posts import RATINGS
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Filter:
+    """Which posts are kept: those of some ratings that are old enough."""
+
+    ratings: str  # Sorted letters, such as `gs`.
+    min_age_days: int  # 0 keeps posts of every age.
+    now: float  # Seconds since 1970.
+
+    def old_enough_at(self, post: Json) -> float:
+        """When the post reaches the age, in seconds since 1970; 0 where its date is not valid."""
+        created = post.get("created_at")
+        if not self.min_age_days or not isinstance(created, str):
+            return 0.0
+        try:
+            moment = datetime.datetime.fromisoformat(created)
+            if moment.tzinfo is None:
+                moment = moment.replace(tzinfo=datetime.UTC)
+            return moment.timestamp() + self.min_age_days * 86400
+        except (ValueError, OverflowError):
+            return 0.0
+
+    def has_rating(self, post: Json) -> bool:
+        """Whether the post has one of the ratings. When all four are kept, every post passes."""
+        return len(self.ratings) == len(RATINGS) or post.get("rating") in [*self.ratings]
+
+
+@dataclass(frozen=True)
+class Page:
+    """A line of walked.jsonl: all posts with lowest <= id < below have been looked at."""
+
+    below: int
+    lowest: int
+    kept: int  # How many of the posts passed the filter.
+    ratings: str  # The filter's, as is the age.
+    min_age_days: int
+    until: float | None  # When a post left out as too young is old enough, in seconds since 1970.
+
+    def valid(self) -> bool:
+        """Whether the fields read from a file are of the right types."""
+        numbers = (self.below, self.lowest, self.kept, self.min_age_days)
+        return (
+            all(type(number) is int for number in numbers)
+            and 0 < self.lowest < self.below
+            and (self.until is None or isinstance(self.until, int | float))
+        )
+
+
+@dataclass
+class PostFile:
+    """posts.jsonl and walked.jsonl of a data folder. `ids` are those of the posts read or added."""
+
+    data: DataFolder
+    ids: set[int] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        files.temporary(self.data.posts).unlink(missing_ok=True)
+
+    def read(self) -> Iterator[Json]:
+        """Every post, in the file's order. `ids` is complete only when the last has been taken."""
+        jsonl.repair(self.data.posts)
+        if not self.data.posts.exists():
+            return
+        problems = jsonl.Problems()
+        for _, post in jsonl.lines(self.data.posts, problems):
+            self.ids.add(post["id"])
+            yield post
+        problems.tell(self.data.posts)
+
+    def add(self, page: list[Json]) -> list[Json]:
+        """Append the posts that are new, all or (on an OSError) none, and return them.
+
+        A post whose line would be too long to be read again is left out.
+        """
+        new = {post["id"]: post for post in page if post["id"] not in self.ids}
+        lines = {number: jsonl.line(post) for number, post in new.items()}
+        lines = {number: line for number, line in lines.items() if len(line) <= jsonl.MAX_LINE}
+        with self.data.posts.open("ab", buffering=0) as file:
+            jsonl.append(file, b"".join(lines.values()))
+        self.ids.update(lines)
+        return [new[number] for number in lines]
+
+    def replace(self, changed: dict[int, Json]) -> None:
+        """Write new records, given by post id, over the old ones of the same posts."""
+        records = {
+            number: changed[post["id"]]
+            for number, post in jsonl.lines(self.data.posts, jsonl.Problems())
+            if post["id"] in changed
+        }
+        with self.data.posts.open("rb") as old, files.atomic(self.data.posts) as new:
+            for number, line in enumerate(old, 1):
+                new.write(jsonl.line(records[number]) if number in records else line)
+
+    def walked_pages(self, keep: Filter) -> dict[int, Page]:
+        """The pages that need not be asked for again with this filter, by their `below`."""
+        jsonl.repair(self.data.walked)
+        if not self.data.walked.exists():
+            return {}
+        ids = sorted(self.ids)
+        pages = {}
+        for line in self.data.walked.read_bytes().splitlines():
+            try:
+                page = Page(**json.loads(line))
+            except (ValueError, TypeError, RecursionError):
+                continue  # One page is then asked for again.
+            if not page.valid() or (page.until is not None and page.until <= keep.now):
+                continue
+            count = bisect.bisect_left(ids, page.below) - bisect.bisect_left(ids, page.lowest)
+            same_filter = (page.ratings, page.min_age_days) == (keep.ratings, keep.min_age_days)
+            if same_filter and count >= page.kept:
+                pages[page.below] = page
+        return pages
+
+    def add_walked(self, page: Page) -> None:
+        """Append a page to walked.jsonl. Its posts must be in posts.jsonl by then."""
+        with self.data.walked.open("ab", buffering=0) as file:
+            jsonl.append(file, jsonl.line(asdict(page)))
+
+
+def ratings(text: str) -> str:
+    """An argparse type: a list such as `s,g` as sorted letters, `gs`."""
+    letters = {letter.strip() for letter in text.split(",")}
+    if not letters <= RATINGS.keys():
+        raise argparse.ArgumentTypeError(f"'{text}' is not of {','.join(RATINGS)}")
+    return "".join(sorted(letters))
