@@ -17,7 +17,7 @@ from contextlib import nullcontext
 
 import models
 from arena import files, posts
-from arena.cli import Options, UserError, at_least, run, say, warn
+from arena.cli import Options, UserError, at_least, names, run, say, warn
 from arena.report import text
 from arena.tagger import Tagger
 from arena.validate import distributed, ground_truth, inference, results
@@ -97,14 +97,6 @@ def arguments() -> argparse.Namespace:
     options.flag("--ci", "print 95%% intervals in the table")
     options.flag("--fresh", "forget the chosen models' predictions")
     return options.parse_args()
-
-
-def names(text: str) -> list[str]:
-    """An argparse type: names with commas between them."""
-    found = [name for name in text.split(",") if name]
-    if not found:
-        raise UserError("no model is chosen: give --models at least one name")
-    return found
 
 
 def resample_count(text: str) -> int:

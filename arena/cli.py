@@ -121,6 +121,14 @@ def at_least(low: int, high: int | None = None) -> Callable[[str], int]:
     return parse
 
 
+def names(text: str) -> list[str]:
+    """An argparse type: at least one name, with commas between several."""
+    found = [name for name in text.split(",") if name]
+    if not found:
+        raise argparse.ArgumentTypeError("at least one name is needed")
+    return found
+
+
 def seconds(low: float = 0.0) -> Callable[[str], float]:
     """An argparse type: a time in seconds, from `low` to a day."""
 

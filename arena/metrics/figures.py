@@ -25,7 +25,6 @@ from arena.metrics.formulas import (
     ratio,
     thresholds,
 )
-from arena.posts import CATEGORIES, RATINGS
 
 import numpy as np
 
@@ -275,8 +274,8 @@ def evaluate(
     interval: name of the figure -> (resamples,).
 
     scores, truth, threshold as in per_tag, scores from 0 to 1; `categories` one a tag, `ratings`
-    one a post; `known` and `total` (posts,) count the post's true tags, of any vocabulary, that
-    the model has and that there are; `weights` comes from bootstrap.resamples, or is None for no
+    one a post (empty for none); `known` and `total` (posts,) count the post's true tags, of any
+    vocabulary, that the model has and that there are; `weights` comes from bootstrap.resamples, or is None for no
     intervals; `decided` holds the tags whose `threshold` is not what decides at the own threshold.
     Raises ValueError where per_tag does, for lengths that do not fit, and for scores outside 0 to
     1.
@@ -297,8 +296,10 @@ def evaluate(
         raise ValueError(f"{posts} posts are more than the {MOST_POSTS} that are counted exactly")
 
     tag_figures = per_tag(scores, truth, cut)
-    groups = {rating: np.array([given == rating for given in ratings]) for rating in RATINGS}
-    groups = {rating: inside for rating, inside in groups.items() if inside.any()}
+    groups = {
+        rating: np.array([given == rating for given in ratings])
+        for rating in sorted(set(ratings) - {""})
+    }
     # Weightings: all posts first, then the resamples, then each group of posts by itself.
     weighted = np.column_stack([np.ones(posts, np.uint8), weights])
     bins = bootstrap.calibrate(scores, truth, weighted)
@@ -337,8 +338,7 @@ def evaluate(
         "overall": _nested(figures, {"own": own, **chosen}),
         "by_category": {
             category: _group(tag_figures, counts, np.array([c == category for c in categories]))
-            for category in CATEGORIES
-            if category in categories
+            for category in sorted(set(categories))
         },
         "by_rating": {
             rating: {"posts": int(group.sum()), **_rated(counts, column)}

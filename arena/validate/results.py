@@ -11,6 +11,7 @@ from arena import files
 from arena.cli import progress
 from arena.data_folder import DataFolder
 from arena.metrics import bootstrap, compare, evaluate
+from arena.posts import CATEGORIES, RATINGS
 from arena.report import text
 from arena.tagger import Tagger, vocabulary
 from arena.validate.ground_truth import GroundTruth
@@ -59,6 +60,9 @@ def score(
             weights=weights,
             decided=scores.decided,
         )
+        for groups, order in (("by_category", CATEGORIES), ("by_rating", RATINGS)):
+            found = numbers[groups]
+            numbers[groups] = {name: found[name] for name in order if name in found}
         maybe_seen = int(tagger.may_have_seen(ids).sum())
         return {**tagger.about(), "maybe_seen": maybe_seen, **numbers}, resampled
 

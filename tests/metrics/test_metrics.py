@@ -403,8 +403,8 @@ def test_groups_of_tags_and_posts_equal_the_figures_of_those_alone() -> None:
         assert group["tags"] == len(tags) > 0
         assert {name: group["macro"][name] for name in macro} == pytest.approx(macro)
         assert group["micro"] == pytest.approx(micro)
-    assert list(entry["by_category"]) == ["general", "artist", "meta"]
-    assert list(entry["by_rating"]) == ["g", "s", "e"]
+    assert list(entry["by_category"]) == ["artist", "general", "meta"]
+    assert list(entry["by_rating"]) == ["e", "g", "s"]
     for rating, group in entry["by_rating"].items():
         posts = np.flatnonzero(ratings == rating)
         macro, _ = expected(posts, np.flatnonzero(truth[posts].any(axis=0)))
