@@ -275,10 +275,10 @@ def evaluate(
 
     scores, truth, threshold as in per_tag, scores from 0 to 1; `categories` one a tag, `ratings`
     one a post (empty for none); `known` and `total` (posts,) count the post's true tags, of any
-    vocabulary, that the model has and that there are; `weights` comes from bootstrap.resamples, or is None for no
-    intervals; `decided` holds the tags whose `threshold` is not what decides at the own threshold.
-    Raises ValueError where per_tag does, for lengths that do not fit, and for scores outside 0 to
-    1.
+    vocabulary, that the model has and that there are; `weights` comes from bootstrap.resamples, or
+    is None for no intervals; `decided` holds the tags whose `threshold` is not what decides at the
+    own threshold. Raises ValueError where per_tag does, for lengths that do not fit, and for scores
+    outside 0 to 1.
     """
     posts, tags = check(scores, truth)
     cut = thresholds(threshold, tags)

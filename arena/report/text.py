@@ -1,28 +1,21 @@
-"""Everything a person reads, made from the metrics dict that metrics.json holds.
+"""What a person reads as text, made from the results that metrics.json holds.
 
 Tag names and labels come from other people's files. They stay what they are, except that each
 format's own hazards are escaped: unprintable characters everywhere (`plain`), markup in Markdown,
 formulas in spreadsheets, `<` in the page's data.
 """
 
-import base64
 import csv
-import hashlib
 import io
-import json
-import math
 import re
 from collections import Counter
 from itertools import combinations, pairwise
-from pathlib import Path
-from string import Template
 from typing import Any
 
 from arena.cli import plain
 
 Metrics = dict[str, Any]
 
-PAGE = Path(__file__).parent
 # The published table's columns, with their width there.
 COLUMNS = {"Precision": 9, "Recall": 7, "F1": 6, "AP": 6}
 PER_TAG = ("precision", "recall", "f1", "ap", "mcc")
@@ -192,60 +185,3 @@ def per_tag_csv(metrics: Metrics) -> str:
 
 def _cell(text: str) -> str:
     return f"'{text}" if text.startswith(("=", "+", "-", "@")) else text
-
-
-def html(metrics: Metrics) -> str:
-    """report.html: one file with its data, styles and libraries inside, which asks for nothing.
-
-    Its content security policy lets only the scripts written here run, by their hashes, and only
-    images beside the page load. `vendor/README.md` names the libraries.
-    """
-    models = [
-        # To the decimals that are shown, as rounding twice could differ from the printed table.
-        {**model, "label": label, "overall": _compact(model["overall"], 4)}
-        for model, label in zip(metrics["models"], labels(metrics), strict=True)
-    ]
-    data = {**metrics, "models": models, "verdicts": verdicts(metrics)}
-    scripts = [
-        _script(PAGE / name)
-        for name in ("vendor/plotly-basic.min.js", "vendor/tabulator.min.js", "page.js")
-    ]
-    hashes = " ".join(_hash(script) for script in scripts)
-    styles = (PAGE / name for name in ("vendor/tabulator_simple.min.css", "page.css"))
-    return Template((PAGE / "page.html").read_text(encoding="utf-8")).substitute(
-        policy="default-src 'none'; style-src 'unsafe-inline'; img-src 'self' file: data: blob:; "
-        "base-uri 'none'; form-action 'none'; "
-        f"script-src {hashes}",
-        style="\n".join(style.read_text(encoding="utf-8") for style in styles),
-        data=_json(data),
-        scripts="\n".join(f"<script>{script}</script>" for script in scripts),
-    )
-
-
-def _script(path: Path) -> str:
-    """A script's text without the comment that names its source map, which browsers would fetch."""
-    return path.read_text(encoding="utf-8").partition("\n//# sourceMappingURL")[0]
-
-
-def _hash(script: str) -> str:
-    """How a content security policy names a script that may run."""
-    return f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'"
-
-
-def _json(data: Any) -> str:
-    """`data` as JSON that can stand in a script element: rounded, printable, without `<`."""
-    text = json.dumps(_compact(data), allow_nan=False, separators=(",", ":"))
-    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
-
-
-def _compact(value: Any, places: int = 5) -> Any:
-    """`value` with floats to `places` decimals, not-a-number as None and all text on one line."""
-    if isinstance(value, float):
-        return round(value, places) if math.isfinite(value) else None
-    if isinstance(value, str):
-        return plain(value)
-    if isinstance(value, list | tuple):
-        return [_compact(item, places) for item in value]
-    if isinstance(value, dict):
-        return {key: _compact(item, places) for key, item in value.items()}
-    return value

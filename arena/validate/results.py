@@ -12,7 +12,7 @@ from arena.cli import progress
 from arena.data_folder import DataFolder
 from arena.metrics import bootstrap, compare, evaluate
 from arena.posts import CATEGORIES, RATINGS
-from arena.report import text
+from arena.report import page, text
 from arena.tagger import Tagger, vocabulary
 from arena.validate.ground_truth import GroundTruth
 from arena.validate.predictions import common_scores
@@ -105,4 +105,4 @@ def write(data: DataFolder, results: dict[str, Any]) -> None:
     files.write_text(data.detailed_metrics, text.detailed_metrics(results))
     files.write_text(data.per_tag, text.per_tag_csv(results))
     files.write_text(data.metrics, json.dumps(results))
-    files.write_text(data.report, text.html(results))
+    files.write_text(data.report, page.html(results))

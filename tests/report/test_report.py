@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from arena.cli import plain
-from arena.report import text
+from arena.report import page, text
 from tests.helpers import PATIENCE, until
 from tests.report.metrics_sample import HOSTILE, metrics_sample
 
@@ -258,14 +258,14 @@ def test_no_tag_is_a_formula_or_a_second_line(name: str) -> None:
 def test_data_in_the_page_is_json_without_markup() -> None:
     metrics = metrics_sample(len(HOSTILE), labels=HOSTILE_LABELS, hostile=True)
     metrics["models"][0]["per_tag"]["ap"][0] = float("nan")
-    page = text.html(metrics)
-    (data,) = re.findall(r'<script type="application/json" id="data">([^<]*)</script>', page)
+    html = page.html(metrics)
+    (data,) = re.findall(r'<script type="application/json" id="data">([^<]*)</script>', html)
     read = json.loads(data)
     assert read["tag_names"] == [plain(name) for name in HOSTILE]
     assert [model["label"] for model in read["models"]] == text.labels(metrics)
     assert read["models"][0]["per_tag"]["ap"][0] is None
-    assert page.count("<script") == 4 == page.count("</script>")
-    assert page.encode()
+    assert html.count("<script") == 4 == html.count("</script>")
+    assert html.encode()
 
 
 @pytest.fixture(scope="module")
@@ -285,7 +285,7 @@ class Opened:
     def __init__(self, browser: Browser, folder: Path, metrics: dict[str, Any]) -> None:
         (folder / "resized").mkdir(parents=True)
         self.path = folder / "report.html"
-        self.path.write_text(text.html(metrics), encoding="utf-8")
+        self.path.write_text(page.html(metrics), encoding="utf-8")
         self.metrics = metrics
         self.requests: list[str] = []
         self.complaints: list[str] = []
