@@ -113,7 +113,9 @@ def timed(function: Callable[[bytes], bytes], paths: list[Path], count: int) -> 
     start = 0.0
     tasks = paths[:count] + paths
     work = partial(apply, function=function)
-    with closing(process_pool.each(work, tasks, count, prepare=confine, seconds=60)) as answers:
+    with closing(
+        process_pool.call_each(work, tasks, count, prepare=confine, seconds=60)
+    ) as answers:
         for number, (_, answer) in enumerate(answers, 1):
             assert isinstance(answer, bytes), answer
             if number == count:

@@ -688,7 +688,10 @@ def deaf() -> None:
 
 def impatient(data: Path, **more: Any) -> subprocess.Popen[str]:
     """trainable.py that lets a file take two seconds."""
-    code = "import trainable; trainable.SECONDS = 2; trainable.run(trainable.main)"
+    code = (
+        "import trainable; from arena.trainable import examine; examine.MAX_SECONDS_PER_FILE = 2\n"
+        "trainable.run(trainable.main)"
+    )
     return subprocess.Popen(
         [sys.executable, "-c", code, "--data", str(data), "--workers", "2"],
         cwd=ROOT,

@@ -54,7 +54,9 @@ def stop_halfway(pid_file: Path) -> str:
 
 
 def answers(function: Callable[[Any], str], tasks: list[Any]) -> list[Any]:
-    with closing(process_pool.each(function, tasks, 2, prepare=nothing, seconds=LIMIT)) as found:
+    with closing(
+        process_pool.call_each(function, tasks, 2, prepare=nothing, seconds=LIMIT)
+    ) as found:
         return [answer for _, answer in found]
 
 
@@ -116,7 +118,7 @@ def test_no_more_processes_than_tasks() -> None:
     me = psutil.Process()
     before = len(me.children())
     tasks = itertools.chain([0.0])
-    with closing(process_pool.each(spin, tasks, 50, prepare=nothing, seconds=LIMIT)) as found:
+    with closing(process_pool.call_each(spin, tasks, 50, prepare=nothing, seconds=LIMIT)) as found:
         assert next(found)[1] == "done"
         assert len(me.children()) <= before + 2  # The other is Python's resource tracker.
     assert answers(spin, []) == []
