@@ -19,6 +19,7 @@ import threading
 import time
 from pathlib import Path
 
+from arena.data_folder import DataFolder
 from demo.server import serve
 from tests.helpers import ROOT, write_mappings
 
@@ -30,14 +31,14 @@ FIRST_ID = 6_000_000
 SAMPLE = 512
 
 
-def make_folder(data: Path, posts: int) -> None:
+def make_folder(data: DataFolder, posts: int) -> None:
     """posts.jsonl, originals/ and metadata/ of `posts` posts with the demo's common tags."""
     rng = np.random.default_rng(0)
     tags = ["no_humans", "heart", "star_(symbol)", "border", "greyscale", "polka_dot", "striped"]
-    (data / "originals").mkdir(parents=True)
-    (data / "metadata").mkdir()
-    write_mappings(data, [], [])
-    with (data / "posts.jsonl").open("w") as file:
+    data.originals.mkdir(parents=True)
+    data.metadata.mkdir()
+    write_mappings(data.root, [], [])
+    with data.posts.open("w") as file:
         for post_id in range(FIRST_ID, FIRST_ID + posts):
             text = " ".join(tag for tag in tags if rng.random() < 0.3)
             post = {"id": post_id, "rating": "g", "tag_string": text, "tag_string_general": text}
@@ -46,7 +47,7 @@ def make_folder(data: Path, posts: int) -> None:
             colours = Image.fromarray(rng.integers(0, 256, (16, 16, 3), dtype=np.uint8))
             png = io.BytesIO()
             colours.save(png, "PNG", compress_level=1)
-            (data / "originals" / str(post_id)).write_bytes(png.getvalue())
+            data.original(post_id).write_bytes(png.getvalue())
 
 
 def measure(script: str, *args: object, env: dict[str, str]) -> tuple[float, float]:
@@ -96,7 +97,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name, serve(hub=ROOT / "demo" / "hub") as server:
         env = {"HF_ENDPOINT": server.url, "HF_HOME": f"{name}/hub-cache"}
         for posts in args.posts:
-            data = Path(name) / str(posts)
+            data = DataFolder(Path(name) / str(posts))
             make_folder(data, posts)
             seconds, trainable = measure("trainable.py", "--data", data, env=env)
             measure("export_sw.py", "--data", data, env=env)

@@ -22,6 +22,7 @@ from contextlib import closing
 from functools import partial
 from pathlib import Path
 
+from arena.data_folder import DataFolder
 from arena.trainable import process_pool
 from arena.trainable.judge import confine, decode, fit, judge, shrink, to_rgb
 
@@ -113,7 +114,9 @@ def timed(function: Callable[[bytes], bytes], paths: list[Path], count: int) -> 
     start = 0.0
     tasks = paths[:count] + paths
     work = partial(apply, function=function)
-    with closing(process_pool.each(work, tasks, count, prepare=confine, seconds=60)) as answers:
+    with closing(
+        process_pool.call_each(work, tasks, count, prepare=confine, seconds=60)
+    ) as answers:
         for number, (_, answer) in enumerate(answers, 1):
             assert isinstance(answer, bytes), answer
             if number == count:
@@ -183,17 +186,14 @@ def methods(files: list[bytes]) -> None:
 def rerun(posts: int) -> None:
     """The time trainable.py takes when everything is finished already."""
     with tempfile.TemporaryDirectory() as folder:
-        data = Path(folder)
-        for name in ("originals", "resized"):
-            (data / name).mkdir()
-        with (
-            (data / "posts.jsonl").open("w") as listed,
-            (data / "trainable.jsonl").open("w") as verdicts,
-        ):
+        data = DataFolder(Path(folder))
+        data.originals.mkdir()
+        data.resized.mkdir()
+        with data.posts.open("w") as listed, data.verdicts.open("w") as verdicts:
             for post in range(1, posts + 1):
-                original = data / "originals" / str(post)
+                original = data.original(post)
                 original.write_bytes(b"original")
-                (data / "resized" / f"{post}.webp").write_bytes(b"resized")
+                data.resized_image(post).write_bytes(b"resized")
                 # About the length of a real post.
                 listed.write(json.dumps({"id": post, "tag_string": "tag_of_a_post " * 60}) + "\n")
                 record = {
@@ -220,22 +220,24 @@ def rerun(posts: int) -> None:
 
 def main() -> None:
     """Run what the options ask for."""
-    args = argparse.ArgumentParser(
+    options = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    args.add_argument("--pictures", type=int, default=20, help="default: %(default)s")
-    args.add_argument("--rounds", type=int, default=5, help="default: %(default)s")
-    args.add_argument("--workers", type=int, default=2, help="default: %(default)s")
-    args.add_argument("--posts", type=int, default=65536, help="of the rerun; default: %(default)s")
-    args.add_argument("--seed", type=int, default=0, help="default: %(default)s")
-    args.add_argument("--methods", action="store_true", help="compare libwebp's methods instead")
-    options = args.parse_args()
-    files = pictures(options.pictures, options.seed)
-    if options.methods:
+    options.add_argument("--pictures", type=int, default=20, help="default: %(default)s")
+    options.add_argument("--rounds", type=int, default=5, help="default: %(default)s")
+    options.add_argument("--workers", type=int, default=2, help="default: %(default)s")
+    options.add_argument(
+        "--posts", type=int, default=65536, help="of the rerun; default: %(default)s"
+    )
+    options.add_argument("--seed", type=int, default=0, help="default: %(default)s")
+    options.add_argument("--methods", action="store_true", help="compare libwebp's methods instead")
+    args = options.parse_args()
+    files = pictures(args.pictures, args.seed)
+    if args.methods:
         methods(files)
         return
-    compare(files, options.workers, options.rounds)
-    rerun(options.posts)
+    compare(files, args.workers, args.rounds)
+    rerun(args.posts)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""What opening an untrusted still image safely means: judge one file and shrink it for training.
+"""Open an untrusted image file safely, judge it, and shrink it.
 
-Nothing here trusts a file name or a header. A file is handed to the one decoder that its first
-bytes ask for, among the formats Danbooru's still posts come in; its size is checked before its
-pixels are decoded; and it passes only if all of it decodes. `confine` bounds what is left: run it
-once in a process of its own before judging there.
+No file name and no header is trusted. The first bytes of a file choose the one decoder it is handed
+to, among the formats of Danbooru's still posts; its width and height are checked before its pixels
+are decoded; and it passes only if all of it decodes. A decoder may still take too much memory, or
+crash: so judge in a process of its own, and call `confine` there first.
 """
 
 import io
@@ -30,10 +30,12 @@ VERDICTS = ("ok", "transparent", "animated", "unreadable", "missing")
 # Decoded pixels take 4 bytes each in Pillow, and a second copy while their mode changes: 1.1 GB at
 # this size. Danbooru's largest stills are scans of some 100 megapixels.
 MAX_PIXELS = 2**27
-MAX_MEMORY = 1_400_000_000  # Bytes of data; with the program itself a worker stays under 1.5 GB.
+# RLIMIT_DATA of a worker; with the program itself it stays under 1.5 GB.
+MAX_DATA_BYTES = 1_400_000_000
 
-# What Pillow's decoders and metadata readers raise on damaged files. Memory is another matter.
-DAMAGE = (
+# What Pillow's decoders and metadata readers raise on damaged files. MemoryError is not
+# among them: a sound file may raise it too.
+DAMAGE_ERRORS = (
     ArithmeticError,
     AssertionError,
     AttributeError,
@@ -54,14 +56,16 @@ DAMAGE = (
 # of 4, and 1 is a quarter larger (`python -m bench.trainable --methods`).
 WEBP_METHOD = 2
 
-# The larger side is first brought to between SPARE and twice SPARE times the wanted one by cheap
-# means (JPEG's own scaled decoding, then whole-pixel averaging); bicubic does the rest. From a
-# factor of two that costs no measurable quality, at 1.35 less than WebP method 2 gains, at 1.2 from
-# 0.2 to 0.4 dB.
-SPARE = 1.35
-THIN = 16  # Pixels.
+# A large image is shrunk in two steps. Cheap means (JPEG's own scaled decoding, then averaging of
+# whole pixels) go down to no less than this many times the wanted width and height, and to less
+# than twice that; bicubic does the rest. At 2 this costs no measurable quality, at 1.35 less than
+# WebP method 2 gains, at 1.2 from 0.2 to 0.4 dB.
+MIN_TIMES_WANTED = 1.35
+# Averaging shifts a side whose last group of pixels is not full by up to a pixel, which is much for
+# a thin strip: a side that is to become shorter than this, in pixels, is left to bicubic alone.
+MIN_AVERAGED_PIXELS = 16
 
-TURNS = {
+TURN_BY_ORIENTATION = {  # What makes an image of this EXIF orientation upright; 1 already is.
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -78,7 +82,7 @@ TO_8_BIT = np.round(np.arange(65536) / 257).astype(np.uint8)
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """One file's verdict (of VERDICTS), the reason unless it is ok, the WebP file if it is."""
+    """The verdict on a file, one of VERDICTS; its WebP file if that is ok, else the reason."""
 
     verdict: str
     reason: str = ""
@@ -95,11 +99,11 @@ class Rejected(Exception):  # noqa: N818 - a verdict, not an error
 
 
 def confine() -> None:
-    """Bound this process for good: its memory, its decoders' threads, and no core dumps.
+    """Limit this process: its memory, its decoders' threads, and no core dumps.
 
-    The limits cannot be taken back, so this belongs into a worker process.
+    The limits cannot be taken back, so call it only in a worker process.
     """
-    resource.setrlimit(resource.RLIMIT_DATA, (MAX_MEMORY, MAX_MEMORY))
+    resource.setrlimit(resource.RLIMIT_DATA, (MAX_DATA_BYTES, MAX_DATA_BYTES))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     AvifImagePlugin.DEFAULT_MAX_THREADS = 1  # There is a worker for every core.
     # libwebp needs memory for the whole canvas to open a file, so Pillow checks that one itself,
@@ -109,15 +113,16 @@ def confine() -> None:
 
 
 def judge(data: bytes, max_size: int, quality: int) -> Judgement:
-    """Decide whether a file is a still, opaque, whole image, and shrink it if so.
+    """Decide whether a file is a still, opaque, whole image, and if so shrink it.
 
-    The WebP file is RGB, upright, its longest side at most `max_size` pixels.
+    The WebP file is RGB, upright, and its longest side at most `max_size` pixels. `quality` is
+    WebP's, 0 to 100. Raises nothing for a bad file: that is a verdict.
     """
     try:
         image, size = decode(data, max_size)
         if transparent(image):
             raise Rejected("transparent", "has pixels that are not opaque")
-        turn = TURNS.get(orientation(image))
+        turn = TURN_BY_ORIENTATION.get(orientation(image))
         image = shrink(to_rgb(image), size)
     except Rejected as rejected:
         return Judgement(rejected.verdict, rejected.reason)
@@ -131,7 +136,7 @@ def judge(data: bytes, max_size: int, quality: int) -> Judgement:
 
 
 def flaw(data: bytes) -> str:
-    """Why a file is no whole WebP image, the kind that `judge` makes; empty if it is one."""
+    """Why a file is not a whole WebP image, the kind that `judge` makes; empty if it is one."""
     try:
         if data and _decoder(data) is not WebPImageFile:
             return "is no WebP file"
@@ -146,8 +151,9 @@ def flaw(data: bytes) -> str:
 def decode(data: bytes, longest: int) -> tuple[Image.Image, tuple[int, int]]:
     """A whole still image with its pixels loaded, and the width and height to shrink it to.
 
-    A JPEG may come scaled down, to no less than SPARE times that. Raises Rejected for anything
-    that is not a whole still image of an allowed format.
+    `longest` is the most pixels a side may have then. A JPEG may come scaled down already, to no
+    less than MIN_TIMES_WANTED times that size. Raises Rejected for anything that is not a whole
+    still image of an allowed format.
     """
     decoder = _decoder(data)
     try:
@@ -168,11 +174,12 @@ def decode(data: bytes, longest: int) -> tuple[Image.Image, tuple[int, int]]:
             image = decoder(io.BytesIO(data))
             _normalise_key(image, data)
         if decoder is JpegImageFile:
-            image.draft(None, (math.ceil(size[0] * SPARE), math.ceil(size[1] * SPARE)))
+            width, height = (math.ceil(side * MIN_TIMES_WANTED) for side in size)
+            image.draft(None, (width, height))
         image.load()
         if image.mode == "P" and image.palette is None:
             raise Rejected("unreadable", "lacks its palette")
-    except DAMAGE as error:
+    except DAMAGE_ERRORS as error:
         text = " ".join(str(error).split())[:200] or type(error).__name__
         raise Rejected("unreadable", f"does not decode: {text}") from None
     return image, size
@@ -201,7 +208,7 @@ def _normalise_key(image: ImageFile.ImageFile, data: bytes) -> None:
     """Bring a PNG's transparent colour (tRNS) to the depth Pillow decodes its pixels to.
 
     Pillow widens 2- and 4-bit greys to 8 bits and cuts 16-bit colours down to 8, but leaves the
-    key as it stands in the file. Raises Rejected when a 16-bit colour is in use.
+    transparent colour as it is in the file. Raises Rejected when a 16-bit colour is in use.
     """
     key = image.info.get("transparency")
     depth = image.tile[0].args
@@ -220,7 +227,7 @@ def _normalise_key(image: ImageFile.ImageFile, data: bytes) -> None:
 
 
 def transparent(image: Image.Image) -> bool:
-    """Whether any pixel is not wholly opaque, in any mode that can hold such a one."""
+    """Whether any pixel is not wholly opaque, in any of Pillow's modes that can have such."""
     bands = image.getbands()
     if bands[-1] in ("A", "a"):
         return sum(image.getchannel(len(bands) - 1).histogram()[:255]) > 0
@@ -245,7 +252,7 @@ def orientation(image: Image.Image) -> int:
     """The EXIF orientation, 1 (upright) where there is none or the EXIF data is damaged."""
     try:
         value = image.getexif().get(Base.Orientation)
-    except DAMAGE:
+    except DAMAGE_ERRORS:
         return 1
     return value if isinstance(value, int) else 1
 
@@ -286,9 +293,8 @@ def shrink(image: Image.Image, size: tuple[int, int]) -> Image.Image:
     """An RGB image brought down to `size` with bicubic filtering."""
     if image.size == size:
         return image
-    # Averaging shifts a side whose last group is not full by up to a pixel, much to a thin strip.
     times = [
-        max(1, int(have / (want * SPARE))) if want >= THIN else 1
+        max(1, int(have / (want * MIN_TIMES_WANTED))) if want >= MIN_AVERAGED_PIXELS else 1
         for have, want in zip(image.size, size, strict=True)
     ]
     if max(times) > 1:

@@ -1,8 +1,10 @@
 """Calls in processes of their own, so that a call can die without taking the run with it.
 
 Each process has a pipe to itself. Wherever it is killed, even in the middle of an answer, its own
-pipe ends and nothing else does. (A pool whose processes share one queue and its lock stands still
-for good once a process dies holding the lock.)
+pipe ends and nothing else does. (In a pool whose processes share one queue, a process that dies
+while it has the queue's lock stops all the others for good.)
+
+Every worker process imports this module, so it must stay without torch.
 """
 
 import itertools
@@ -22,28 +24,30 @@ Answer = TypeVar("Answer")
 
 # A fresh interpreter each: a forked one would hold the other workers' pipes and the lock file.
 SPAWN = multiprocessing.get_context("spawn")
-STARTS = 3  # Processes in a row that may end before they are ready.
+MAX_FAILED_STARTS = 3  # Processes in a row that end before they are ready.
 
-# Of a call that takes too long. Its timer counts processor time, so a process that is stopped or
-# waits for a slow disk loses none; RLIMIT_CPU would add up all the calls of a process.
+# The signal that ends a call that takes too long. Its timer counts processor time, so waiting for a
+# slow disk, or being stopped, costs none; RLIMIT_CPU would add up all the calls of a process.
 TIME_IS_UP = signal.SIGPROF
 
 
 @dataclass(frozen=True, slots=True)
 class Died:
-    """In place of an answer: the process ended, by this signal or (None) of itself."""
+    """In place of an answer: the process was ended by this signal, or (None) by itself."""
 
     signal: int | None
 
 
 @dataclass(slots=True)
 class _Worker(Generic[Task]):
+    """A process, whether it has said that it is ready, and the task it is at."""
+
     process: BaseProcess
     ready: bool = False
     task: Task | None = None
 
 
-def each(
+def call_each(
     function: Callable[[Task], Answer],
     tasks: Iterable[Task],
     count: int,
@@ -51,12 +55,12 @@ def each(
     prepare: Callable[[], None],
     seconds: int,
 ) -> Generator[tuple[Task, Answer | Died], None, None]:
-    """(task, its answer) for every task, in the order of the answers, from `count` processes.
+    """Call `function` with every task in `count` processes: (task, answer), as they are finished.
 
     `prepare` is called once in each process. A call that takes more than `seconds` of processor
-    time ends its process: Died(TIME_IS_UP). Tasks are taken only as processes become free, and
-    there are never more processes than tasks. When the caller closes this iterator the processes
-    are killed; when the caller itself is killed they end after the call they are in.
+    time ends its process, and its answer is Died(TIME_IS_UP). Tasks are taken only as processes
+    become free, and there are never more processes than tasks. When the caller closes this iterator
+    the processes are killed; when the caller itself is killed they end after their present call.
     Raises UserError when processes keep ending before they can take a task.
     """
     waiting = iter(tasks)
@@ -102,7 +106,7 @@ def each(
                     del working[pipe]
                     pipe.close()
                     unready = 0 if worker.ready else unready + 1
-                    if unready == STARTS:
+                    if unready == MAX_FAILED_STARTS:
                         raise UserError(
                             f"worker processes end as they start (exit code {code}): is there "
                             "enough free memory? Try fewer with --workers"
@@ -117,7 +121,8 @@ def each(
                     del working[pipe]
                     pipe.close()
                 else:
-                    # To a process killed since it answered: its pipe's end tells in the next round.
+                    # A process may have been killed since it answered: the next round sees that.
+
                     with suppress(BrokenPipeError, ConnectionResetError):
                         pipe.send(worker.task)
                 if done is not None:
@@ -135,7 +140,7 @@ def _serve(
     prepare: Callable[[], None],
     seconds: int,
 ) -> None:
-    """A worker's life: say that it is ready, then answer tasks until the pipe ends."""
+    """What a process does: say that it is ready, then answer tasks until the pipe ends."""
     # A signal that was ignored or blocked where the run was started is so here too.
     signal.signal(TIME_IS_UP, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {TIME_IS_UP})

@@ -1,10 +1,8 @@
-"""Calls in processes of their own: the limit on processor time, whatever started the run."""
+"""Calls in processes of their own: what workers load, and the limit on processor time."""
 
 import itertools
 import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from contextlib import closing
@@ -12,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from arena.trainable import process_pool
-from tests.helpers import PATIENCE, ROOT, until
+from tests.helpers import PATIENCE, run, start, until
 
 import psutil
 import pytest
@@ -53,8 +51,19 @@ def stop_halfway(pid_file: Path) -> str:
     return spin(LIMIT / 4)
 
 
+def refuse_signals(how: str) -> None:
+    """Ignore or block the signals; what this process starts does so too."""
+    if how != "blocked":
+        for number in SIGNALS:
+            signal.signal(number, signal.SIG_IGN)
+    if how != "ignored":
+        signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+
+
 def answers(function: Callable[[Any], str], tasks: list[Any]) -> list[Any]:
-    with closing(process_pool.each(function, tasks, 2, prepare=nothing, seconds=LIMIT)) as found:
+    with closing(
+        process_pool.call_each(function, tasks, 2, prepare=nothing, seconds=LIMIT)
+    ) as found:
         return [answer for _, answer in found]
 
 
@@ -74,12 +83,10 @@ def test_waiting_is_not_limited() -> None:
 def test_a_stopped_process_loses_no_time(tmp_path: Path) -> None:
     pid_file = tmp_path / "pid"
     code = (
-        "import sys; from pathlib import Path; from tests.trainable.test_workers import *\n"
+        "import sys; from pathlib import Path; from tests.trainable.test_process_pool import *\n"
         "print(answers(stop_halfway, [Path(sys.argv[1])]))\n"
     )
-    process = subprocess.Popen(
-        [sys.executable, "-c", code, str(pid_file)], cwd=ROOT, stdout=subprocess.PIPE, text=True
-    )
+    process = start("-c", code, pid_file)
 
     def stopped() -> bool:
         text = pid_file.read_text() if pid_file.exists() else ""
@@ -93,30 +100,26 @@ def test_a_stopped_process_loses_no_time(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("how", ["ignored", "blocked", "both"])
 def test_signals_that_were_ignored_or_blocked_change_nothing(how: str) -> None:
-    def prepare() -> None:
-        if how != "blocked":
-            for number in SIGNALS:
-                signal.signal(number, signal.SIG_IGN)
-        if how != "ignored":
-            signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
-
-    code = "from tests.trainable.test_workers import *; print(answers(spin, [20, 0.1]))"
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        preexec_fn=prepare,
-        timeout=PATIENCE,
+    code = (
+        "import sys; from tests.trainable.test_process_pool import *\n"
+        "refuse_signals(sys.argv[1]); print(answers(spin, [20, 0.1]))\n"
     )
-    assert done.stdout == f"['done', Died(signal={int(process_pool.TIME_IS_UP)})]\n", done.stderr
+    done = run("-c", code, how)
+    assert done.out == f"['done', Died(signal={int(process_pool.TIME_IS_UP)})]\n", done.err
 
 
 def test_no_more_processes_than_tasks() -> None:
     me = psutil.Process()
     before = len(me.children())
     tasks = itertools.chain([0.0])
-    with closing(process_pool.each(spin, tasks, 50, prepare=nothing, seconds=LIMIT)) as found:
+    with closing(process_pool.call_each(spin, tasks, 50, prepare=nothing, seconds=LIMIT)) as found:
         assert next(found)[1] == "done"
         assert len(me.children()) <= before + 2  # The other is Python's resource tracker.
     assert answers(spin, []) == []
+
+
+def test_workers_need_no_torch() -> None:
+    # Every worker imports the script and these modules; torch takes a second and 200 MB.
+    rooms = "arena.trainable.verdicts, arena.trainable.examine, arena.trainable.process_pool"
+    done = run("-c", f"import sys, trainable, {rooms}; print('torch' in sys.modules)")
+    assert done.out == "False\n", done.err

@@ -1,0 +1,249 @@
+"""trainable.jsonl: the verdict on each post, the reason, and what tells that it is out of date.
+
+One JSON object a line, one line a post, sorted by ID:
+
+    id               the post
+    verdict          one of judge.VERDICTS
+    reason           why; empty where the original was judged ok
+    size, mtime_ns   of the original that was judged, in bytes and nanoseconds
+    max_size         longest side in pixels that the resized image was made with
+    quality          WebP quality that it was made with
+    bytes            size of the resized image
+
+An original that could not be judged leaves no size and no time: as soon as there is one that can be
+read, the line no longer fits, and the post is judged again.
+
+Every worker process imports this module, so it must stay without torch.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from io import FileIO
+from pathlib import Path
+from typing import Any
+
+from arena import files, jsonl
+from arena.cli import UserError, say, warn
+from arena.data_folder import DataFolder
+from arena.trainable.examine import (
+    MISSING,
+    Original,
+    ResizedImage,
+    Settings,
+    find_original,
+    resized_size,
+)
+from arena.trainable.judge import VERDICTS, Judgement
+
+MAX_WARNINGS = 3  # Files that get a warning of their own; the others are counted.
+
+Record = dict[str, Any]
+
+
+@dataclass(slots=True)
+class Notes:
+    """What to say about a run besides its verdicts.
+
+    `kept` counts resized images without an original, `kept_other_settings` those of them that have
+    another size or quality, `troubles` files that could not be judged.
+    """
+
+    kept: int = 0
+    kept_other_settings: int = 0
+    troubles: int = 0
+
+    def add_kept(self, *, with_these_settings: bool) -> None:
+        """Count an image without an original; one of unknown settings is taken to have these."""
+        self.kept += 1
+        self.kept_other_settings += not with_these_settings
+
+    def add_trouble(self, path: Path, trouble: str, consequence: str) -> None:
+        """Count a file that could not be judged, and warn about it if it is one of the first."""
+        self.troubles += 1
+        if self.troubles <= MAX_WARNINGS:
+            warn(f"{path}: {trouble}; {consequence}")
+
+    def report(self) -> None:
+        """Say how many images were kept and how many files had no warning of their own."""
+        if self.kept:
+            images = "1 image is" if self.kept == 1 else f"{self.kept} images are"
+            other = f"; {self.kept_other_settings} of them had another --max-size or --quality"
+            say(f"{images} kept without an original{other if self.kept_other_settings else ''}")
+        if self.troubles > MAX_WARNINGS:
+            more = self.troubles - MAX_WARNINGS
+            warn(f"{more} more files had trouble: the reasons are in trainable.jsonl")
+
+
+class Verdicts:
+    """The lines of trainable.jsonl, and the resized images that belong to them.
+
+    Call `resume`, then the `add` methods inside `open`, then `sort`. A line is on disk before the
+    next is added. All methods raise UserError when the disk is full or cannot be written.
+    """
+
+    def __init__(self, data: DataFolder, settings: Settings) -> None:
+        self.data = data
+        self.settings = settings
+        self.notes = Notes()
+        # The byte at which a post's line begins: of a million posts, lines take three times as much
+        # memory.
+        self._places: dict[int, int] = {}
+        self._file: FileIO | None = None
+
+    def resume(self, post_ids: set[int]) -> list[int]:
+        """Remove lines that are out of date or of other posts; the posts left to judge, ascending.
+
+        A removed line must go at once, as a post may not have two.
+        """
+        path = self.data.verdicts
+        if path.exists():
+            with writing(self.data):
+                jsonl.repair(path)
+                with files.atomic(path) as file:
+                    for _, record in jsonl.lines(path, jsonl.Problems()):
+                        if record["id"] not in post_ids:
+                            continue
+                        original = find_original(self.data, record["id"])
+                        image_size = resized_size(self.data, record["id"])
+                        if not is_current(record, original, image_size, self.settings):
+                            continue
+                        self._places[record["id"]] = file.tell()
+                        file.write(jsonl.line(record))
+                        if record["verdict"] == "ok" and original.trouble:
+                            self.notes.add_kept(
+                                with_these_settings=settings_of(record) in (self.settings, None)
+                            )
+        return sorted(post_ids - self._places.keys())
+
+    @contextmanager
+    def open(self) -> Iterator[None]:
+        """Keep trainable.jsonl open for the `add` methods."""
+        with writing(self.data):
+            file = self.data.verdicts.open("ab", buffering=0)
+        with file:
+            self._file = file
+            yield
+
+    def add_judged(self, original: Original, judgement: Judgement) -> None:
+        """Write the resized image of an original that was judged ok, or remove that of another."""
+        record: Record = {
+            "id": original.post_id,
+            "verdict": judgement.verdict,
+            "reason": judgement.reason,
+            "size": original.size,
+            "mtime_ns": original.mtime_ns,
+        }
+        image = self.data.resized_image(original.post_id)
+        with writing(self.data):
+            if judgement.verdict == "ok":
+                record |= {"max_size": self.settings.max_size, "quality": self.settings.quality}
+                record["bytes"] = len(judgement.webp)
+                # Not synced: should a power cut empty it, its size will not be the recorded one.
+                with files.atomic(image, sync=False) as file:
+                    file.write(judgement.webp)
+            else:
+                image.unlink(missing_ok=True)
+        self._append(record)
+
+    def add_without_image(self, post_id: int, trouble: str) -> None:
+        """Add a post that has no resized image and whose original could not be judged."""
+        original = self.data.original(post_id)
+        if trouble == MISSING:
+            verdict, reason = "missing", f"there is no {self._name(original)}"
+        else:
+            self.notes.add_trouble(original, trouble, "it counts as unreadable until the next run")
+            verdict, reason = "unreadable", trouble
+        self._append({"id": post_id, "verdict": verdict, "reason": reason})
+
+    def add_image_alone(self, post_id: int, trouble: str, image: ResizedImage) -> None:
+        """Add a post whose resized image is all there is, as its original could not be judged.
+
+        The image is not touched. It is ok unless it was found damaged.
+        """
+        original, path = self.data.original(post_id), self.data.resized_image(post_id)
+        record: Record = {"id": post_id, "verdict": "ok"}
+        why = f"{self._name(original)} {trouble}"
+        if image.trouble:
+            self.notes.add_trouble(path, image.trouble, f"it is kept unchecked, as {why}")
+            record["reason"] = f"kept unchecked, as {why}"
+        elif image.flaw:
+            remedy = "delete it, or bring the original back, and run again"
+            self.notes.add_trouble(path, image.flaw, f"its original {trouble}: {remedy}")
+            record["verdict"] = "missing" if trouble == MISSING else "unreadable"
+            record["reason"] = f"{why}, and {self._name(path)} {image.flaw}"
+        elif trouble == MISSING:
+            self.notes.add_kept(with_these_settings=True)
+            record |= {"reason": "kept without its original", "bytes": image.size}
+        else:
+            self.notes.add_trouble(original, trouble, "its resized image is kept")
+            record |= {"reason": f"kept, as {why}", "bytes": image.size}
+        self._append(record)
+
+    def sort(self) -> Counter[str]:
+        """Bring the lines into the order of the IDs. Returns how many posts have each verdict."""
+        path = self.data.verdicts
+        counts: Counter[str] = Counter()
+        with writing(self.data), path.open("rb") as unsorted, files.atomic(path) as file:
+            for post_id in sorted(self._places):
+                unsorted.seek(self._places[post_id])
+                line = unsorted.readline()
+                counts[json.loads(line)["verdict"]] += 1
+                file.write(line)
+        return counts
+
+    def _append(self, record: Record) -> None:
+        assert self._file is not None, "call this inside `open`"
+        with writing(self.data):
+            self._places[record["id"]] = jsonl.append(self._file, jsonl.line(record))
+
+    def _name(self, path: Path) -> Path:
+        """A path as a line has it: from the data folder on."""
+        return path.relative_to(self.data.root)
+
+
+def is_current(
+    record: Record, original: Original, image_size: int | None, settings: Settings
+) -> bool:
+    """Whether a line fits the original, the resized image and the settings of now.
+
+    `image_size` is that of the resized image in bytes, None where there is none.
+    """
+    if record.get("verdict") not in VERDICTS or image_size != record.get("bytes"):
+        return False
+    same_original = (original.size, original.mtime_ns) == (
+        record.get("size"),
+        record.get("mtime_ns"),
+    )
+    if record["verdict"] == "ok":
+        if image_size is None:
+            return False
+        return bool(original.trouble) or (same_original and settings_of(record) == settings)
+    if original.trouble == MISSING:
+        return bool(record["verdict"] == "missing")
+    if original.trouble:
+        # Where nothing could be looked up, nothing says that the original has changed.
+        return original.size is None and record.get("size") is not None
+    return same_original
+
+
+def settings_of(record: Record) -> Settings | None:
+    """The settings that a resized image was made with; None where its line does not have them."""
+    try:
+        return Settings(record["max_size"], record["quality"])
+    except KeyError:
+        return None
+
+
+@contextmanager
+def writing(data: DataFolder) -> Iterator[None]:
+    """Turn an OSError into a UserError that says where it was and that nothing is lost."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(
+            f"cannot write in {data}: {error.strerror}; finished work is kept, "
+            "put that right and run again"
+        ) from error

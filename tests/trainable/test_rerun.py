@@ -1,0 +1,43 @@
+"""A second run: what is judged again and what is not."""
+
+import os
+from pathlib import Path
+
+from tests.trainable.cases import varied
+from tests.trainable.folder import make, results, run, verdicts
+from tests.trainable.images import HOLE, RGB, encoded
+
+
+def test_a_judged_file_is_not_decoded_again(tmp_path: Path) -> None:
+    data = make(tmp_path / "d", varied(100))
+    run(data)
+    before = results(data)
+    for path in (data / "originals").iterdir():
+        facts = path.stat()
+        path.write_bytes(bytes(facts.st_size))  # Reading one would now change its verdict.
+        os.utime(path, ns=(facts.st_atime_ns, facts.st_mtime_ns))
+    assert run(data).out.endswith("; 100 already judged\n")
+    assert results(data) == before
+
+
+def test_changes_are_judged_again(tmp_path: Path) -> None:
+    whole = encoded(RGB, "PNG")
+    data = make(tmp_path / "d", {**dict.fromkeys(range(1, 8), whole), 8: None})
+    assert run(data).out.startswith("7 ok, 0 transparent, 0 animated, 0 unreadable, 1 missing")
+    first = results(data)
+    (data / "originals" / "1").write_bytes(encoded(HOLE, "PNG"))
+    (data / "originals" / "2").unlink()
+    (data / "originals" / "8").write_bytes(whole)
+    (data / "resized" / "3.webp").unlink()
+    (data / "resized" / "4.webp").write_bytes(b"")  # As a power cut may leave it.
+    (data / "resized" / ".5.webp.tmp").write_bytes(b"half")
+    with (data / "trainable.jsonl").open("ab") as file:
+        file.write(b'{"id": 9, "verd')
+    assert run(data).out == (
+        "7 ok, 1 transparent, 0 animated, 0 unreadable, 0 missing; 4 already judged\n"
+        "1 image is kept without an original\n"
+    )
+    assert list(verdicts(data).values()) == ["transparent"] + ["ok"] * 7
+    left = results(data)
+    assert sorted(left) == [f"{post}.webp" for post in range(2, 9)] + ["trainable.jsonl"]
+    assert left["3.webp"] == left["4.webp"] == first["3.webp"]
