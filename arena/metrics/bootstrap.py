@@ -12,7 +12,8 @@ Efron and Tibshirani, An Introduction to the Bootstrap, 1993: chapter 6 for the 
 from dataclasses import dataclass
 from typing import Any
 
-from arena.metrics.formulas import Array, by_posts, by_tags, f1, rates, ratio
+from arena.metrics.blocks import Array, by_posts, by_tags
+from arena.metrics.formulas import f1, rates, safe_divide
 
 import numpy as np
 import torch
@@ -219,8 +220,8 @@ class _Tag:
         }
         tp, predicted = tp[self.found], predicted[self.found]
         steps = np.diff(tp, axis=0, prepend=0)
-        precision = ratio(tp.astype(np.float64), predicted)
-        counted["ap"] = ratio(np.einsum("ij,ij->j", steps, precision), total)
+        precision = safe_divide(tp.astype(np.float64), predicted)
+        counted["ap"] = safe_divide(np.einsum("ij,ij->j", steps, precision), total)
         return counted
 
     def choose(self, once: torch.Tensor) -> dict[str, float]:
@@ -397,7 +398,7 @@ def micro_ap(scores: Array, truth: Array, weights: Array) -> Array:
         sums += counted
     tp, above = np.cumsum(sums[:, :, :0:-1], axis=2)
     gained = np.diff(tp, axis=1, prepend=0)
-    stepped = ratio((gained * ratio(tp, above)).sum(axis=1), tp[:, -1])
+    stepped = safe_divide((gained * safe_divide(tp, above)).sum(axis=1), tp[:, -1])
     return np.concatenate([[exact], stepped[1:] + exact - stepped[0]])
 
 

@@ -14,17 +14,9 @@ from itertools import pairwise
 from typing import Any, NamedTuple
 
 from arena.metrics import bootstrap
+from arena.metrics.blocks import Array, by_tags
 from arena.metrics.bootstrap import FIGURES, GRID, Counts, interval, pick
-from arena.metrics.formulas import (
-    Array,
-    average_precision,
-    by_tags,
-    check,
-    f1,
-    rates,
-    ratio,
-    thresholds,
-)
+from arena.metrics.formulas import average_precision, check, f1, rates, safe_divide, thresholds
 
 import numpy as np
 
@@ -323,7 +315,9 @@ def evaluate(
             missed = bootstrap.missed_variance(right, predicted)
             figures[name][1:] = bootstrap.widened(figures[name][1:], missed)
     figures["micro_ap"] = bootstrap.micro_ap(scores, truth, weighted)
-    figures["coverage"] = ratio(known @ weighted.astype(float), total @ weighted.astype(float))
+    figures["coverage"] = safe_divide(
+        known @ weighted.astype(float), total @ weighted.astype(float)
+    )
     # |mean score - share of positives| of each bin, weighted by its share of all pairs.
     gaps = np.abs(bins[1] - bins[2]).sum(axis=1)
     figures["calibration_error"] = gaps / bins[0].sum(axis=1)

@@ -1,25 +1,14 @@
-"""Counting posts: the numbers every metric is made of, and the metrics' formulas.
+"""The metrics' formulas, each with its source and its edge cases.
 
 Throughout, scores are float32 (posts, tags), truth is bool (posts, tags), and a tag is predicted
-on a post where its score is at or above the threshold, both taken as float32. Work goes through a
-pool of threads, one a core, in blocks of tags or of posts (NumPy lets go of the interpreter while
-it computes); results come back in order, so that a rerun adds up the same numbers the same way.
+on a post where its score is at or above the threshold, both taken as float32.
 """
 
-import os
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypeVar
+from typing import Any
+
+from arena.metrics.blocks import Array
 
 import numpy as np
-import torch
-
-Array = np.ndarray[Any, Any]
-T = TypeVar("T")
-
-TAGS_PER_BLOCK = 64  # 256 bytes of each post's row: whole cache lines, and little to hold.
-POSTS_PER_STEP = 64  # Rows turned into columns at a time: they stay in the nearest cache.
-PAIRS_PER_BLOCK = 1 << 20  # (post, tag) pairs in a block of posts.
 
 
 def check(scores: Array, truth: Array) -> tuple[int, int]:
@@ -41,56 +30,9 @@ def thresholds(threshold: float | Array, tags: int) -> Array:
     return np.broadcast_to(given, (tags,))
 
 
-def _blocks(work: Callable[[slice], T], count: int, size: int) -> Iterator[tuple[slice, T]]:
-    """(part, work(part)) for the parts of range(count), in order, worked on by all cores."""
-    parts = [slice(start, min(start + size, count)) for start in range(0, count, size)]
-    workers = len(os.sched_getaffinity(0))
-    # One torch thread in each of ours: the pool already keeps every core busy.
-    with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-        yield from zip(parts, pool.map(work, parts), strict=True)
-
-
-def _columns(rows: Array, part: slice, kind: type) -> Array:
-    """The columns `part` of rows (posts, tags) as contiguous (tags of the part, posts)."""
-    columns = np.empty((part.stop - part.start, len(rows)), kind)
-    for first in range(0, len(rows), POSTS_PER_STEP):
-        some = slice(first, first + POSTS_PER_STEP)
-        columns[:, some] = rows[some, part].T
-    return columns
-
-
-def by_tags(
-    scores: Array, truth: Array, work: Callable[[slice, Array, Array], T]
-) -> Iterator[tuple[slice, T]]:
-    """work(part, scores (tags of the part, posts), truth likewise) for every block of tags.
-
-    Raises ValueError where a score is not a number.
-    """
-
-    def block(part: slice) -> T:
-        columns = _columns(scores, part, np.float32)
-        if np.isnan(columns).any():
-            tag, post = np.argwhere(np.isnan(columns))[0]
-            raise ValueError(f"the score of post {post}, tag {part.start + tag} is not a number")
-        return work(part, columns, _columns(truth, part, np.bool_))
-
-    return _blocks(block, scores.shape[1], TAGS_PER_BLOCK)
-
-
-def by_posts(
-    scores: Array, truth: Array, work: Callable[[slice, Array, Array], T]
-) -> Iterator[tuple[slice, T]]:
-    """work(part, scores (posts of the part, tags), truth likewise) for every block of posts."""
-
-    def block(part: slice) -> T:
-        return work(part, np.ascontiguousarray(scores[part], np.float32), truth[part])
-
-    return _blocks(block, len(scores), max(1, PAIRS_PER_BLOCK // max(1, scores.shape[1])))
-
-
-def ratio(above: Any, below: Any) -> Any:
-    """above / below, and 0 where below is 0: for counts, of which the one above is 0 there too."""
-    return above / np.maximum(below, 1)
+def safe_divide(numerator: Any, denominator: Any) -> Any:
+    """The quotient of counts; 0 where the denominator is 0, as the numerator is 0 there too."""
+    return numerator / np.maximum(denominator, 1)
 
 
 def f1(tp: Any, predicted: Any, support: Any) -> Any:
@@ -98,7 +40,7 @@ def f1(tp: Any, predicted: Any, support: Any) -> Any:
 
     van Rijsbergen, Information Retrieval, 1979, with beta = 1.
     """
-    return ratio(2 * tp, predicted + support)
+    return safe_divide(2 * tp, predicted + support)
 
 
 def mcc(tp: Any, predicted: Any, support: Any, total: Any) -> Any:
@@ -108,7 +50,7 @@ def mcc(tp: Any, predicted: Any, support: Any, total: Any) -> Any:
     Matthews, Biochimica et Biophysica Acta 405, 1975.
     """
     spread = predicted * (total - predicted) * support * (total - support)
-    return ratio(total * tp - predicted * support, np.sqrt(spread))
+    return safe_divide(total * tp - predicted * support, np.sqrt(spread))
 
 
 def rates(tp: Any, predicted: Any, support: Any, total: Any) -> dict[str, Any]:
@@ -120,8 +62,8 @@ def rates(tp: Any, predicted: Any, support: Any, total: Any) -> dict[str, Any]:
     """
     tp, predicted, support = (np.asarray(given, np.float64) for given in (tp, predicted, support))
     return {
-        "precision": ratio(tp, predicted),
-        "recall": ratio(tp, support),
+        "precision": safe_divide(tp, predicted),
+        "recall": safe_divide(tp, support),
         "f1": f1(tp, predicted, support),
         "mcc": mcc(tp, predicted, support, total),
     }

@@ -6,7 +6,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from arena.metrics import bootstrap, figures, formulas
+from arena.metrics import blocks, bootstrap, figures
 
 import numpy as np
 import pytest
@@ -215,9 +215,9 @@ def test_blocks_do_not_change_the_result(monkeypatch: pytest.MonkeyPatch) -> Non
     scores, truth = sample(300, 11)
     weights = bootstrap.resamples(300, 20, 5)
     whole = evaluate(scores, truth, 0.4, weights=weights)
-    monkeypatch.setattr(formulas, "TAGS_PER_BLOCK", 2)
-    monkeypatch.setattr(formulas, "POSTS_PER_STEP", 7)
-    monkeypatch.setattr(formulas, "PAIRS_PER_BLOCK", 100)
+    monkeypatch.setattr(blocks, "TAGS_PER_BLOCK", 2)
+    monkeypatch.setattr(blocks, "POSTS_PER_STEP", 7)
+    monkeypatch.setattr(blocks, "PAIRS_PER_BLOCK", 100)
     monkeypatch.setattr(bootstrap, "CELLS", 1500)
     parts = evaluate(scores, truth, 0.4, weights=weights)
     for name, values in whole[1].items():
