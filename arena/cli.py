@@ -14,10 +14,9 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Sequence
-from pathlib import Path
 from typing import Any, NoReturn
 
-from arena.data_folder import data_folder
+from arena.data_folder import data_folder, expanded
 
 from tqdm import tqdm
 
@@ -85,7 +84,7 @@ class Options(argparse.ArgumentParser):
 
     def path(self, name: str, metavar: str, help: str) -> None:
         """An option with a path, `~` expanded; None where it is not given."""
-        self.value(name, metavar, help, type=lambda text: Path(text).expanduser())
+        self.value(name, metavar, help, type=expanded)
 
     def choice(self, name: str, choices: Sequence[str], help: str) -> None:
         """An option with one of some words, the first being the default."""

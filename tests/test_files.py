@@ -9,7 +9,8 @@ from typing import Any
 
 from arena import jsonl
 from arena.download.walk import PostFile
-from tests.helpers import call, make_data, make_model, small_disk
+from demo.tiny import make_data, make_model
+from tests.helpers import call, small_disk
 
 import pytest
 from hypothesis import HealthCheck, given, settings

@@ -7,18 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from arena.validate import predictions
+from demo.tiny import make_data, make_image, make_model, make_onnx
 from models import card as cards
-from tests.helpers import (
-    ROOT,
-    Ended,
-    call,
-    make_data,
-    make_image,
-    make_model,
-    make_onnx,
-    refused,
-    run,
-)
+from tests.helpers import ROOT, Ended, call, refused, run
 from tests.validate.test_validate import QUICK, TAGS, ok, saved, to_run, validate
 
 import numpy as np

@@ -16,25 +16,10 @@ import validate as script
 from arena.cli import UserError
 from arena.validate import predictions
 from demo.server import serve
+from demo.tiny import SIZE, make_data, make_image, make_model, make_onnx, write_mappings
 from models import card as cards
 from models.card import ModelCard
-from tests.helpers import (
-    PATIENCE,
-    ROOT,
-    SIZE,
-    Ended,
-    call,
-    doomed,
-    kills,
-    make_data,
-    make_image,
-    make_model,
-    make_onnx,
-    refused,
-    run,
-    start,
-    write_mappings,
-)
+from tests.helpers import PATIENCE, ROOT, Ended, call, doomed, kills, refused, run, start
 
 import numpy as np
 import onnx
