@@ -8,6 +8,7 @@ Writes <data>/<repository>.onnx and <data>/<repository>.csv, its tags, and check
 TensorFlow before it stands under its name. A second run finds its work done.
 """
 
+import argparse
 import hashlib
 import shutil
 from pathlib import Path
@@ -28,39 +29,13 @@ VERSION = "1"  # Of the conversion: a file made by another one is made anew.
 
 
 def main() -> None:
-    """Fetch the SavedModel, convert it, check the result, put it in place."""
-    options = Options(__doc__)
-    options.add_argument(
-        "--repo",
-        default="SmilingWolf/wd-v1-4-vit-tagger-v2",
-        metavar="ORG/NAME",
-        help="hub repository; its name is that of the files written (default: %(default)s)",
-    )
-    options.add_argument(
-        "--revision", default="v2.0", help="tag, branch or commit of it (default: %(default)s)"
-    )
-    options.add_argument(
-        "--saved-model",
-        type=Path,
-        metavar="DIR",
-        help=f"folder with saved_model.pb, variables/ and {TAGS}, instead of the hub's",
-    )
-    args = options.parse_args()
-    name = args.repo.rpartition("/")[2]
-    if not name.strip("."):
-        raise UserError(f"'{args.repo}' names no hub repository: give organisation/name")
-    if not args.revision:
-        raise UserError("--revision is empty: give a tag, branch or commit")
+    """Find the SavedModel and its tags, then convert, check and write them where that is needed."""
+    args = parse()
+    model, table = args.data.exported(args.name)
     with files.lock(args.data, "export_sw"):
-        source = args.saved_model or hub.fetch_many(args.repo, args.revision, NEEDED)
-        if not source.is_dir():
-            raise UserError(f"{source} is no folder: give one with saved_model.pb")
-        if not (source / TAGS).is_file():
-            raise UserError(f"{source / TAGS} is missing: put the model's tags there")
-        tags = len(read_tags(source / TAGS)[0])
+        source, tags = find(args)
         made_from = fingerprint(source)
-        model, table = args.data.exported(name)
-        if stands(model, made_from) and same_bytes(table, source / TAGS):
+        if is_made_from(model, made_from) and same_bytes(table, source / TAGS):
             say(f"{model} is up to date: nothing to do")
             return
         difference = export(source, model, table, tags, made_from)
@@ -68,6 +43,40 @@ def main() -> None:
     say(f"wrote {model} ({size:.1f} MB) and {table} ({tags} tags)")
     batches = " and ".join(map(str, BATCHES))
     say(f"checked at batch sizes {batches}: within {difference:.1e} of TensorFlow")
+
+
+def parse() -> argparse.Namespace:
+    """The options, with `name`: that of the files written."""
+    options = Options(__doc__)
+    options.value(
+        "--repo",
+        "ORG/NAME",
+        "hub repository; its name is that of the files written",
+        "SmilingWolf/wd-v1-4-vit-tagger-v2",
+    )
+    options.value("--revision", "REVISION", "tag, branch or commit of it", "v2.0")
+    options.path(
+        "--saved-model",
+        "DIR",
+        f"folder with saved_model.pb, variables/ and {TAGS}, instead of the hub's",
+    )
+    args = options.parse_args()
+    args.name = args.repo.rpartition("/")[2]
+    if not args.name.strip("."):
+        raise UserError(f"'{args.repo}' names no hub repository: give organisation/name")
+    if not args.revision:
+        raise UserError("--revision is empty: give a tag, branch or commit")
+    return args
+
+
+def find(args: argparse.Namespace) -> tuple[Path, int]:
+    """(folder of the SavedModel, how many tags it has), from the hub where no folder is given."""
+    source = args.saved_model or hub.fetch_many(args.repo, args.revision, NEEDED)
+    if not source.is_dir():
+        raise UserError(f"{source} is no folder: give one with saved_model.pb")
+    if not (source / TAGS).is_file():
+        raise UserError(f"{source / TAGS} is missing: put the model's tags there")
+    return source, len(read_tags(source / TAGS)[0])
 
 
 def fingerprint(source: Path) -> str:
@@ -80,7 +89,7 @@ def fingerprint(source: Path) -> str:
     return total.hexdigest()
 
 
-def stands(model: Path, made_from: str) -> bool:
+def is_made_from(model: Path, made_from: str) -> bool:
     """Whether `model` is a file that this script made from just these inputs."""
     try:
         properties = onnx.load(model).metadata_props
@@ -100,11 +109,10 @@ def export(source: Path, target: Path, table: Path, tags: int, made_from: str) -
     Returns the largest difference from TensorFlow's scores. Raises UserError, and leaves what
     stands under both names, when that is too large.
     """
-    from arena.export_sw import (
-        convert,  # TensorFlow takes seconds to load: only when there is work.
-    )
+    # TensorFlow takes seconds to load: only when there is work.
+    from arena.export_sw import convert, saved_model
 
-    signature = convert.load(source)
+    signature = saved_model.load(source)
     if tags != signature.width:
         raise UserError(
             f"{source / TAGS} names {tags} tags and the SavedModel gives {signature.width} scores: "

@@ -129,7 +129,12 @@ class DataFolder:
 
 def data_folder(text: str) -> DataFolder:
     """An argparse type: the folder of that path, `~` expanded."""
+    return DataFolder(expanded(text))
+
+
+def expanded(text: str) -> Path:
+    """An argparse type: a path, `~` expanded."""
     try:
-        return DataFolder(Path(text).expanduser())
+        return Path(text).expanduser()
     except RuntimeError:
         raise argparse.ArgumentTypeError(f"'{text}' begins with the home of no user here") from None

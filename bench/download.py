@@ -11,23 +11,19 @@ its API calls, one a second, included), once one after the other. Memory: the pe
 import argparse
 import hashlib
 import json
-import os
 import random
 import statistics
-import subprocess
-import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
 from arena.download.danbooru import USER_AGENT
+from bench import measure
 from demo.server import serve
 
 import requests
 
 FILE_SIZE = 50_000  # Bytes.
-ROOT = Path(__file__).parents[1]
 
 
 def make_site(folder: Path, count: int) -> None:
@@ -61,16 +57,10 @@ def by_script(url: str, count: int, data: Path) -> tuple[float, float]:
     for name in ("tag_aliases", "tag_implications"):
         (data / "metadata" / f"{name}000000000000.json").touch()
     more = ["--url", url, "--data", str(data), "--posts", str(count)]
-    began = time.perf_counter()
-    process = subprocess.Popen(
-        [sys.executable, "download.py", *more], cwd=ROOT, stdout=subprocess.DEVNULL
-    )
-    _, status, usage = os.wait4(process.pid, 0)
-    took = time.perf_counter() - began
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode or len(list((data / "originals").iterdir())) != count:
+    taken = measure.script("download.py", *more)
+    if len(list((data / "originals").iterdir())) != count:
         raise SystemExit(f"download.py did not fetch {count} files")
-    return took, usage.ru_maxrss / 1024
+    return taken.seconds, taken.peak / 2**20
 
 
 def one_by_one(url: str, count: int, folder: Path) -> float:
@@ -81,11 +71,13 @@ def one_by_one(url: str, count: int, folder: Path) -> float:
     while len(rows) < count:
         params = {"limit": "200", "page": f"b{rows[-1]['id'] if rows else 6800000}"}
         rows += requests.get(f"{url}/posts.json", params=params, headers=headers, timeout=30).json()
-    began = time.perf_counter()
-    for row in rows[:count]:
-        answer = requests.get(row["file_url"], headers=headers, timeout=30)
-        (folder / str(row["id"])).write_bytes(answer.content)
-    return time.perf_counter() - began
+
+    def fetch() -> None:
+        for row in rows[:count]:
+            answer = requests.get(row["file_url"], headers=headers, timeout=30)
+            (folder / str(row["id"])).write_bytes(answer.content)
+
+    return measure.seconds(fetch)
 
 
 def main() -> None:

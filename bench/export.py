@@ -11,14 +11,13 @@ processor seconds of one thread, which other work on the machine does not change
 
 import argparse
 import math
-import os
 import statistics
-import subprocess
-import sys
 import tempfile
-import time
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from bench import measure
 
 import numpy as np
 import onnxruntime
@@ -151,20 +150,6 @@ def erfc(ctx: Any, node: Any, name: str, args: Any) -> None:
     ctx.make_node("Sub", [one.output[0], erf.output[0]], outputs=outputs, name=name)
 
 
-def measured(*command: str | Path) -> tuple[float, float, float]:
-    """Seconds, processor seconds and peak memory in GB of one Python process that must succeed."""
-    start = time.perf_counter()
-    with tempfile.TemporaryFile() as notes:
-        process = subprocess.Popen([sys.executable, *command], stdout=notes, stderr=notes)
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-        if process.returncode:
-            notes.seek(0)
-            sys.exit(f"{command} failed:\n{notes.read().decode()}")
-    busy = usage.ru_utime + usage.ru_stime
-    return time.perf_counter() - start, busy, usage.ru_maxrss * 1024 / 1e9
-
-
 def answers(models: list[Path], batch: int, rounds: int) -> tuple[list[float], float]:
     """Median CPU seconds a batch of each model, run in turn, and the largest score difference."""
     options = onnxruntime.SessionOptions()
@@ -179,9 +164,10 @@ def answers(models: list[Path], batch: int, rounds: int) -> tuple[list[float], f
     scores: list[Any] = [None for _ in models]
     for _ in range(rounds + 1):  # The first round warms up.
         for index, session in enumerate(sessions):
-            start = time.process_time()
-            (scores[index],) = session.run(None, {session.get_inputs()[0].name: images})
-            seconds[index].append(time.process_time() - start)
+            given = {session.get_inputs()[0].name: images}
+            taken = measure.call(partial(session.run, None, given))
+            (scores[index],) = taken.result
+            seconds[index].append(taken.processor)
     difference = float(np.abs(np.stack(scores) - scores[0]).max())
     return [statistics.median(times[1:]) for times in seconds], difference
 
@@ -205,16 +191,17 @@ def main() -> None:
         data.mkdir()
         usual, ours = data / "plain.onnx", data / "wd-v1-4-vit-tagger-v2.onnx"
         this = ("-m", "bench.export", "--size", args.size, "--step")
-        measured(*this, "build", folder)
+        measure.script(*this, "build", folder)
         weights = sum(file.stat().st_size for file in folder.glob("variables/*.data-*"))
         print(f"{SIZES[args.size]}: {weights / 1e6:.1f} MB of weights")
-        rows = {
-            "tf2onnx": (*measured(*this, "plain", folder, usual), usual.stat().st_size),
-            "export_sw": (
-                *measured("export_sw.py", "--saved-model", folder, "--data", data),
-                ours.stat().st_size,
-            ),
-        }
+        rows = {}
+        for name, command, file in (
+            ("tf2onnx", (*this, "plain", folder, usual), usual),
+            ("export_sw", ("export_sw.py", "--saved-model", folder, "--data", data), ours),
+        ):
+            taken = measure.script(*command)
+            size = file.stat().st_size
+            rows[name] = (taken.seconds, taken.processor, taken.peak / 1e9, size)
         speed, difference = answers([usual, ours], args.batch, args.rounds)
         print("            seconds    CPU s  peak GB  file MB  file/weights  CPU s per batch")
         for (name, (seconds, busy, peak, size)), run in zip(rows.items(), speed, strict=True):

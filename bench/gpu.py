@@ -14,9 +14,7 @@ import json
 import os
 import statistics
 import subprocess
-import sys
 import tempfile
-import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
@@ -28,19 +26,19 @@ from arena.tagger import Tagger
 from arena.validate import inference
 from arena.validate.predictions import Cache
 from arena.validate.preprocess import normalise
+from bench import measure
 from bench.export import SIZES
 from bench.predict import make_images
 from danbooru_metadata import TagMappings
+from demo.tiny import CARD, toml, write_mappings
 from models import card as cards
 from models.joytag import network
-from tests.helpers import CARD, toml, write_mappings
 
 import numpy as np
 import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-ROOT = Path(__file__).parent.parent
 DISTINCT = 64  # Images; more posts are links to them.
 STEM = "conv:c=128;ln;relu;conv:c=256;ln;relu;conv:c=512;ln;relu;conv:c={width}"
 
@@ -76,10 +74,9 @@ def make_onnx(data: Path, size: str) -> Path:
     saved = data / "saved"
     # In a process that sees no GPU, as TensorFlow would keep that GPU's memory to itself.
     make = f"from bench.export import *; build(Path({str(saved)!r}), SIZES[{size!r}])"
-    hidden = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "TF_CPP_MIN_LOG_LEVEL": "3"}
-    subprocess.run([sys.executable, "-c", make], cwd=ROOT, env=hidden, check=True)
-    command = ["export_sw.py", "--saved-model", str(saved), "--data", str(data)]
-    subprocess.run([sys.executable, *command], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+    hidden = {"CUDA_VISIBLE_DEVICES": "", "TF_CPP_MIN_LOG_LEVEL": "3"}
+    measure.script("-c", make, env=hidden)
+    measure.script("export_sw.py", "--saved-model", saved, "--data", data)
     name = "wd-v1-4-vit-tagger-v2"
     fields: dict[str, str] = {"file": f"{name}.onnx", "tags": f"{name}.csv", "activation": "none"}
     return make_card(data, name, SIZES[size].image, fields)
@@ -96,9 +93,7 @@ def make_card(data: Path, like: str, side: int, fields: dict[str, str]) -> Path:
 
 def rate(work: Callable[[], object], images: int) -> float:
     """Images a second of one call."""
-    began = time.perf_counter()
-    work()
-    return images / (time.perf_counter() - began)
+    return images / measure.seconds(work)
 
 
 def run_models(

@@ -11,20 +11,15 @@ Peak memory is that of the script and its workers together, sampled.
 import argparse
 import io
 import json
-import os
-import subprocess
-import sys
 import tempfile
-import threading
-import time
 from pathlib import Path
 
 from arena.data_folder import DataFolder
+from bench import measure
 from demo.server import serve
-from tests.helpers import ROOT, write_mappings
+from demo.tiny import write_mappings
 
 import numpy as np
-import psutil
 from PIL import Image
 
 FIRST_ID = 6_000_000
@@ -50,42 +45,6 @@ def make_folder(data: DataFolder, posts: int) -> None:
             data.original(post_id).write_bytes(png.getvalue())
 
 
-def measure(script: str, *args: object, env: dict[str, str]) -> tuple[float, float]:
-    """Seconds, and peak memory in MB of the script with its workers."""
-    process = psutil.Popen(
-        [sys.executable, script, *map(str, args)],
-        cwd=ROOT,
-        env={**os.environ, **env},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    peak = 0
-    ended = threading.Event()
-
-    def sample() -> None:
-        nonlocal peak
-        while not ended.wait(0.1):
-            total = 0
-            try:
-                for each in [process, *process.children(recursive=True)]:
-                    total += each.memory_info().rss
-            except psutil.NoSuchProcess:
-                continue
-            peak = max(peak, total)
-
-    watcher = threading.Thread(target=sample)
-    began = time.perf_counter()
-    watcher.start()
-    _, err = process.communicate()
-    seconds = time.perf_counter() - began
-    ended.set()
-    watcher.join()
-    if process.returncode:
-        raise SystemExit(err)
-    return seconds, peak / 1e6
-
-
 def main() -> None:
     """Measure at each size and print the curve."""
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
@@ -94,19 +53,21 @@ def main() -> None:
     print("| Posts | trainable.py, MB | posts a second, to the first row's | validate.py, MB |")
     print("|-------|------------------|------------------------------------|-----------------|")
     first_rate = 0.0
-    with tempfile.TemporaryDirectory() as name, serve(hub=ROOT / "demo" / "hub") as server:
+    with tempfile.TemporaryDirectory() as name, serve(hub=measure.ROOT / "demo" / "hub") as server:
         env = {"HF_ENDPOINT": server.url, "HF_HOME": f"{name}/hub-cache"}
         for posts in args.posts:
             data = DataFolder(Path(name) / str(posts))
             make_folder(data, posts)
-            seconds, trainable = measure("trainable.py", "--data", data, env=env)
-            measure("export_sw.py", "--data", data, env=env)
+            trainable = measure.script("trainable.py", "--data", data, env=env, workers=True)
+            measure.script("export_sw.py", "--data", data, env=env)
             sample = ("--posts", SAMPLE, "--bootstrap", 0)
-            _, validate = measure("validate.py", "--data", data, *sample, env=env)
-            rate = posts / seconds
+            command = ("validate.py", "--data", data, *sample)
+            validate = measure.script(*command, env=env, workers=True)
+            rate = posts / trainable.seconds
             first_rate = first_rate or rate
             print(
-                f"| {posts} | {trainable:.0f} | {rate / first_rate:.2f} | {validate:.0f} |",
+                f"| {posts} | {trainable.peak / 1e6:.0f} | {rate / first_rate:.2f}"
+                f" | {validate.peak / 1e6:.0f} |",
                 flush=True,
             )
 

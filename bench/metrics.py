@@ -11,14 +11,11 @@ half of them with the rare ones the most numerous.
 
 import argparse
 import os
-import resource
 import statistics
-import time
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from arena.metrics import bootstrap, figures
+from bench import measure
 
 import numpy as np
 from sklearn.metrics import average_precision_score
@@ -44,43 +41,16 @@ def made_up(posts: int, tags: int, seed: int) -> tuple[Array, Array]:
     return scores, truth
 
 
-def seconds(work: Callable[[], object]) -> float:
-    """How long `work` takes."""
-    start = time.perf_counter()
-    work()
-    return time.perf_counter() - start
-
-
-def peak_beside(work: Callable[[], object]) -> tuple[float, float, float]:
-    """Seconds that `work` takes, seconds of processor time over all threads, and GB by which
-    memory rises above where it started."""
-    Path("/proc/self/clear_refs").write_text("5")  # The peak starts again from here.
-    before, processor = _status("VmRSS"), time.process_time()
-    took = seconds(work)
-    return took, time.process_time() - processor, (_status("VmHWM") - before) / 1e6
-
-
-def _status(name: str) -> int:
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return int(next(line for line in lines if line.startswith(name)).split()[1])
-
-
-def evaluated(
-    posts: int, tags: int, seed: int, weights: Array
-) -> tuple[float, float, float, tuple[dict[str, Any], dict[str, Array]]]:
-    """peak_beside of figures.evaluate for one made-up tagger, and what it gave."""
+def evaluated(posts: int, tags: int, seed: int, weights: Array) -> measure.Taken:
+    """figures.evaluate for one made-up tagger."""
     scores, truth = made_up(posts, tags, seed)
     known, ids = truth.sum(axis=1), np.arange(posts)
     categories, ratings = ["general"] * tags, [("g", "s", "q", "e")[post % 4] for post in ids]
-    results = []
-    measured = peak_beside(
-        lambda: results.append(
-            figures.evaluate(
-                scores, truth, 0.35, categories, ratings, known, known + 5, ids, weights
-            )
+    return measure.call(
+        lambda: figures.evaluate(
+            scores, truth, 0.35, categories, ratings, known, known + 5, ids, weights
         )
     )
-    return *measured, results[0]
 
 
 def against_loop(posts: int, tags: int, compared: int, rounds: int) -> None:
@@ -92,22 +62,24 @@ def against_loop(posts: int, tags: int, compared: int, rounds: int) -> None:
     looped, ours = [], []
     for _ in range(rounds):
         looped.append(
-            seconds(
+            measure.seconds(
                 lambda: [
                     average_precision_score(few_truth[:, tag], few_scores[:, tag])
                     for tag in range(len(some))
                 ]
             )
         )
-        ours.append(seconds(lambda: figures.per_tag(few_scores, few_truth, 0.35)))
+        ours.append(measure.seconds(lambda: figures.per_tag(few_scores, few_truth, 0.35)))
     loop, own = statistics.median(looped), statistics.median(ours)
     print(f"AP of {len(some)} tags, scikit-learn in a loop: {loop:.2f} s")
     print(f"per_tag, same tags, all its figures:    {own:.2f} s, {loop / own:.1f} times as fast")
-    took, busy, memory = peak_beside(lambda: figures.per_tag(scores, truth, 0.35))
+    taken = measure.call(lambda: figures.per_tag(scores, truth, 0.35))
     whole = loop * tags / len(some)
-    print(f"per_tag, {tags} tags: {took:.2f} s, {memory:.2f} GB beside its inputs, ", end="")
-    print(f"{busy:.2f} s of processor time; ", end="")
-    print(f"scikit-learn by its time on {len(some)}: {whole:.1f} s, {whole / took:.1f} times")
+    print(f"per_tag, {tags} tags: {taken.seconds:.2f} s, ", end="")
+    print(f"{taken.peak / 1e9:.2f} GB beside its inputs, ", end="")
+    print(f"{taken.processor:.2f} s of processor time; ", end="")
+    print(f"scikit-learn by its time on {len(some)}: {whole:.1f} s, ", end="")
+    print(f"{whole / taken.seconds:.1f} times")
 
 
 def main() -> None:
@@ -124,24 +96,25 @@ def main() -> None:
     args = parser.parse_args()
     against_loop(args.posts, args.tags, args.compared, args.rounds)
     weights = bootstrap.resamples(args.posts, args.resamples, 0)
-    results = []
+    results: list[tuple[dict[str, Any], dict[str, Array]]] = []
     total = total_busy = 0.0
     for model in range(args.models):
-        took, busy, memory, result = evaluated(args.posts, args.tags, model, weights)
-        results.append(result)
-        total += took
-        total_busy += busy
-        print(f"evaluate, model {model + 1}, {args.resamples} resamples: {took:.1f} s, ", end="")
-        print(f"{busy:.1f} s of processor time, {memory:.2f} GB beside its inputs")
+        taken = evaluated(args.posts, args.tags, model, weights)
+        results.append(taken.result)
+        total += taken.seconds
+        total_busy += taken.processor
+        print(f"evaluate, model {model + 1}, {args.resamples} resamples: ", end="")
+        print(f"{taken.seconds:.1f} s, {taken.processor:.1f} s of processor time, ", end="")
+        print(f"{taken.peak / 1e9:.2f} GB beside its inputs")
     pairs = [(a, b) for b in range(args.models) for a in range(b)]
-    total += seconds(
+    total += measure.seconds(
         lambda: [figures.compare(str(a), *results[a], str(b), *results[b]) for a, b in pairs]
     )
     print(f"all {args.models} models and {len(pairs)} pairs: {total:.1f} s, ", end="")
     print(
         f"{total_busy:.1f} s of processor time ({total_busy / CORES:.1f} s on {CORES} free cores)"
     )
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+    peak = measure.peak_here() / 1e9
     print(f"the process at its peak, scores and truth included: {peak:.2f} GB")
 
 

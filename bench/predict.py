@@ -13,12 +13,12 @@ import argparse
 import os
 import statistics
 import tempfile
-import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from arena.validate.preprocess import area_taps, area_total, geometry, normalise, place, preprocess
+from bench import measure
 from models import card as cards
 
 import numpy as np
@@ -73,11 +73,13 @@ def plain(path: Path, model: cards.ModelCard) -> np.ndarray:
 def rate(work: Callable[[Path], object], paths: list[Path], workers: int) -> float:
     """Images a second of `work` over all paths in `workers` threads."""
     pool = ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,))
-    with pool, threadpool_limits(1):
-        began = time.perf_counter()
+
+    def all_paths() -> None:
         for _ in pool.map(work, paths):
             pass
-        return len(paths) / (time.perf_counter() - began)
+
+    with pool, threadpool_limits(1):
+        return len(paths) / measure.seconds(all_paths)
 
 
 def main() -> None:

@@ -11,17 +11,15 @@ predictions files once.
 import argparse
 import json
 import statistics
-import subprocess
-import sys
 import tempfile
-import time
 from pathlib import Path
 
 import models as taggers
 from arena.data_folder import DataFolder
 from arena.validate.ground_truth import mappings
 from arena.validate.predictions import Batch, Cache, image_state
-from tests.helpers import make_model, write_mappings
+from bench import measure
+from demo.tiny import make_model, write_mappings
 
 import numpy as np
 import torch
@@ -65,26 +63,19 @@ def make_folder(folder: Path, posts: int, common: int, models: int) -> list[Path
     return made
 
 
-def measure(folder: Path, models: list[Path], more: list[str]) -> tuple[float, float]:
-    """Seconds and peak memory in GB of one run of validate.py."""
+def validate(folder: Path, models: list[Path], resamples: int) -> measure.Taken:
+    """One run of validate.py, which must find every score cached."""
     names = ",".join(map(str, models))
-    command = ["validate.py", "--data", str(folder), "--models", names, *more]
-    # The peak of this process's largest child so far would hide a smaller one: ask a fresh process.
-    code = (
-        "import resource, subprocess, sys;"
-        "out = subprocess.run(sys.argv[1:], capture_output=True, text=True);"
-        "print(out.stderr, file=sys.stderr);"
-        "assert out.returncode == 0 and ' 0 posts to run' in out.stdout, out.stdout;"
-        "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)"
-    )
-    began = time.perf_counter()
-    ended = subprocess.run(
-        [sys.executable, "-c", code, sys.executable, *command],
-        stdout=subprocess.PIPE,
-        text=True,
-        check=True,
-    )
-    return time.perf_counter() - began, int(ended.stdout) / 1e6
+    options = ("--data", folder, "--models", names, "--bootstrap", resamples)
+    taken = measure.script("validate.py", *options)
+    assert " 0 posts to run" in taken.result, taken.result
+    return taken
+
+
+def read(folder: Path) -> None:
+    """Read the predictions files once."""
+    for path in folder.glob("*_predictions.pt"):
+        torch.load(path, weights_only=True)["predictions"].sum()
 
 
 def main() -> None:
@@ -101,18 +92,15 @@ def main() -> None:
         print(f"{args.posts} posts, {args.tags} common tags, {args.models} models, all cached")
         plain, resampled, floors = [], [], []
         for _ in range(args.rounds):
-            began = time.perf_counter()
-            for path in folder.glob("*_predictions.pt"):
-                torch.load(path, weights_only=True)["predictions"].sum()
-            floors.append(time.perf_counter() - began)
-            plain.append(measure(folder, models, ["--bootstrap", "0"]))
-            resampled.append(measure(folder, models, []))
+            floors.append(measure.seconds(lambda: read(folder)))
+            plain.append(validate(folder, models, 0))
+            resampled.append(validate(folder, models, 200))
         for label, runs in (("without intervals", plain), ("with 200 resamples", resampled)):
             ratio = statistics.median(
-                run[0] / floor for run, floor in zip(runs, floors, strict=True)
+                run.seconds / floor for run, floor in zip(runs, floors, strict=True)
             )
-            seconds = statistics.median(run[0] for run in runs)
-            peak = max(run[1] for run in runs)
+            seconds = statistics.median(run.seconds for run in runs)
+            peak = max(run.peak for run in runs) / 1e9
             print(
                 f"{label}: {ratio:.0f} times the reading of the predictions files"
                 f" ({seconds:.0f} s here), peak memory {peak:.2f} GB"

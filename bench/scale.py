@@ -12,8 +12,9 @@ import tempfile
 from pathlib import Path
 
 from arena.validate.preprocess import geometry, preprocess
+from bench.measure import Taken
 from bench.predict import NAMES, make_images, rate
-from bench.rerun import WIDTHS, make_folder, measure
+from bench.rerun import WIDTHS, make_folder, validate
 from models import card as cards
 
 import torch
@@ -41,12 +42,12 @@ def main() -> None:
         per_second = rate(
             lambda path: preprocess(path, wanted, torch.device("cpu")), paths, args.workers
         )
-    measured: dict[str, list[tuple[float, float]]] = {"0": [], "200": []}
+    measured: dict[int, list[Taken]] = {0: [], 200: []}
     for posts in args.posts:
         with tempfile.TemporaryDirectory() as name:
             models = make_folder(Path(name), posts, args.tags, 2)
             for resamples, runs in measured.items():
-                runs.append(measure(Path(name), models, ["--bootstrap", resamples]))
+                runs.append(validate(Path(name), models, resamples))
     print(f"Computed from {args.posts[0]} and {args.posts[1]} posts, {args.workers} CPUs:\n")
     print(
         "| Posts | Preparing images | Scoring | with intervals | Memory | resized/ | Predictions |"
@@ -55,11 +56,12 @@ def main() -> None:
         "|-------|------------------|---------|----------------|--------|----------|-------------|"
     )
     low, high = args.posts
+    peaks = [run.peak / 1e9 for run in measured[200]]
     for at in SCALES:
         plain, resampled = (
-            line((low, runs[0][0]), (high, runs[1][0]), at) for runs in measured.values()
+            line((low, runs[0].seconds), (high, runs[1].seconds), at) for runs in measured.values()
         )
-        memory = line((low, measured["200"][0][1]), (high, measured["200"][1][1]), at)
+        memory = line((low, peaks[0]), (high, peaks[1]), at)
         print(
             f"| {at:,} | {at / per_second / 3600:.1f} h | {plain / 60:.1f} min"
             f" | {resampled / 60:.1f} min | {memory:.1f} GB | {at * webp / 1e9:.0f} GB"

@@ -11,12 +11,10 @@ resize of the full decode in floating point, before WebP.
 
 import argparse
 import io
+import itertools
 import json
 import statistics
-import subprocess
-import sys
 import tempfile
-import time
 from collections.abc import Callable
 from contextlib import closing
 from functools import partial
@@ -25,6 +23,7 @@ from pathlib import Path
 from arena.data_folder import DataFolder
 from arena.trainable import process_pool
 from arena.trainable.judge import confine, decode, fit, judge, shrink, to_rgb
+from bench import measure
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
@@ -111,17 +110,18 @@ def apply(path: Path, function: Callable[[bytes], bytes]) -> bytes:
 
 def timed(function: Callable[[bytes], bytes], paths: list[Path], count: int) -> float:
     """Seconds that `count` warm workers take for all files."""
-    start = 0.0
     tasks = paths[:count] + paths
     work = partial(apply, function=function)
+
+    def take(number: int | None = None) -> None:
+        for _, answer in itertools.islice(answers, number):
+            assert isinstance(answer, bytes), answer
+
     with closing(
         process_pool.call_each(work, tasks, count, prepare=confine, seconds=60)
     ) as answers:
-        for number, (_, answer) in enumerate(answers, 1):
-            assert isinstance(answer, bytes), answer
-            if number == count:
-                start = time.perf_counter()
-    return time.perf_counter() - start
+        take(count)
+        return measure.seconds(take)
 
 
 def reference(data: bytes) -> np.ndarray:
@@ -173,9 +173,8 @@ def methods(files: list[bytes]) -> None:
         image, size = decode(data, MAX_SIZE)
         small.append((shrink(to_rgb(image), size), reference(data)))
     for method in range(7):
-        start = time.perf_counter()
-        encoded = [webp(image, method) for image, _ in small]
-        took = (time.perf_counter() - start) / len(small)
+        taken = measure.call(lambda: [webp(image, method) for image, _ in small])  # noqa: B023
+        encoded, took = taken.result, taken.seconds / len(small)
         length = statistics.mean(len(data) for data in encoded)
         level = statistics.mean(
             psnr(data, full) for data, (_, full) in zip(encoded, small, strict=True)
@@ -207,15 +206,9 @@ def rerun(posts: int) -> None:
                     "bytes": 7,
                 }
                 verdicts.write(json.dumps(record) + "\n")
-        start = time.perf_counter()
-        done = subprocess.run(
-            [sys.executable, "trainable.py", "--data", folder],
-            check=True,
-            capture_output=True,
-            text=True,
-        )
-        took = time.perf_counter() - start
-    print(f"rerun           {took:7.2f} s over {posts} finished posts: {done.stdout.strip()}")
+        taken = measure.script("trainable.py", "--data", folder)
+    told = taken.result.strip()
+    print(f"rerun           {taken.seconds:7.2f} s over {posts} finished posts: {told}")
 
 
 def main() -> None:

@@ -11,8 +11,9 @@ from arena import cli
 from arena.cli import plain
 from arena.report import text
 from demo.server import serve
+from demo.tiny import CARD, IMAGE, make_data, make_model, toml
 from tests.download.helpers import make_site
-from tests.helpers import CARD, IMAGE, ROOT, Ended, call, make_data, make_model, toml
+from tests.helpers import ROOT, Ended, call
 
 import numpy as np
 import onnx

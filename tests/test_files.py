@@ -10,7 +10,8 @@ from typing import Any
 from arena import jsonl
 from arena.data_folder import DataFolder
 from arena.download.post_file import PostFile
-from tests.helpers import call, make_data, make_model, small_disk
+from demo.tiny import make_data, make_model
+from tests.helpers import call, small_disk
 
 import pytest
 from hypothesis import HealthCheck, given, settings

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from demo.drawings import make_site
 from demo.server import serve
-from tests.helpers import ROOT, Ended, make_data, make_model, make_onnx, run
+from demo.tiny import make_data, make_model, make_onnx
+from tests.helpers import ROOT, Ended, run
 
 import numpy as np
 import onnx

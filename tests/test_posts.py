@@ -7,7 +7,8 @@ from typing import Any
 
 from arena import jsonl, posts
 from arena.cli import UserError
-from tests.helpers import call, make_data, make_model
+from demo.tiny import make_data, make_model
+from tests.helpers import call
 
 import pytest
 from hypothesis import HealthCheck, given, settings

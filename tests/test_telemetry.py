@@ -11,7 +11,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.helpers import ROOT, make_data, make_model
+from demo.tiny import make_data, make_model
+from tests.helpers import ROOT
 
 import pytest
 
@@ -118,4 +119,6 @@ def test_telemetry_is_off_before_every_import(module: str) -> None:
 
 
 def test_some_module_imports_it() -> None:
-    assert {"models.onnx", "arena.export_sw.convert"} <= set(modules())
+    assert {"models.onnx", "arena.export_sw.convert", "arena.export_sw.saved_model"} <= set(
+        modules()
+    )

@@ -8,217 +8,37 @@ transposition, is computed once.
 
 import hashlib
 import logging
-import math
 import os
-import re
-import sys
-import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from arena.cli import UserError
 
+# This loads TensorFlow without its notes: it must come before whatever else loads TensorFlow.
+from arena.export_sw.saved_model import (
+    DAMAGE,
+    Signature,
+    explain_errors,
+    refuse_side_effects,
+    tf,
+)
+
 import numpy as np
 import onnx
 import onnxruntime
-import onnxruntime.capi.onnxruntime_pybind11_state as onnxruntime_errors
+import tf2onnx
 from numpy.typing import NDArray
+from tensorflow.core.protobuf import meta_graph_pb2, rewriter_config_pb2
+from tensorflow.python.grappler import tf_optimizer
 
-
-@contextmanager
-def _unheard() -> Iterator[None]:
-    """Keep what native code writes on stderr from the user, unless an exception ends the block.
-
-    TensorFlow's libraries print notes while they are loaded, before any log level is read.
-    """
-    sys.stderr.flush()
-    stderr = os.dup(2)
-    with tempfile.TemporaryFile() as notes:
-        os.dup2(notes.fileno(), 2)
-        try:
-            yield
-        except BaseException:
-            notes.seek(0)
-            os.write(stderr, notes.read())
-            raise
-        finally:
-            os.dup2(stderr, 2)
-            os.close(stderr)
-
-
-os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
-with _unheard():
-    import tensorflow as tf
-    import tf2onnx
-    from google.protobuf.message import DecodeError
-    from tensorflow.core.protobuf import meta_graph_pb2, rewriter_config_pb2, saved_model_pb2
-    from tensorflow.python.framework import op_def_registry
-    from tensorflow.python.grappler import tf_optimizer
-
-    tf.config.set_visible_devices([], "GPU")  # A conversion has no use for a GPU's memory.
-    tf.config.list_logical_devices()
 # Operations that cannot be converted are reported by `convert`; the rest is for tf2onnx's authors.
 logging.getLogger("tf2onnx").setLevel(logging.CRITICAL)
-tf.get_logger().setLevel(logging.ERROR)
-# Says of every function with a gradient of its own that it may have none now: none is asked for.
-logging.getLogger("absl").setLevel(logging.ERROR)
 
 OPSET = 17
-SIZES = {tf.float32.as_datatype_enum: 4, tf.int64.as_datatype_enum: 8}  # Bytes an element.
 LARGEST_FILE = 2**31 - 1  # Bytes: what one protocol buffer, and so one ONNX file, can hold.
 LARGEST_CONSTANT = 1024  # Bytes: a float constant above this is a weight, not a setting.
-# What the three libraries raise for a graph with wrong bytes in it.
-DAMAGE = (
-    *(ValueError, LookupError, TypeError, AttributeError, AssertionError, RuntimeError),
-    *(tf.errors.OpError, DecodeError, OSError),
-    *(onnxruntime_errors.Fail, onnxruntime_errors.InvalidGraph, onnxruntime_errors.InvalidArgument),
-    *(onnxruntime_errors.RuntimeException, onnxruntime_errors.NotImplemented),
-)
-# Lines of TensorFlow's errors that say where, not why.
-ABOUT = re.compile(
-    r"\s|Graph execution error:$|Detected at node |Node: |<stack traces unavailable>$"
-)
 # Operations that only repeat what is already there: folding them would grow the file for nothing.
 NEVER_FOLDED = ("Expand", "Tile", "ConstantOfShape")
-
-
-@dataclass(frozen=True, slots=True)
-class Signature:
-    """The serving_default function of a SavedModel: images (N, H, W, 3) to scores (N, tags)."""
-
-    function: Any  # tf.types.experimental.ConcreteFunction
-    owner: Any  # What tf.saved_model.load gave; it keeps the variables alive.
-    input_name: str
-    output_name: str
-    image_shape: tuple[int, int, int]
-    width: int
-
-    def __call__(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
-        """TensorFlow's own answer for a batch of images."""
-        with _blamed("TensorFlow cannot run the SavedModel"):
-            outputs = self.function(**{self.input_name: tf.constant(images)})
-        answer: NDArray[np.float32] = outputs[self.output_name].numpy()
-        return answer
-
-
-@contextmanager
-def _blamed(what: str) -> Iterator[None]:
-    """Make what a library says of the model it was given a UserError that begins with `what`."""
-    try:
-        yield
-    except tf.errors.ResourceExhaustedError as error:
-        raise UserError(f"{what} ({why(error)}): it needs a machine with more memory") from None
-    except DAMAGE as error:
-        raise UserError(f"{what} ({why(error)}): get its files again") from None
-
-
-def why(error: BaseException) -> str:
-    """The line of a library's error that says why, at most 200 characters of it.
-
-    TensorFlow puts before it a heading, where each node was defined (indented) and the names of
-    functions in double braces, and after it the places again.
-    """
-    told = re.sub(r"\{\{function_node [^{}]*\}\} ?", "", str(error))
-    for line in told.splitlines():
-        reason = re.sub(r"\s*\[Op:[^]]*\]( name: ?)?\s*$", "", line)
-        if reason.strip() and not ABOUT.match(reason):
-            return reason.strip()[:200]
-    return type(error).__name__
-
-
-def load(folder: Path) -> Signature:
-    """The SavedModel in `folder`, refused with a UserError before anything in it is run if it is
-    not one, holds more than a network, or is not a tagger of RGB images.
-    """
-    _inspect(folder)
-    with _blamed(f"the SavedModel in {folder} is damaged"):
-        owner = tf.saved_model.load(str(folder))
-    function = owner.signatures.get("serving_default")
-    if function is None:
-        raise UserError(f"the SavedModel in {folder} has no signature serving_default to export")
-    inputs = function.structured_input_signature[1]
-    outputs = function.structured_outputs
-    if not (
-        len(inputs) == 1
-        and (images := next(iter(inputs.values()))).dtype == tf.float32
-        and images.shape.rank == 4
-        and images.shape[1:].is_fully_defined()
-        and images.shape[3] == 3
-    ):
-        raise UserError(
-            f"the SavedModel in {folder} must take one float32 batch of RGB images "
-            f"(None, height, width, 3), not {_described(inputs)}"
-        )
-    if images.shape[0] is not None:
-        raise UserError(
-            f"the SavedModel in {folder} takes batches of {images.shape[0]} only: save it again "
-            "with a batch size of None"
-        )
-    if not (
-        len(outputs) == 1
-        and (scores := next(iter(outputs.values()))).dtype == tf.float32
-        and scores.shape.rank == 2
-        and scores.shape[1] is not None
-    ):
-        raise UserError(
-            f"the SavedModel in {folder} must give one float32 table of scores (None, tags), "
-            f"not {_described(outputs)}"
-        )
-    height, width, channels = images.shape[1:]
-    return Signature(
-        function=function,
-        owner=owner,
-        input_name=next(iter(inputs)),
-        output_name=next(iter(outputs)),
-        image_shape=(height, width, channels),
-        width=scores.shape[1],
-    )
-
-
-def _described(specs: dict[str, Any]) -> str:
-    return ", ".join(f"{spec.dtype.name} {spec.shape}" for spec in specs.values()) or "nothing"
-
-
-def _inspect(folder: Path) -> None:
-    """Read saved_model.pb as data and raise UserError unless loading it is safe.
-
-    Loading runs the functions that initialise or restore tables and other resources, which a
-    network does not need, and reserves the memory that the variables claim.
-    """
-    path = folder / "saved_model.pb"
-    if not path.is_file():
-        raise UserError(f"{folder} holds no SavedModel (no saved_model.pb in it)")
-    model = saved_model_pb2.SavedModel()
-    try:
-        model.ParseFromString(path.read_bytes())
-    except DecodeError:
-        raise UserError(f"{path} is damaged: get the SavedModel's files again") from None
-    if not model.meta_graphs:
-        raise UserError(f"{path} is empty: get the SavedModel's files again")
-    if len(model.meta_graphs) != 1 or not model.meta_graphs[0].object_graph_def.nodes:
-        raise UserError(f"{path} is not a SavedModel of TensorFlow 2: save the model with it again")
-    claimed = 0  # Bytes
-    for node in model.meta_graphs[0].object_graph_def.nodes:
-        kind = node.WhichOneof("kind")
-        # A variable's own legacy functions are never called.
-        called = set(node.saveable_objects) - ({"VARIABLE_VALUE"} if kind == "variable" else set())
-        if kind == "resource" or called:
-            raise UserError(
-                f"{path} holds a table or another resource that runs code when it is loaded: "
-                "export a model that is a network and nothing else"
-            )
-        if kind == "variable":
-            sides = [max(0, side.size) for side in node.variable.shape.dim]
-            claimed += math.prod(sides) * SIZES.get(node.variable.dtype, 1)
-    held = sum(file.stat().st_size for file in (folder / "variables").glob("*"))
-    if claimed > held:
-        raise UserError(
-            f"{path} names {claimed} bytes of variables and {folder / 'variables'} holds {held}: "
-            "get the SavedModel's files again"
-        )
 
 
 def lift(signature: Signature) -> tuple[Any, dict[str, NDArray[Any]]]:
@@ -264,7 +84,7 @@ def lift(signature: Signature) -> tuple[Any, dict[str, NDArray[Any]]]:
         graph.node.remove(node)
     for nodes in (graph.node, *(function.node_def for function in graph.library.function)):
         for node in nodes:
-            _refuse_side_effects(node)
+            refuse_side_effects(node)
     _check_size(sum(weight.nbytes for weight in weights.values()))
     return graph, weights
 
@@ -301,17 +121,6 @@ def _read_placeholder(node: Any, source: str) -> None:
         node.attr["T"].type = dtype
 
 
-def _refuse_side_effects(node: Any) -> None:
-    """Raise UserError for an operation that keeps state or handles text, such as a file's name."""
-    known = op_def_registry.get(node.op)
-    texts = [] if known is None else [*known.input_arg, *known.output_arg]
-    if known is None or known.is_stateful or any(arg.type == tf.string for arg in texts):
-        raise UserError(
-            f"the SavedModel's graph holds the operation {node.op} ({node.name}), which a tagger's "
-            "network has no use for: export a model that only computes scores from images"
-        )
-
-
 def _inlined(function: Any) -> Any:
     """The function's GraphDef with every function that it calls written out in place."""
     graph = function.graph.as_graph_def()
@@ -324,7 +133,7 @@ def _inlined(function: Any) -> Any:
     rewrite.min_graph_nodes = -1
     rewrite.optimizers.append("function")
     rewrite.function_optimization = rewriter_config_pb2.RewriterConfig.AGGRESSIVE
-    with _blamed("TensorFlow cannot read the SavedModel's graph"):
+    with explain_errors("TensorFlow cannot read the SavedModel's graph"):
         return tf_optimizer.OptimizeGraph(config, meta)
 
 
@@ -341,7 +150,7 @@ def convert(signature: Signature) -> onnx.ModelProto:
         model = _small_onnx(signature, graph, weights)
     except DAMAGE:
         del os.environ["TF2ONNX_CATCH_ERRORS"]
-        with _blamed("tf2onnx cannot convert the SavedModel"):
+        with explain_errors("tf2onnx cannot convert the SavedModel"):
             model = _small_onnx(signature, graph, weights)
     for node in model.graph.node:
         if not onnx.defs.has(node.op_type, node.domain):
@@ -391,7 +200,7 @@ def erf(ctx: Any, node: Any, name: str, args: Sequence[Any]) -> None:
     number = tf2onnx.utils.ONNX_TO_NUMPY_DTYPE[dtype]
     complement, product = node.type == "Erfc", node.inputs[0]
     factors = dict(zip(product.input, product.inputs, strict=True))
-    scales = [n for n, made in factors.items() if made.is_const() and not ctx.get_shape(n)]
+    scales = [n for n, maker in factors.items() if maker.is_const() and not ctx.get_shape(n)]
     x = node.input[0]
     if product.type == "Mul" and len(factors) == 2 and len(scales) == 1:
         (x,) = factors.keys() - scales
@@ -404,13 +213,13 @@ def erf(ctx: Any, node: Any, name: str, args: Sequence[Any]) -> None:
     elif complement:
         x = ctx.make_node("Neg", [x], name=f"{name}_negated").output[0]
     ctx.remove_node(name)
-    made = {"outputs": [output], "shapes": [shape], "dtypes": [dtype]}
+    spec = {"outputs": [output], "shapes": [shape], "dtypes": [dtype]}
     if complement:
         x = ctx.make_node("Erf", [x], name=f"{name}_erf").output[0]
         one = ctx.make_const(f"{name}_one", np.array(1, number)).output[0]
-        ctx.make_node("Add", [x, one], name=name, **made)
+        ctx.make_node("Add", [x, one], name=name, **spec)
     else:
-        ctx.make_node("Erf", [x], name=name, **made)
+        ctx.make_node("Erf", [x], name=name, **spec)
 
 
 def fold(model: onnx.ModelProto, weights: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
@@ -526,7 +335,7 @@ def run(
     """What ONNX Runtime on the CPU answers to each of `inputs`; a model it refuses: UserError."""
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
-    with _blamed("ONNX Runtime cannot run the converted SavedModel"):
+    with explain_errors("ONNX Runtime cannot run the converted SavedModel"):
         session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
         return [session.run(outputs, given) for given in inputs]
 

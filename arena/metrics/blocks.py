@@ -58,7 +58,7 @@ def by_tags(
 def by_posts(
     scores: Array, truth: Array, work: Callable[[slice, Array, Array], T]
 ) -> Iterator[tuple[slice, T]]:
-    """(part, work(part, scores, truth)) for each block of posts, both (posts of the block, tags)."""
+    """(part, work(part, scores, truth)) for each block of posts: (posts of the block, tags)."""
 
     def block(part: slice) -> T:
         return work(part, np.ascontiguousarray(scores[part], np.float32), truth[part])

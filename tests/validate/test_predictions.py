@@ -8,17 +8,8 @@ from typing import Any
 
 from arena.data_folder import DataFolder
 from arena.validate import inference
-from tests.helpers import (
-    ROOT,
-    Ended,
-    call,
-    make_data,
-    make_image,
-    make_model,
-    make_onnx,
-    refused,
-    run,
-)
+from demo.tiny import make_data, make_image, make_model, make_onnx
+from tests.helpers import ROOT, Ended, call, refused, run
 from tests.validate.test_validate import QUICK, TAGS, ok, saved, to_run, validate
 
 import numpy as np

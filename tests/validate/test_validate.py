@@ -16,26 +16,11 @@ from arena.tagger import RESIZE_VERSIONS
 from arena.validate import inference
 from arena.validate.predictions import Batch, Cache
 from demo.server import serve
+from demo.tiny import SIZE, make_data, make_image, make_model, make_onnx, write_mappings
 from models import card as cards
 from models.card import ModelCard
 from models.tagger import CardTagger, refuse_external_weights
-from tests.helpers import (
-    PATIENCE,
-    ROOT,
-    SIZE,
-    Ended,
-    call,
-    doomed,
-    kills,
-    make_data,
-    make_image,
-    make_model,
-    make_onnx,
-    refused,
-    run,
-    start,
-    write_mappings,
-)
+from tests.helpers import PATIENCE, ROOT, Ended, call, doomed, kills, refused, run, start
 
 import numpy as np
 import onnx
