@@ -4,8 +4,8 @@
     python -m bench.coverage --tags 4000 --trials 100 --truth 200
 
 An interval is about how far the same figure would move with other posts of the same number. Every
-trial draws posts anew, scores two simulated models on them with figures.evaluate and
-figures.compare, and asks of each interval whether it holds the figure's mean over many further
+trial draws posts anew, scores two simulated models on them with metrics.evaluate and
+metrics.compare, and asks of each interval whether it holds the figure's mean over many further
 samples of as many posts (--truth). Held should be 93 to 97%; with 300 trials the share itself is
 uncertain by 1.3 points. `width` is the mean width of the intervals over the width that would hold
 95% of the samples: 1 is right, and it is known more exactly than the share.
@@ -24,7 +24,8 @@ from multiprocessing import get_context
 from typing import Any, NamedTuple
 
 from arena.cli import progress
-from arena.metrics import bootstrap, figures
+from arena.metrics import TestSet, bootstrap, compare, evaluate
+from arena.metrics.figures import Figure
 
 import numpy as np
 import torch
@@ -37,11 +38,9 @@ POSTS_A_TAG = (10, 11, 14, 17, 21, 27, 33, 43, 56, 73, 100)
 
 
 class Sample(NamedTuple):
-    """Figures of one sample by name, of model a and of a minus b: values and, of the trials,
-    (low, high) of those that have an interval."""
+    """The figures of one sample by name: of model a, and of a minus b."""
 
-    values: tuple[dict[str, float], dict[str, float]]
-    intervals: tuple[dict[str, tuple[float, float]], dict[str, tuple[float, float]]]
+    figures: tuple[dict[str, Figure], dict[str, Figure]]
 
 
 def drawn(posts: int, tags: int, random: np.random.Generator) -> tuple[Array, Array, Array, Array]:
@@ -73,34 +72,21 @@ def drawn(posts: int, tags: int, random: np.random.Generator) -> tuple[Array, Ar
 def sample(posts: int, tags: int, resamples: int, seed: int) -> Sample:
     """One sample's figures, with intervals if there are resamples."""
     a, b, truth, unknown = drawn(posts, tags, np.random.default_rng(seed))
-    weights = bootstrap.resamples(posts, resamples, seed) if resamples else None
-    known = truth.sum(axis=1)
-    (entry_a, table_a), (entry_b, table_b) = (
-        figures.evaluate(
-            scores,
-            truth,
-            THRESHOLD,
-            categories=["general"] * tags,
-            ratings=["g"] * posts,
-            known=known,
-            total=known + unknown,
-            post_ids=np.arange(posts),
-            weights=weights,
-        )
-        for scores in (a, b)
-    )
-    pair = figures.compare("a", entry_a, table_a, "b", entry_b, table_b)["differences"]
-    value = figures.flat(entry_a["overall"])
-    own = {name: bootstrap.interval(table_a[name], value[name]) for name in table_a}
-    both = {name: (found["low"], found["high"]) for name, found in pair.items()}
-    return Sample(
-        (value, {name: found["value"] for name, found in pair.items()}),
-        (_given(own), _given(both)),
-    )
+    weights = bootstrap.resamples(posts, resamples, seed)
+    totals = truth.sum(axis=1) + unknown
+    test = TestSet(truth, np.arange(posts), ["general"] * tags, [""] * posts, totals, weights)
+    one, other = (evaluate(test, scores, THRESHOLD) for scores in (a, b))
+    return Sample((_figures(one.results["overall"]), _figures(compare(one, other))))
 
 
-def _given(intervals: dict[str, Any]) -> dict[str, tuple[float, float]]:
-    return {name: bounds for name, bounds in intervals.items() if bounds[0] is not None}
+def _figures(tree: dict[str, Any], path: str = "") -> dict[str, Figure]:
+    """All figures of an `overall` by their path, such as equal.macro.f1."""
+    if "value" in tree:
+        return {path: Figure(value=tree["value"], low=tree["low"], high=tree["high"])}
+    branches = [
+        _figures(tree[key], f"{path}.{key}".strip(".")) for key in tree if key != "threshold"
+    ]
+    return {name: found for branch in branches for name, found in branch.items()}
 
 
 def _one_core(cores: Any) -> None:
@@ -141,16 +127,17 @@ def main() -> None:
     print(
         f"{'figure':28} {'mean':>8} {'held':>7} {'width':>7} {'mean':>8} {'held':>7} {'width':>7}"
     )
-    for name in others[0].values[0]:
+    for name in others[0].figures[0]:
         print(f"{name:28}", *(column(name, k, others, trials) for k in (0, 1)))
 
 
 def column(name: str, which: int, others: list[Sample], trials: list[Sample]) -> str:
     """Mean, held and width of one figure, of model a (`which` 0) or of a minus b (1)."""
-    values = np.array([each.values[which][name] for each in others])
+    values = np.array([each.figures[which][name]["value"] for each in others])
     mean, spread = values.mean(), values.std(ddof=1)
-    intervals = [each.intervals[which].get(name) for each in trials]
-    given = [bounds for bounds in intervals if bounds]
+    found = [each.figures[which][name] for each in trials]
+    bounds = [(each["low"], each["high"]) for each in found]
+    given = [(low, high) for low, high in bounds if low is not None and high is not None]
     if not given:
         return f"{mean:8.4f} {'-':>7} {'-':>7}"
     held = np.mean([low <= mean <= high for low, high in given])

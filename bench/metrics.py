@@ -14,7 +14,7 @@ import os
 import statistics
 from typing import Any
 
-from arena.metrics import bootstrap, figures
+from arena.metrics import Evaluation, TestSet, bootstrap, compare, evaluate, per_tag
 from bench import measure
 
 import numpy as np
@@ -42,15 +42,13 @@ def made_up(posts: int, tags: int, seed: int) -> tuple[Array, Array]:
 
 
 def evaluated(posts: int, tags: int, seed: int, weights: Array) -> measure.Taken:
-    """figures.evaluate for one made-up tagger."""
+    """metrics.evaluate for one made-up tagger."""
     scores, truth = made_up(posts, tags, seed)
-    known, ids = truth.sum(axis=1), np.arange(posts)
-    categories, ratings = ["general"] * tags, [("g", "s", "q", "e")[post % 4] for post in ids]
-    return measure.call(
-        lambda: figures.evaluate(
-            scores, truth, 0.35, categories, ratings, known, known + 5, ids, weights
-        )
-    )
+    ids = np.arange(posts)
+    ratings = [("g", "s", "q", "e")[post % 4] for post in ids]
+    totals = truth.sum(axis=1) + 5
+    test = TestSet(truth, ids, ["general"] * tags, ratings, totals, weights)
+    return measure.call(lambda: evaluate(test, scores, 0.35))
 
 
 def against_loop(posts: int, tags: int, compared: int, rounds: int) -> None:
@@ -69,11 +67,11 @@ def against_loop(posts: int, tags: int, compared: int, rounds: int) -> None:
                 ]
             )
         )
-        ours.append(measure.seconds(lambda: figures.per_tag(few_scores, few_truth, 0.35)))
+        ours.append(measure.seconds(lambda: per_tag(few_scores, few_truth, 0.35)))
     loop, own = statistics.median(looped), statistics.median(ours)
     print(f"AP of {len(some)} tags, scikit-learn in a loop: {loop:.2f} s")
     print(f"per_tag, same tags, all its figures:    {own:.2f} s, {loop / own:.1f} times as fast")
-    taken = measure.call(lambda: figures.per_tag(scores, truth, 0.35))
+    taken = measure.call(lambda: per_tag(scores, truth, 0.35))
     whole = loop * tags / len(some)
     print(f"per_tag, {tags} tags: {taken.seconds:.2f} s, ", end="")
     print(f"{taken.peak / 1e9:.2f} GB beside its inputs, ", end="")
@@ -96,7 +94,7 @@ def main() -> None:
     args = parser.parse_args()
     against_loop(args.posts, args.tags, args.compared, args.rounds)
     weights = bootstrap.resamples(args.posts, args.resamples, 0)
-    results: list[tuple[dict[str, Any], dict[str, Array]]] = []
+    results: list[Evaluation] = []
     total = total_busy = 0.0
     for model in range(args.models):
         taken = evaluated(args.posts, args.tags, model, weights)
@@ -107,9 +105,7 @@ def main() -> None:
         print(f"{taken.seconds:.1f} s, {taken.processor:.1f} s of processor time, ", end="")
         print(f"{taken.peak / 1e9:.2f} GB beside its inputs")
     pairs = [(a, b) for b in range(args.models) for a in range(b)]
-    total += measure.seconds(
-        lambda: [figures.compare(str(a), *results[a], str(b), *results[b]) for a, b in pairs]
-    )
+    total += measure.seconds(lambda: [compare(results[a], results[b]) for a, b in pairs])
     print(f"all {args.models} models and {len(pairs)} pairs: {total:.1f} s, ", end="")
     print(
         f"{total_busy:.1f} s of processor time ({total_busy / CORES:.1f} s on {CORES} free cores)"

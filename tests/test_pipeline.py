@@ -82,7 +82,7 @@ def test_the_files_of_validate(arena: tuple[Path, dict[str, Ended]]) -> None:
         assert 0 <= held["predictions"].min() < held["predictions"].max() <= 1
 
     metrics = json.loads((data / "metrics.json").read_text())
-    assert metrics["version"] == 1
+    assert metrics["version"] == 2
     assert metrics["tag_names"] == tags
     rows = [line for line in ended["validate.py"].out.splitlines() if line.startswith("|")]
     assert re.fullmatch(r"\| Model +\| Precision \| Recall +\| F1 +\| AP +\|", rows[0])

@@ -10,8 +10,9 @@ figures have no interval (NO_INTERVAL).
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypedDict
 
 from arena.metrics import bootstrap
 from arena.metrics.blocks import Array, by_tags
@@ -20,22 +21,98 @@ from arena.metrics.formulas import average_precision, check, f1, rates, safe_div
 
 import numpy as np
 
-TELLING = 5  # Posts shown per tag and kind.
+EXAMPLES = 5  # Posts shown per tag and kind.
 MOST_POSTS = 1 << 24  # Single precision counts every post up to here.
 # Tags are grouped by the posts they are on, in half decades.
 FREQUENCIES = (0, *(base * 10**power for power in range(1, 8) for base in (1, 3)))
 PER_TAG = ("precision", "recall", "f1", "ap", "mcc")
-SECTIONS = ("own", "equal", "best", "per_tag_best", "cross_fit")
-# Figures whose bootstrap intervals do not hold what they say: those at thresholds that are the best
-# on some of the posts, and the calibration error (bench/README.md has the measurements).
-NO_INTERVAL = ("best_", "per_tag_best_", "cross_fit_", "calibration_error")
+# Where figures are whose bootstrap intervals do not hold what they say: at thresholds that are the
+# best on some of the posts, and two more (bench/README.md has the measurements).
+NO_INTERVAL = (
+    ("best",),
+    ("per_tag_best",),
+    ("cross_fit",),
+    ("calibration_error",),
+    ("own", "macro", "mcc"),
+)
+
+Path = tuple[str, ...]  # Where a figure is in the results: ("equal", "macro", "f1").
+
+
+class Figure(TypedDict):
+    """A figure in the results, with its 95% interval; None where it has none."""
+
+    value: float
+    low: float | None
+    high: float | None
+
+
+@dataclass(frozen=True)
+class TestSet:
+    """What every model is scored on, checked once.
+
+    `truth` bool (posts, tags): which post carries which tag. `post_ids` int (posts,). `categories`
+    one for each tag. `ratings` one for each post, empty for none. `tag_totals` int (posts,): how
+    many tags each post carries, of any vocabulary. `weights` uint8 (posts, resamples) comes from
+    bootstrap.resamples, without a column for no intervals. Raises ValueError for arrays that do not
+    fit each other, and for no posts or no tags.
+    """
+
+    __test__ = False  # No test of pytest's.
+
+    truth: Array
+    post_ids: Array
+    categories: Sequence[str]
+    ratings: Sequence[str]
+    tag_totals: Array
+    weights: Array
+
+    def __post_init__(self) -> None:
+        posts, tags = check(self.truth, self.truth)
+        if not tags:
+            raise ValueError("there is no tag to score")
+        if len(self.categories) != tags:
+            raise ValueError(f"{len(self.categories)} categories for {tags} tags")
+        by_post = self.post_ids, self.ratings, self.tag_totals, self.weights
+        lengths = {len(each) for each in by_post}
+        if lengths != {posts}:
+            raise ValueError(
+                f"post_ids, ratings, tag_totals, weights: {lengths}, not {posts} posts"
+            )
+        if posts > MOST_POSTS:
+            raise ValueError(
+                f"{posts} posts are more than the {MOST_POSTS} that are counted exactly"
+            )
+
+    @classmethod
+    def plain(cls, truth: Array, weights: Array | None = None) -> "TestSet":
+        """A test set of which nothing is known but the truth: one category, no ratings."""
+        posts, tags = truth.shape
+        none = np.empty((posts, 0), np.uint8)
+        totals = truth.sum(axis=1)
+        given = none if weights is None else weights
+        return cls(truth, np.arange(posts), ["general"] * tags, [""] * posts, totals, given)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """One model's figures.
+
+    `values` has every figure by its path; `resamples` (resamples,) those of the figures that have
+    an interval. `results` is the model's part of metrics.json.
+    """
+
+    values: dict[Path, float]
+    resamples: dict[Path, Array]
+    results: dict[str, Any]
 
 
 class Decided(NamedTuple):
-    """Tags that no threshold of their scores decides, since outputs with thresholds of their own
-    stand for one tag: `tags` int (n,) are their columns of the scores, `predicted` bool (posts, n)
-    says where they are predicted."""
+    """Thresholds where a few tags have several outputs with different ones, so that no threshold of
+    the tag's score decides: `threshold` (tags,) decides all other tags; `tags` int (n,) are the
+    columns of those few, `predicted` bool (posts, n) says where they are predicted."""
 
+    threshold: Array
     tags: Array
     predicted: Array
 
@@ -69,15 +146,15 @@ def _predictions(scores: Array, truth: Array, cut: Array) -> tuple[Array, Array]
     return np.count_nonzero(above & truth, axis=1), np.count_nonzero(above, axis=1)
 
 
-def telling(scores: Array, truth: Array, post_ids: Array) -> dict[str, list[list[Any]]]:
-    """Per tag, up to TELLING [post ID, score]: `false_alarms` are the highest-scored posts without
+def examples(scores: Array, truth: Array, post_ids: Array) -> dict[str, list[list[Any]]]:
+    """Per tag, up to EXAMPLES [post ID, score]: `false_alarms` are the highest-scored posts without
     the tag, `misses` the lowest-scored with it; of equal scores the earlier post."""
 
     def first(posts: Array, keys: Array, column: Array) -> list[list[Any]]:
-        if len(posts) > TELLING:
-            near = keys <= np.partition(keys, TELLING - 1)[TELLING - 1]
+        if len(posts) > EXAMPLES:
+            near = keys <= np.partition(keys, EXAMPLES - 1)[EXAMPLES - 1]
             posts, keys = posts[near], keys[near]
-        posts = posts[np.argsort(keys, kind="stable")[:TELLING]]
+        posts = posts[np.argsort(keys, kind="stable")[:EXAMPLES]]
         return [[int(post_ids[post]), round(float(column[post]), 4)] for post in posts]
 
     def block(part: slice, scores: Array, truth: Array) -> list[tuple[list[Any], list[Any]]]:
@@ -96,30 +173,7 @@ def telling(scores: Array, truth: Array, post_ids: Array) -> dict[str, list[list
     }
 
 
-def flat(overall: dict[str, Any]) -> dict[str, float]:
-    """An entry's `overall` as name -> value, by the names of evaluate's table.
-
-    The figures at the own threshold are `macro_f1` and so on, those of another section
-    `equal_macro_f1` and so on; the rest are named as they are.
-    """
-    return {
-        _name(section, mean, figure): overall[section][mean][figure]["value"]
-        for section in SECTIONS
-        for mean in ("macro", "micro")
-        for figure in FIGURES
-        if mean in overall[section]
-    } | {
-        name: figure["value"]
-        for name, figure in {**overall, **overall["ranking"]}.items()
-        if "value" in figure
-    }
-
-
-def _name(section: str, mean: str, figure: str) -> str:
-    return f"{mean}_{figure}" if section == "own" else f"{section}_{mean}_{figure}"
-
-
-def _overall(counts: Counts, columns: int) -> tuple[dict[str, Array], dict[str, float]]:
+def _overall(counts: Counts, columns: int) -> tuple[dict[Path, Array], dict[str, float]]:
     """The figures counted per tag, (weightings,) each, and the thresholds chosen for all posts.
 
     `equal` is where as many pairs are predicted as are true, as nearly as GRID comes to it (then
@@ -128,7 +182,7 @@ def _overall(counts: Counts, columns: int) -> tuple[dict[str, Array], dict[str, 
     some = slice(columns)
     total, support = counts.total[some], counts.support[:, some]
     pairs, true = total * len(support), support.sum(axis=0)
-    figures = {}
+    figures: dict[Path, Array] = {}
     for section, (tp, predicted) in {
         "own": counts.own,
         "per_tag_best": counts.best,
@@ -137,10 +191,10 @@ def _overall(counts: Counts, columns: int) -> tuple[dict[str, Array], dict[str, 
         width = min(columns, tp.shape[1])
         each = rates(tp[:, :width], predicted[:, :width], support[:, :width], total[:width])
         for name, values in each.items():
-            figures[_name(section, "macro", name)] = values.mean(axis=0)
+            figures[section, "macro", name] = values.mean(axis=0)
     tp, predicted = (counted[:, some].sum(axis=0) for counted in counts.own)
-    micro = rates(tp, predicted, true, pairs)
-    figures |= {_name("own", "micro", name): values for name, values in micro.items()}
+    for name, values in rates(tp, predicted, true, pairs).items():
+        figures["own", "micro", name] = values
 
     grid = dict(zip(FIGURES, counts.grid[:, :, some], strict=True))
     micro = rates(counts.grid_tp[:, some], counts.grid_predicted[:, some], true, pairs)
@@ -151,35 +205,36 @@ def _overall(counts: Counts, columns: int) -> tuple[dict[str, Array], dict[str, 
     }
     for section, rows in at.items():
         for name in FIGURES:
-            figures[_name(section, "macro", name)] = pick(grid[name], rows)
-            figures[_name(section, "micro", name)] = pick(micro[name], rows)
-    figures["macro_ap"] = counts.ap[:, some].mean(axis=0)
+            figures[section, "macro", name] = pick(grid[name], rows)
+            figures[section, "micro", name] = pick(micro[name], rows)
+    figures["ap", "macro"] = counts.ap[:, some].mean(axis=0)
     return figures, {section: float(GRID[rows[0]]) for section, rows in at.items()}
 
 
-def _nested(figures: dict[str, Array], chosen: dict[str, float | None]) -> dict[str, Any]:
-    """`overall` of metrics.json from all figures: the value first, then the resamples, if any."""
-
-    def with_interval(name: str) -> dict[str, float | None]:
-        value = float(figures[name][0])
-        low, high = interval(figures[name][1:], value)
-        return {"value": value, "low": low, "high": high}
-
-    overall: dict[str, Any] = {}
-    for section in SECTIONS:
-        overall[section] = {"threshold": chosen[section]} if section in chosen else {}
-        for mean in ("macro", "micro") if section in chosen else ("macro",):
-            overall[section][mean] = {
-                figure: with_interval(_name(section, mean, figure)) for figure in FIGURES
-            }
-    overall["ranking"] = {name: with_interval(name) for name in ("macro_ap", "micro_ap")}
-    for name in ("coverage", "calibration_error"):
-        overall[name] = with_interval(name)
-    return overall
+def has_interval(path: Path) -> bool:
+    """Whether a figure gets an interval."""
+    return not any(path[: len(start)] == start for start in NO_INTERVAL)
 
 
-def _floats(figures: dict[str, Any]) -> dict[str, float]:
-    return {name: float(value) for name, value in figures.items()}
+def figure(value: Any, resamples: Array | None = None) -> Figure:
+    """A figure as it is in the results, with the interval that its resamples give."""
+    low, high = (None, None) if resamples is None else interval(resamples, float(value))
+    return {"value": float(value), "low": low, "high": high}
+
+
+def nested(figures: dict[Path, Figure]) -> dict[str, Any]:
+    """Figures by path as a dict of dicts: ("own", "macro", "f1") is in ["own"]["macro"]["f1"]."""
+    tree: dict[str, Any] = {}
+    for path, found in figures.items():
+        branch = tree
+        for step in path[:-1]:
+            branch = branch.setdefault(step, {})
+        branch[path[-1]] = found
+    return tree
+
+
+def _figures(values: dict[str, Any]) -> dict[str, Figure]:
+    return {name: figure(value) for name, value in values.items()}
 
 
 def _group(tag_figures: dict[str, Array], counts: Counts, inside: Array) -> dict[str, Any]:
@@ -188,8 +243,8 @@ def _group(tag_figures: dict[str, Array], counts: Counts, inside: Array) -> dict
     support, pairs = counts.support[inside, 0].sum(), counts.total[0] * inside.sum()
     return {
         "tags": int(inside.sum()),
-        "macro": _floats({name: tag_figures[name][inside].mean() for name in PER_TAG}),
-        "micro": _floats(rates(tp, predicted, support, pairs)),
+        "macro": _figures({name: tag_figures[name][inside].mean() for name in PER_TAG}),
+        "micro": _figures(rates(tp, predicted, support, pairs)),
     }
 
 
@@ -204,7 +259,7 @@ def _rated(counts: Counts, column: int) -> dict[str, Any]:
     each = rates(tp, predicted, support, total) | {"ap": counts.ap[:, column]}
     macro = {name: each[name][there].mean() if there.any() else 0.0 for name in PER_TAG}
     micro = rates(tp.sum(), predicted.sum(), support.sum(), total * len(support))
-    return {"tags": int(there.sum()), "macro": _floats(macro), "micro": _floats(micro)}
+    return {"tags": int(there.sum()), "macro": _figures(macro), "micro": _figures(micro)}
 
 
 def _curves(counts: Counts) -> dict[str, list[float]]:
@@ -251,92 +306,64 @@ def _calibration(pairs: Array, score: Array, positive: Array) -> list[dict[str, 
 
 
 def evaluate(
-    scores: Array,
-    truth: Array,
-    threshold: float | Array,
-    categories: Sequence[str],
-    ratings: Sequence[str],
-    known: Array,
-    total: Array,
-    post_ids: Array,
-    weights: Array | None,
-    decided: Decided | None = None,
-) -> tuple[dict[str, Any], dict[str, Array]]:
-    """All figures of one model, as its part of metrics.json, and every resample of those with an
-    interval: name of the figure -> (resamples,).
+    test: TestSet, scores: Array, threshold: float | Array | Decided, known: Array | None = None
+) -> Evaluation:
+    """All figures of one model.
 
-    scores, truth, threshold as in per_tag, scores from 0 to 1; `categories` one a tag, `ratings`
-    one a post (empty for none); `known` and `total` (posts,) count the post's true tags, of any
-    vocabulary, that the model has and that there are; `weights` comes from bootstrap.resamples, or
-    is None for no intervals; `decided` holds the tags whose `threshold` is not what decides at the
-    own threshold. Raises ValueError where per_tag does, for lengths that do not fit, and for scores
-    outside 0 to 1.
+    scores float32 (posts, tags) from 0 to 1; `threshold` is one number, one for each tag (tags,),
+    or what Decided says; `known` int (posts,) counts the post's tags that the model knows, by
+    default those of the test set. Raises ValueError where per_tag does, and for scores outside 0
+    to 1.
     """
+    truth, weights = test.truth, test.weights
     posts, tags = check(scores, truth)
-    cut = thresholds(threshold, tags)
-    if not tags:
-        raise ValueError("there is no tag to score")
-    if len(categories) != tags:
-        raise ValueError(f"{len(categories)} categories for {tags} tags")
-    if weights is None:
-        weights = np.empty((posts, 0), np.uint8)
-    lengths = {len(each) for each in (ratings, known, total, post_ids, weights)}
-    if lengths != {posts}:
-        raise ValueError(f"ratings, known, total, post_ids, weights: {lengths}, not {posts} posts")
-
-    if posts > MOST_POSTS:
-        raise ValueError(f"{posts} posts are more than the {MOST_POSTS} that are counted exactly")
+    decided = threshold if isinstance(threshold, Decided) else None
+    given = threshold.threshold if isinstance(threshold, Decided) else threshold
+    cut = thresholds(given, tags)
+    if known is None:
+        known = truth.sum(axis=1)
 
     tag_figures = per_tag(scores, truth, cut)
-    groups = {
-        rating: np.array([given == rating for given in ratings])
-        for rating in sorted(set(ratings) - {""})
+    ratings = {
+        rating: np.array([each == rating for each in test.ratings])
+        for rating in sorted(set(test.ratings) - {""})
     }
-    # Weightings: all posts first, then the resamples, then each group of posts by itself.
-    weighted = np.column_stack([np.ones(posts, np.uint8), weights])
-    bins = bootstrap.calibrate(scores, truth, weighted)
-    everything = np.column_stack([weighted, *(np.uint8(group) for group in groups.values())])
-    counts = bootstrap.count(scores, truth, cut, everything)
+    # Samples: all posts first, then the resamples, then each group of posts by itself.
+    sample = np.column_stack([np.ones(posts, np.uint8), weights])
+    bins = bootstrap.calibrate(scores, truth, sample)
+    samples = np.column_stack([sample, *(np.uint8(group) for group in ratings.values())])
+    counts = bootstrap.count(scores, truth, cut, samples)
     if decided is not None:
-        _decide(decided, truth, everything, tag_figures, counts)
-    figures, chosen = _overall(counts, weighted.shape[1])
+        _decide(decided, truth, samples, tag_figures, counts)
+    figures, chosen = _overall(counts, sample.shape[1])
     if weights.shape[1] > 1:
-        equal = thresholds(chosen["equal"], tags)
-
-        def at_equal(part: slice, scores: Array, truth: Array) -> tuple[Array, Array]:
-            return _predictions(scores, truth, equal[part])
-
-        blocks = [counted for _, counted in by_tags(scores, truth, at_equal)]
-        at_own = np.stack([counted[:, 0] for counted in counts.own])
-        for name, (right, predicted) in (
-            ("macro_precision", at_own),
-            ("equal_macro_precision", np.concatenate(blocks, axis=1)),
-        ):
-            missed = bootstrap.missed_variance(right, predicted)
-            figures[name][1:] = bootstrap.widened(figures[name][1:], missed)
-    figures["micro_ap"] = bootstrap.micro_ap(scores, truth, weighted)
-    figures["coverage"] = safe_divide(
-        known @ weighted.astype(float), total @ weighted.astype(float)
-    )
+        _widen(figures, counts, scores, truth, chosen["equal"])
+    figures["ap", "micro"] = bootstrap.micro_ap(scores, truth, sample)
+    tags_of = (counted @ sample.astype(float) for counted in (known, test.tag_totals))
+    figures["coverage",] = safe_divide(*tags_of)
     # |mean score - share of positives| of each bin, weighted by its share of all pairs.
     gaps = np.abs(bins[1] - bins[2]).sum(axis=1)
-    figures["calibration_error"] = gaps / bins[0].sum(axis=1)
-    for name in figures:
-        if name.startswith(NO_INTERVAL):
-            figures[name] = figures[name][:1]
+    figures["calibration_error",] = gaps / bins[0].sum(axis=1)
+
+    values = {path: float(found[0]) for path, found in figures.items()}
+    resamples = {path: found[1:] for path, found in figures.items() if has_interval(path)}
+    overall = nested({path: figure(value, resamples.get(path)) for path, value in values.items()})
+    single = decided is None and bool((cut == cut[0]).all())
+    own = float(np.ravel(given)[0]) if single else None
+    for section, at in {"own": own, **chosen}.items():
+        overall[section] = {"threshold": at, **overall[section]}
 
     support = tag_figures["support"]
-    single = decided is None and bool((cut == cut[0]).all())
-    own = float(np.ravel(threshold)[0]) if single else None
-    entry = {
-        "overall": _nested(figures, {"own": own, **chosen}),
+    categories = np.array(test.categories)
+    results = {
+        "overall": overall,
         "by_category": {
-            category: _group(tag_figures, counts, np.array([c == category for c in categories]))
-            for category in sorted(set(categories))
+            category: _group(tag_figures, counts, categories == category)
+            for category in sorted(set(test.categories))
         },
         "by_rating": {
             rating: {"posts": int(group.sum()), **_rated(counts, column)}
-            for column, (rating, group) in enumerate(groups.items(), weighted.shape[1])
+            for column, (rating, group) in enumerate(ratings.items(), sample.shape[1])
         },
         "by_frequency": [
             {"low": low, "high": high - 1, **_group(tag_figures, counts, inside)}
@@ -350,26 +377,42 @@ def evaluate(
             "best_threshold": [float(t) if np.isfinite(t) else None for t in counts.best_threshold],
             "best_f1": f1(counts.best[0][:, 0], counts.best[1][:, 0], support).tolist(),
         },
-        "telling": telling(scores, truth, post_ids),
+        "examples": examples(scores, truth, test.post_ids),
     }
-    return entry, {name: values[1:] for name, values in figures.items() if len(values) > 1}
+    return Evaluation(values, resamples, results)
 
 
-def compare(
-    name_a: str,
-    entry_a: dict[str, Any],
-    table_a: dict[str, Array],
-    name_b: str,
-    entry_b: dict[str, Any],
-    table_b: dict[str, Array],
-) -> dict[str, Any]:
-    """One pair of models: each figure of a minus that of b, and its interval from the resamples,
-    which are of the same posts for both models."""
-    values_a, values_b = flat(entry_a["overall"]), flat(entry_b["overall"])
-    differences = {}
-    for name in values_a:
-        value = values_a[name] - values_b[name]
-        resampled = table_a[name] - table_b[name] if name in table_a else np.empty(0)
-        low, high = interval(resampled, value)
-        differences[name] = {"value": value, "low": low, "high": high}
-    return {"a": name_a, "b": name_b, "differences": differences}
+def _widen(
+    figures: dict[Path, Array], counts: Counts, scores: Array, truth: Array, equal: float
+) -> None:
+    """Make the resamples of macro precision vary as much as it does with other posts."""
+    cut = thresholds(equal, truth.shape[1])
+
+    def at_equal(part: slice, scores: Array, truth: Array) -> tuple[Array, Array]:
+        return _predictions(scores, truth, cut[part])
+
+    blocks = [counted for _, counted in by_tags(scores, truth, at_equal)]
+    at_own = np.stack([counted[:, 0] for counted in counts.own])
+    for section, (right, predicted) in (
+        ("own", at_own),
+        ("equal", np.concatenate(blocks, axis=1)),
+    ):
+        found = figures[section, "macro", "precision"]
+        missed = bootstrap.missed_variance(right, predicted)
+        found[1:] = bootstrap.widened(found[1:], missed)
+
+
+def compare(a: Evaluation, b: Evaluation) -> dict[str, Any]:
+    """Each figure of a minus that of b, with its interval, as `overall` has them.
+
+    The resamples must be of the same posts for both models.
+    """
+    return nested(
+        {
+            path: figure(
+                value - b.values[path],
+                a.resamples[path] - b.resamples[path] if path in a.resamples else None,
+            )
+            for path, value in a.values.items()
+        }
+    )

@@ -136,11 +136,10 @@
     byId("leaderboard-about").textContent = about;
     const order = models.map((_, index) => index).sort((a, b) =>
       models[b].overall[set][way].f1.value - models[a].overall[set][way].f1.value);
-    const ap = `${way}_ap`;
     const columns = [
       ...["precision", "recall", "f1", "mcc"].map((key) =>
         [FIGURES[key], (overall) => overall[set][way][key], 1]),
-      ["AP", (overall) => overall.ranking[ap], 1],
+      ["AP", (overall) => overall.ap[way], 1],
       ["Coverage", (overall) => overall.coverage, 1],
       ["Calibration error", (overall) => overall.calibration_error, -1],
     ];
@@ -163,7 +162,7 @@
       table(["Model", "Threshold", ...columns.map(([head]) => head)], rows, "Leaderboard"));
 
     const rising = order.filter((index) => visible[index]).reverse();
-    const traces = [["x", (overall) => overall[set][way].f1], ["x2", (overall) => overall.ranking[ap]]]
+    const traces = [["x", (overall) => overall[set][way].f1], ["x2", (overall) => overall.ap[way]]]
       .flatMap(([xaxis, get]) => rising.map((index, row) => {
         const { value, low, high } = get(models[index].overall);
         return {
@@ -291,7 +290,7 @@
     const title = `${FIGURES[key]}, ${way}`;
     byId("groups-tables").replaceChildren();
     for (const [id, name, groups] of GROUPINGS) {
-      const value = (model, get) => get(model)?.[way][key] ?? null;
+      const value = (model, get) => get(model)?.[way][key]?.value ?? null;
       plot(id, `${title}: ${name}; the tables below hold the numbers`, each((model, index) => ({
         type: "bar", x: groups.map((_, at) => at), y: groups.map(([, , get]) => value(model, get)),
         meta: [markup(model.label)], marker: { color: colour(index),
@@ -364,14 +363,15 @@
   }
 
   function writePairs() {
-    const figures = [["macro_f1", "F1, macro"], ["macro_ap", "AP, macro"], ["micro_f1", "F1, micro"]];
+    const figures = [["F1, macro", (overall) => overall.own.macro.f1],
+      ["AP, macro", (overall) => overall.ap.macro], ["F1, micro", (overall) => overall.own.micro.f1]];
     const indexOf = Object.fromEntries(models.map((model, index) => [model.name, index]));
-    byId("pairs").append(table(["Pair", ...figures.map(([, head]) => head)],
+    byId("pairs").append(table(["Pair", ...figures.map(([head]) => head)],
       metrics.pairs.map((pair) => [
         el("span", {}, swatch(indexOf[pair.a]), nameOf(indexOf[pair.a]), " − ",
           swatch(indexOf[pair.b]), nameOf(indexOf[pair.b])),
-        ...figures.map(([key]) => {
-          const found = pair.differences[key];
+        ...figures.map(([, get]) => {
+          const found = get(pair.overall);
           const cell = el("span", {}, signed(found.value));
           if (found.low !== null) {
             cell.append(el("span", { className: "range" }, `${signed(found.low)} to ` +
@@ -504,7 +504,7 @@
       el("h3", {}, swatch(at), " ", nameOf(at)),
       ...[["false_alarms", "Highest scores without the tag"], ["misses", "Lowest scores with it"]]
         .map(([side, head]) =>
-          el("div", {}, el("h4", {}, head), posts(model.telling[side][index]))))));
+          el("div", {}, el("h4", {}, head), posts(model.examples[side][index]))))));
     byId("tag-thumbnails").disabled = false;
     byId("tag").showModal();
     byId("tag").scrollTop = 0;

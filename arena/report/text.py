@@ -43,7 +43,7 @@ def markdown_table(metrics: Metrics, ci: bool = False) -> str:
     for model, label in zip(metrics["models"], map(_markdown, labels(metrics)), strict=True):
         own = model["overall"]["own"]["macro"]
         figures = [own[key] for key in ("precision", "recall", "f1")]
-        figures.append(model["overall"]["ranking"]["macro_ap"])
+        figures.append(model["overall"]["ap"]["macro"])
         mark = "*" if model["maybe_seen"] else ""
         rows.append([label + mark, *(_figure(figure, ci) for figure in figures)])
         if mark:
@@ -100,17 +100,19 @@ def verdicts(metrics: Metrics) -> list[str]:
     order = [model["name"] for model in ranked]
     said = []
     for better, worse in combinations(order, 2) if len(order) <= 3 else pairwise(order):
-        said.append(_verdict(metrics, names, better, worse, "macro_f1", "F1"))
-        if _difference(metrics, better, worse, "macro_ap")["value"] < -0.00005:
-            ap = _verdict(metrics, names, worse, better, "macro_ap", "AP")
+        said.append(_verdict(metrics, names, better, worse, ("own", "macro", "f1"), "F1"))
+        if _difference(metrics, better, worse, ("ap", "macro"))["value"] < -0.00005:
+            ap = _verdict(metrics, names, worse, better, ("ap", "macro"), "AP")
             said[-1] += f" By average precision it is the other way round: {ap}"
     return said
 
 
-def _difference(metrics: Metrics, a: str, b: str, figure: str) -> dict[str, Any]:
+def _difference(metrics: Metrics, a: str, b: str, figure: tuple[str, ...]) -> dict[str, Any]:
     """Model a's figure minus model b's, with its interval."""
     for pair in metrics["pairs"]:
-        found = pair["differences"].get(figure)
+        found = pair["overall"]
+        for step in figure:
+            found = found[step]
         if (pair["a"], pair["b"]) == (a, b):
             return dict(found)
         if (pair["a"], pair["b"]) == (b, a):
@@ -124,7 +126,12 @@ def _difference(metrics: Metrics, a: str, b: str, figure: str) -> dict[str, Any]
 
 
 def _verdict(
-    metrics: Metrics, names: dict[str, str], better: str, worse: str, figure: str, word: str
+    metrics: Metrics,
+    names: dict[str, str],
+    better: str,
+    worse: str,
+    figure: tuple[str, ...],
+    word: str,
 ) -> str:
     found = _difference(metrics, better, worse, figure)
     ahead = round(found["value"], 4)

@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 from arena import files
 from arena.cli import UserError, say
 from arena.data_folder import DataFolder
-from arena.metrics.figures import Decided
+from arena.metrics import Decided
 from arena.tagger import Tagger
 from arena.validate import distributed
 from arena.validate.preprocess import content_hash
@@ -42,15 +42,6 @@ class Batch(NamedTuple):
     post_ids: np.ndarray
     images: np.ndarray
     scores: np.ndarray
-
-
-class Scores(NamedTuple):
-    """A tagger's scores, float32 (posts, tags), and what decides them: a threshold for each tag,
-    (tags,), but for the `decided` ones, whose outputs have different thresholds."""
-
-    scores: np.ndarray
-    thresholds: np.ndarray
-    decided: Decided | None
 
 
 class DamagedError(UserError):
@@ -274,8 +265,9 @@ def _new_part(folder: Path) -> Path:
 
 def common_scores(
     path: Path, post_ids: np.ndarray, tags: Sequence[str], thresholds: np.ndarray
-) -> Scores:
-    """A tagger's scores for these posts and tags, from its predictions; `thresholds` (outputs,).
+) -> tuple[np.ndarray, np.ndarray | Decided]:
+    """A tagger's scores for these posts and tags, float32 (posts, tags), from its predictions, and
+    the threshold of each tag, (tags,), or what decides instead. `thresholds` (outputs,).
 
     Where several outputs carry one tag, the highest score counts, and the tag is predicted where
     any of them reaches its own threshold.
@@ -309,5 +301,6 @@ def common_scores(
             outputs = columns_of[tags[place]]
             reached = block[:, outputs] >= cuts[outputs]
             predicted[start : start + ROWS, number] = reached.any(axis=1)
-    decided = Decided(np.array(apart), predicted) if apart else None
-    return Scores(scores, thresholds[first], decided)
+    if not apart:
+        return scores, thresholds[first]
+    return scores, Decided(thresholds[first], np.array(apart), predicted)

@@ -10,7 +10,7 @@ from typing import Any
 from arena import files
 from arena.cli import progress
 from arena.data_folder import DataFolder
-from arena.metrics import bootstrap, compare, evaluate
+from arena.metrics import Evaluation, TestSet, bootstrap, compare, evaluate
 from arena.posts import CATEGORIES, RATINGS
 from arena.report import page, text
 from arena.tagger import Tagger, vocabulary
@@ -42,33 +42,26 @@ def score(
     save_truth(data, truth, ids, tags)
     category_of = dict(zip(ground_truth.tags, ground_truth.categories, strict=True))
     categories = [category_of[tag] for tag in tags]
-    weights = bootstrap.resamples(len(ids), resamples, SEED) if resamples else None
+    totals = np.diff(ground_truth.starts)
+    weights = bootstrap.resamples(len(ids), resamples, SEED)
+    test = TestSet(truth, ids, categories, ground_truth.ratings, totals, weights)
 
-    def entry(tagger: Tagger) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-        path = data.predictions(tagger.name)
-        scores = common_scores(path, ids, tags, tagger.thresholds())
-        known, total = ground_truth.covered(vocabulary(tagger))
-        numbers, resampled = evaluate(
-            scores.scores,
-            truth,
-            scores.thresholds,
-            categories=categories,
-            ratings=ground_truth.ratings,
-            known=known,
-            total=total,
-            post_ids=ids,
-            weights=weights,
-            decided=scores.decided,
+    def evaluated(tagger: Tagger) -> Evaluation:
+        scores, threshold = common_scores(
+            data.predictions(tagger.name), ids, tags, tagger.thresholds()
         )
+        known, _ = ground_truth.covered(vocabulary(tagger))
+        found = evaluate(test, scores, threshold, known)
         for groups, order in (("by_category", CATEGORIES), ("by_rating", RATINGS)):
-            found = numbers[groups]
-            numbers[groups] = {name: found[name] for name in order if name in found}
-        maybe_seen = int(tagger.may_have_seen(ids).sum())
-        return {**tagger.about(), "maybe_seen": maybe_seen, **numbers}, resampled
+            given = found.results[groups]
+            found.results[groups] = {name: given[name] for name in order if name in given}
+        return found
 
-    scored = [entry(tagger) for tagger in progress(taggers, desc="scoring", unit="model")]
+    evaluations = [evaluated(tagger) for tagger in progress(taggers, desc="scoring", unit="model")]
+    entries = zip(taggers, evaluations, strict=True)
+    pairs = itertools.combinations(zip(taggers, evaluations, strict=True), 2)
     return {
-        "version": 1,
+        "version": 2,
         "posts": {"count": len(ids), "min_id": int(ids[0]), "max_id": int(ids[-1])},
         "tags": {"count": len(tags), "min_count": min_count},
         "bootstrap": {"resamples": resamples, "seed": SEED, "confidence": bootstrap.CONFIDENCE},
@@ -79,10 +72,17 @@ def score(
         "tag_names": tags,
         "tag_categories": categories,
         "tag_counts": truth.sum(axis=0).tolist(),
-        "models": [about for about, _ in scored],
+        "models": [
+            {
+                **tagger.about(),
+                "maybe_seen": int(tagger.may_have_seen(ids).sum()),
+                **evaluation.results,
+            }
+            for tagger, evaluation in entries
+        ],
         "pairs": [
-            compare(a["name"], a, table_a, b["name"], b, table_b)
-            for (a, table_a), (b, table_b) in itertools.combinations(scored, 2)
+            {"a": a.name, "b": b.name, "overall": compare(of_a, of_b)}
+            for (a, of_a), (b, of_b) in pairs
         ],
     }
 

@@ -2,11 +2,12 @@
 builds each resample row by row."""
 
 import json
+from collections.abc import Iterable
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from arena.metrics import blocks, bootstrap, figures
+from arena.metrics import Decided, Evaluation, TestSet, blocks, bootstrap, compare, figures
 
 import numpy as np
 import pytest
@@ -41,24 +42,47 @@ def cases(draw: st.DrawFn) -> tuple[Array, Array, float]:
     return scores, truth, draw(st.sampled_from([0.3, 0.5, 0.0, 0.999, 1.5]))
 
 
-def evaluate(
-    scores: Array, truth: Array, threshold: float | Array, **given: Any
-) -> tuple[dict[str, Any], dict[str, Array]]:
+def name_of(path: tuple[str, ...]) -> str:
+    """A figure's path as one word: macro_f1 (at the own threshold), equal_macro_f1, macro_ap."""
+    if path[0] == "ap":
+        return f"{path[1]}_ap"
+    return "_".join(path[1:] if path[0] == "own" else path)
+
+
+def evaluation(scores: Array, truth: Array, threshold: Any, **given: Any) -> Evaluation:
     """metrics.evaluate with something for whatever is not given."""
     posts, tags = scores.shape
     known = truth.sum(axis=1)
-    return figures.evaluate(
-        scores,
+    test = TestSet(
         truth,
-        threshold,
+        given.get("post_ids", np.arange(posts) + 1000),
         given.get("categories", ["general"] * tags),
         given.get("ratings", ["g"] * posts),
-        given.get("known", known),
         given.get("total", known + 1),
-        given.get("post_ids", np.arange(posts) + 1000),
-        given.get("weights"),
-        given.get("decided"),
+        given.get("weights", np.empty((posts, 0), np.uint8)),
     )
+    return figures.evaluate(test, scores, threshold, given.get("known"))
+
+
+def evaluate(
+    scores: Array, truth: Array, threshold: Any, **given: Any
+) -> tuple[dict[str, Any], dict[str, Array]]:
+    """The results of an evaluation, and its resamples by name."""
+    found = evaluation(scores, truth, threshold, **given)
+    return found.results, {name_of(path): values for path, values in found.resamples.items()}
+
+
+def values_of(found: dict[str, Any], names: Iterable[str] | None = None) -> dict[str, float]:
+    """The values of figures, of those named or of all."""
+    return {name: found[name]["value"] for name in names or found}
+
+
+def flat(tree: dict[str, Any], path: tuple[str, ...] = ()) -> dict[str, float]:
+    """All figures of an `overall` by name."""
+    if "value" in tree:
+        return {name_of(path): tree["value"]}
+    branches = [flat(tree[key], (*path, key)) for key in tree if key != "threshold"]
+    return {name: value for branch in branches for name, value in branch.items()}
 
 
 def plain(predicted: Array, truth: Array) -> dict[str, float]:
@@ -174,9 +198,10 @@ def test_every_figure_and_every_resample_equals_brute_force(
     entry, table = evaluate(scores, truth, threshold, known=known, total=total, weights=weights)
     half = np.arange(posts) % 2
     expected = reference(scores, truth, threshold, half, known, total)
-    assert figures.flat(entry["overall"]) == pytest.approx(expected, abs=1e-9)
-    bare = {name for name in expected if name.startswith(figures.NO_INTERVAL)}
-    assert len(bare) == 17 and table.keys() == expected.keys() - bare
+    assert flat(entry["overall"]) == pytest.approx(expected, abs=1e-9)
+    starts = ("best_", "per_tag_best_", "cross_fit_", "calibration_error", "macro_mcc")
+    bare = {name for name in expected if name.startswith(starts)}
+    assert len(bare) == 18 and table.keys() == expected.keys() - bare
     for number in range(3):
         rows = np.repeat(np.arange(posts), weights[:, number])
         expected = reference(
@@ -222,8 +247,8 @@ def test_blocks_do_not_change_the_result(monkeypatch: pytest.MonkeyPatch) -> Non
     parts = evaluate(scores, truth, 0.4, weights=weights)
     for name, values in whole[1].items():
         np.testing.assert_allclose(parts[1][name], values, rtol=0, atol=1e-12)
-    assert figures.flat(parts[0]["overall"]) == pytest.approx(figures.flat(whole[0]["overall"]))
-    assert parts[0]["telling"] == whole[0]["telling"]
+    assert flat(parts[0]["overall"]) == pytest.approx(flat(whole[0]["overall"]))
+    assert parts[0]["examples"] == whole[0]["examples"]
 
 
 def test_the_same_seed_gives_the_same_numbers_and_another_does_not() -> None:
@@ -257,7 +282,7 @@ def test_intervals_are_the_value_and_the_spread_of_its_resamples() -> None:
     for figure, name in (
         (entry["overall"]["own"]["macro"]["f1"], "macro_f1"),
         (entry["overall"]["equal"]["micro"]["recall"], "equal_micro_recall"),
-        (entry["overall"]["ranking"]["micro_ap"], "micro_ap"),
+        (entry["overall"]["ap"]["micro"], "micro_ap"),
         (entry["overall"]["coverage"], "coverage"),
     ):
         assert [figure["low"], figure["high"]] == pytest.approx(
@@ -346,34 +371,30 @@ def test_without_a_bootstrap_there_are_no_intervals_and_the_same_values() -> Non
     scores, truth = sample(200, 5)
     bare, table = evaluate(scores, truth, 0.4)
     full, _ = evaluate(scores, truth, 0.4, weights=bootstrap.resamples(200, 10, 1))
-    assert figures.flat(bare["overall"]) == figures.flat(full["overall"])
+    assert flat(bare["overall"]) == flat(full["overall"])
     assert bare["overall"]["own"]["macro"]["f1"]["low"] is None
     assert all(values.shape == (0,) for values in table.values())
-    pair = figures.compare("a", bare, table, "b", bare, table)
-    assert pair["differences"]["macro_ap"] == {
-        "value": 0.0,
-        "low": None,
-        "high": None,
-    }
+    one = evaluation(scores, truth, 0.4)
+    assert compare(one, one)["ap"]["macro"] == {"value": 0.0, "low": None, "high": None}
 
 
 def test_a_pair_is_compared_resample_by_resample() -> None:
     scores, truth = sample(200, 5)
     weights = bootstrap.resamples(200, 100, 1)
-    entry_a, table_a = evaluate(scores, truth, 0.4, weights=weights)
-    entry_b, table_b = evaluate(np.sqrt(scores), truth, 0.5, weights=weights)
-    pair = figures.compare("a", entry_a, table_a, "b", entry_b, table_b)
-    assert (pair["a"], pair["b"]) == ("a", "b")
-    assert pair["differences"].keys() == figures.flat(entry_a["overall"]).keys()
-    found = pair["differences"]["macro_f1"]
-    resampled = table_a["macro_f1"] - table_b["macro_f1"]
-    a, b = (entry["overall"]["own"]["macro"]["f1"]["value"] for entry in (entry_a, entry_b))
-    assert found["value"] == pytest.approx(a - b)
-    assert [found["low"], found["high"]] == pytest.approx(centred(resampled, a - b))
+    a = evaluation(scores, truth, 0.4, weights=weights)
+    b = evaluation(np.sqrt(scores), truth, 0.5, weights=weights)
+    pair = compare(a, b)
+    assert flat(pair).keys() == flat(a.results["overall"]).keys()
+    found = pair["own"]["macro"]["f1"]
+    path = ("own", "macro", "f1")
+    value = a.values[path] - b.values[path]
+    assert found["value"] == pytest.approx(value)
+    resampled = a.resamples[path] - b.resamples[path]
+    assert [found["low"], found["high"]] == pytest.approx(centred(resampled, value))
     # AP and each tag's best threshold do not change when scores keep their order.
     same = {"value": 0.0, "low": None, "high": None}
-    assert pair["differences"]["macro_ap"] == same
-    assert pair["differences"]["per_tag_best_macro_f1"] == same
+    assert pair["ap"]["macro"] == same
+    assert pair["per_tag_best"]["macro"]["f1"] == same
 
 
 def test_groups_of_tags_and_posts_equal_the_figures_of_those_alone() -> None:
@@ -401,8 +422,8 @@ def test_groups_of_tags_and_posts_equal_the_figures_of_those_alone() -> None:
         tags = np.flatnonzero(tags)
         macro, micro = expected(posts, tags)
         assert group["tags"] == len(tags) > 0
-        assert {name: group["macro"][name] for name in macro} == pytest.approx(macro)
-        assert group["micro"] == pytest.approx(micro)
+        assert values_of(group["macro"], macro) == pytest.approx(macro)
+        assert values_of(group["micro"]) == pytest.approx(micro)
     assert list(entry["by_category"]) == ["artist", "general", "meta"]
     assert list(entry["by_rating"]) == ["e", "g", "s"]
     for rating, group in entry["by_rating"].items():
@@ -410,8 +431,8 @@ def test_groups_of_tags_and_posts_equal_the_figures_of_those_alone() -> None:
         macro, _ = expected(posts, np.flatnonzero(truth[posts].any(axis=0)))
         assert group["posts"] == len(posts)
         assert group["tags"] == (11 if rating == "g" else 12)
-        assert {name: group["macro"][name] for name in macro} == pytest.approx(macro)
-        assert group["micro"] == pytest.approx(expected(posts, all_tags)[1])
+        assert values_of(group["macro"], macro) == pytest.approx(macro)
+        assert values_of(group["micro"]) == pytest.approx(expected(posts, all_tags)[1])
 
 
 def test_curves_and_calibration_points() -> None:
@@ -446,7 +467,7 @@ def test_telling_posts_and_best_thresholds(case: tuple[Array, Array, float]) -> 
         alarms = sorted((post for post in posts if not positive[post]), key=lambda p: -column[p])
         misses = sorted((post for post in posts if positive[post]), key=lambda p: column[p])
         for name, expected in (("false_alarms", alarms), ("misses", misses)):
-            found = entry["telling"][name][tag]
+            found = entry["examples"][name][tag]
             assert [post for post, _ in found] == [1000 + post for post in expected[:5]]
             assert [s for _, s in found] == [round(float(column[p]), 4) for p in expected[:5]]
         cut = best_threshold(column, positive)
@@ -484,7 +505,7 @@ def test_micro_ap_of_resamples_when_there_are_more_scores_than_steps() -> None:
     weights = bootstrap.resamples(3000, 5, 1)
     entry, table = evaluate(scores, truth, 0.4, weights=weights)
     exact = ap(scores.ravel(), truth.ravel())
-    assert entry["overall"]["ranking"]["micro_ap"]["value"] == pytest.approx(exact, abs=1e-9)
+    assert entry["overall"]["ap"]["micro"]["value"] == pytest.approx(exact, abs=1e-9)
     for number in range(5):
         rows = np.repeat(np.arange(3000), weights[:, number])
         exact = ap(scores[rows].ravel(), truth[rows].ravel())
@@ -505,7 +526,10 @@ def test_micro_ap_of_resamples_when_there_are_more_scores_than_steps() -> None:
 def test_what_cannot_be_scored_is_refused(
     scores: Array, truth: Array, threshold: Any, message: str
 ) -> None:
-    for score in (figures.per_tag, evaluate):
+    def plainly(scores: Array, truth: Array, threshold: Any) -> Evaluation:
+        return figures.evaluate(TestSet.plain(truth), scores, threshold)
+
+    for score in (figures.per_tag, plainly):
         with pytest.raises(ValueError) as error:
             score(scores, truth, threshold)
         assert message in str(error.value)
@@ -532,7 +556,8 @@ def test_decided_tags_are_counted_as_predicted_and_ranked_by_score(
     posts, tags = scores.shape
     random = np.random.default_rng(seed)
     columns = np.sort(random.permutation(tags)[: random.integers(1, tags + 1)])
-    decided = figures.Decided(columns, random.random((posts, len(columns))) < 0.5)
+    given_threshold = np.full(tags, threshold, np.float32)
+    decided = Decided(given_threshold, columns, random.random((posts, len(columns))) < 0.5)
     predicted = scores >= np.float32(threshold)
     predicted[:, columns] = decided.predicted
     weights = random.integers(0, 4, (posts, 3)).astype(np.uint8)
@@ -542,7 +567,7 @@ def test_decided_tags_are_counted_as_predicted_and_ranked_by_score(
         "categories": [("general", "character")[tag % 2] for tag in range(tags)],
         "ratings": [("g", "e")[post % 2] for post in range(posts)],
     }
-    entry, table = evaluate(scores, truth, threshold, decided=decided, **given)
+    entry, table = evaluate(scores, truth, decided, **given)
     plainly, other = evaluate(scores, truth, threshold, **given)
 
     each = [plain(predicted[:, tag], truth[:, tag]) for tag in range(tags)]
@@ -553,24 +578,27 @@ def test_decided_tags_are_counted_as_predicted_and_ranked_by_score(
         assert own["macro"][name]["value"] == pytest.approx(np.mean(values))
         pooled = plain(predicted.ravel(), truth.ravel())[name]
         assert own["micro"][name]["value"] == pytest.approx(pooled)
-        for column in range(3) if f"macro_{name}" not in WIDENED else ():
+        for column in (
+            range(3) if f"macro_{name}" in table and f"macro_{name}" not in WIDENED else ()
+        ):
             rows = np.repeat(np.arange(posts), weights[:, column])
             drawn = [plain(predicted[rows, tag], truth[rows, tag])[name] for tag in range(tags)]
             assert table[f"macro_{name}"][column] == pytest.approx(np.mean(drawn))
         for rating, group in entry["by_rating"].items():
             rows = np.flatnonzero(np.array(given["ratings"]) == rating)
             pooled = plain(predicted[rows].ravel(), truth[rows].ravel())[name]
-            assert group["micro"][name] == pytest.approx(pooled)
+            assert group["micro"][name]["value"] == pytest.approx(pooled)
         for category, group in entry["by_category"].items():
             some = [tag for tag in range(tags) if given["categories"][tag] == category]
             pooled = plain(predicted[:, some].ravel(), truth[:, some].ravel())[name]
-            assert group["micro"][name] == pytest.approx(pooled)
-            assert group["macro"][name] == pytest.approx(np.mean([each[t][name] for t in some]))
+            assert group["micro"][name]["value"] == pytest.approx(pooled)
+            of_some = np.mean([each[t][name] for t in some])
+            assert group["macro"][name]["value"] == pytest.approx(of_some)
 
     # Whatever asks for no threshold, or for another one, is that of the scores.
     assert entry["overall"].pop("own")["threshold"] is None
     plainly["overall"].pop("own")
-    for name in ("overall", "curves", "calibration", "telling"):
+    for name in ("overall", "curves", "calibration", "examples"):
         assert entry[name] == plainly[name]
     for name in ("ap", "support", "best_threshold", "best_f1"):
         assert entry["per_tag"][name] == plainly["per_tag"][name]

@@ -106,7 +106,7 @@ def metrics_sample(
         for index, label in enumerate(shown)
     ]
     return {
-        "version": 1,
+        "version": 2,
         "posts": {"count": posts, "min_id": 6734042, "max_id": 6769098},
         "tags": {"count": tags, "min_count": 10},
         "bootstrap": {"resamples": 200 if bootstrap else 0, "seed": 0, "confidence": 0.95},
@@ -121,7 +121,7 @@ def metrics_sample(
         "tag_counts": counts.tolist(),
         "models": made,
         "pairs": [
-            {"a": a["name"], "b": b["name"], "differences": _differences(a, b, bootstrap)}
+            {"a": a["name"], "b": b["name"], "overall": _differences(a, b, bootstrap)}
             for index, a in enumerate(made)
             for b in made[index + 1 :]
         ],
@@ -148,7 +148,11 @@ def _set(f1: float, bootstrap: bool, shift: float = 0.0) -> dict[str, Any]:
 
 
 def _group(f1: float) -> dict[str, Any]:
-    return {"macro": {**_plain(f1), "ap": float(f1 + 0.01)}, "micro": _plain(min(f1 + 0.15, 0.95))}
+    macro, micro = {**_plain(f1), "ap": float(f1 + 0.01)}, _plain(min(f1 + 0.15, 0.95))
+    return {
+        way: {name: _interval(value, bootstrap=False) for name, value in values.items()}
+        for way, values in (("macro", macro), ("micro", micro))
+    }
 
 
 def _model(
@@ -208,9 +212,9 @@ def _model(
             },
             "per_tag_best": {"macro": _set(macro + 0.06, bootstrap)},
             "cross_fit": {"macro": _set(macro + 0.03, bootstrap)},
-            "ranking": {
-                "macro_ap": _interval(ap.mean(), bootstrap),
-                "micro_ap": _interval(ap.mean() + 0.2, bootstrap),
+            "ap": {
+                "macro": _interval(ap.mean(), bootstrap),
+                "micro": _interval(ap.mean() + 0.2, bootstrap),
             },
             "coverage": _interval(0.81 + 0.01 * index, bootstrap),
             "calibration_error": _interval(0.02 + 0.004 * index, bootstrap, 0.001),
@@ -257,7 +261,7 @@ def _model(
             "best_threshold": rng.uniform(0.1, 0.6, tags).tolist(),
             "best_f1": np.clip(f1 + 0.05, 0, 1).tolist(),
         },
-        "telling": {
+        "examples": {
             side: [
                 [
                     [int(post), float(score)]
@@ -275,20 +279,9 @@ def _model(
 
 
 def _differences(a: dict[str, Any], b: dict[str, Any], bootstrap: bool) -> dict[str, Any]:
-    def flat(model: dict[str, Any]) -> dict[str, float]:
-        ranking = model["overall"]["ranking"]
-        own = model["overall"]["own"]
-        return {
-            **{f"{way}_{key}": own[way][key]["value"] for way in ("macro", "micro") for key in KEYS
-               if key != "ap"},
-            "macro_ap": ranking["macro_ap"]["value"],
-            "micro_ap": ranking["micro_ap"]["value"],
-        }  # fmt: skip
+    def minus(left: Any, right: Any) -> Any:
+        if "value" in left:
+            return _interval(left["value"] - right["value"], bootstrap, 0.003)
+        return {key: minus(left[key], right[key]) for key in left if key != "threshold"}
 
-    left, right = flat(a), flat(b)
-    return {
-        figure: {
-            **_interval(left[figure] - right[figure], bootstrap, 0.003),
-        }
-        for figure in left
-    }
+    return dict(minus(a["overall"], b["overall"]))

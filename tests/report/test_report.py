@@ -49,7 +49,7 @@ def published() -> dict[str, Any]:
         own(model)["precision"]["value"] = precision
         own(model)["recall"]["value"] = recall
         own(model)["f1"]["value"] = f1
-        model["overall"]["ranking"]["macro_ap"]["value"] = ap
+        model["overall"]["ap"]["macro"]["value"] = ap
     return metrics
 
 
@@ -60,8 +60,8 @@ def pair(
     metrics = metrics_sample(3, 2, labels=["A", "B"])
     own(metrics["models"][0])["f1"]["value"] = 0.4 + f1[0]
     own(metrics["models"][1])["f1"]["value"] = 0.4
-    for key, triple in (("macro_f1", f1), ("macro_ap", ap)):
-        found = metrics["pairs"][0]["differences"][key]
+    overall = metrics["pairs"][0]["overall"]
+    for found, triple in ((overall["own"]["macro"]["f1"], f1), (overall["ap"]["macro"], ap)):
         found["value"], found["low"], found["high"] = triple
     return metrics
 
@@ -136,7 +136,7 @@ def test_verdict_does_not_depend_on_the_order_of_the_models() -> None:
     said = text.verdicts(metrics)
     turned = metrics["pairs"][0]
     turned["a"], turned["b"] = turned["b"], turned["a"]
-    for found in turned["differences"].values():
+    for found in (turned["overall"]["own"]["macro"]["f1"], turned["overall"]["ap"]["macro"]):
         found["value"], found["low"], found["high"] = (
             -found["value"],
             -found["high"],
@@ -312,11 +312,11 @@ class Opened:
         return [float(t.replace(",", "").replace("−", "-")) for t in self.column(field)]
 
     def thumbnails(self, index: int) -> list[str]:
-        """Make the local images of a tag's telling posts; their addresses."""
+        """Make the local images of a tag's example posts; their addresses."""
         ids = {
             post
             for model in self.metrics["models"]
-            for side in model["telling"].values()
+            for side in model["examples"].values()
             for post, _ in side[index]
         }
         folder = self.path.parent / "resized"
@@ -463,7 +463,7 @@ def test_opening_a_tag_by_mouse(small: Opened) -> None:
         (f"https://danbooru.donmai.us/posts/{post}", "noreferrer", "_blank")
         for model in small.metrics["models"]
         for side in ("false_alarms", "misses")
-        for post, _ in model["telling"][side][0]
+        for post, _ in model["examples"][side][0]
     ]
     assert page.locator("#tag-posts img").count() == 0
     assert small.requests == []
