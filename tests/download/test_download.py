@@ -203,6 +203,7 @@ def test_metadata_is_fetched_when_missing_and_refreshed_when_asked(site: Path, d
         assert len(aliases.read_text().splitlines()) == 1202
 
 
+@pytest.mark.slow
 def test_images_come_while_pages_are_walked(site: Path, data: Path) -> None:
     with serve(site) as server:
         download(data, server.url, "--api-interval", "0.3")
@@ -211,6 +212,7 @@ def test_images_come_while_pages_are_walked(site: Path, data: Path) -> None:
     assert any("/original/" in path for path in paths[pages[0] : pages[-1]])
 
 
+@pytest.mark.slow
 def test_api_calls_keep_their_distance(site: Path, data: Path) -> None:
     with serve(site) as server:
         began = time.monotonic()
@@ -220,6 +222,7 @@ def test_api_calls_keep_their_distance(site: Path, data: Path) -> None:
         assert time.monotonic() - began >= (calls - 1) * 0.4
 
 
+@pytest.mark.slow
 def test_exactly_as_many_posts_as_asked_and_no_page_twice(site: Path, data: Path) -> None:
     with serve(site) as server:
         download(data, server.url, "--posts", 250)
@@ -255,6 +258,7 @@ def test_lost_lines_are_walked_again(site: Path, data: Path) -> None:
     assert "warning" not in done.stderr
 
 
+@pytest.mark.slow
 def test_ratings(site: Path, data: Path) -> None:
     with serve(site) as server:
         done = download(data, server.url, "--rating", "s,g", "--posts", 100)
@@ -345,6 +349,7 @@ def undisturbed(
     return held(folder), originals(folder)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", FAULTS)
 def test_each_fault(kind: str, site: Path, data: Path, undisturbed: object) -> None:
     faults = Faults(0.4, kinds=[kind], retry_after=0, stall=1.2, most=2)
@@ -356,6 +361,7 @@ def test_each_fault(kind: str, site: Path, data: Path, undisturbed: object) -> N
     assert (held(data), originals(data)) == undisturbed
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(3))
 def test_all_faults_at_once(seed: int, site: Path, data: Path, undisturbed: object) -> None:
     with serve(site, faults=Faults(0.4, seed, retry_after=0)) as server:
@@ -366,6 +372,7 @@ def test_all_faults_at_once(seed: int, site: Path, data: Path, undisturbed: obje
     assert "failed 0" in done.stdout
 
 
+@pytest.mark.slow
 def test_killed_at_random_moments(
     site: Path, data: Path, tmp_path: Path, undisturbed: tuple[Any, dict[str, str]]
 ) -> None:
@@ -455,6 +462,7 @@ def test_a_replaced_file_comes_with_its_new_record(tmp_path: Path, data: Path) -
     assert len(held(data)) == 40
 
 
+@pytest.mark.slow
 def test_retry_after_is_honoured(site: Path, data: Path) -> None:
     faults = Faults(1, kinds=["429"], retry_after=1, most=1)
     with serve(site, faults=faults) as server:
@@ -477,6 +485,7 @@ def test_retry_after(header: str, low: float, high: float) -> None:
     assert 99 - (time.time() - began) <= seconds <= 100
 
 
+@pytest.mark.slow
 @given(st.text())
 def test_any_retry_after_gives_seconds(header: str) -> None:
     assert 0 <= danbooru.retry_after(header) <= danbooru.MAX_RETRY_AFTER
@@ -485,6 +494,7 @@ def test_any_retry_after_gives_seconds(header: str) -> None:
 # --- A bad day: one line each -------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "words"),
     [
@@ -513,6 +523,7 @@ def test_a_site_that_is_not_there(data: Path) -> None:
     assert f"error: {url}: connection failed" in done.stderr
 
 
+@pytest.mark.slow
 def test_files_that_all_fail_end_the_run(site: Path, data: Path) -> None:
     with serve() as elsewhere:
         nowhere = elsewhere.url
@@ -603,6 +614,7 @@ def test_the_login_stays_with_the_site(site: Path, data: Path, tmp_path: Path) -
         assert not any("authorization" in request.headers for request in server.requests)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("place", "words"),
     [
@@ -618,6 +630,7 @@ def test_redirects_that_lead_nowhere(place: str, words: str, data: Path) -> None
         assert words in download(data, url, code=2).stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("url", ["file:///etc", "site.example", "http://", "https://me:pw@x.y"])
 def test_a_url_that_is_refused(url: str, data: Path) -> None:
     done = download(data, url, code=2)
@@ -630,6 +643,7 @@ def test_a_host_that_is_none(data: Path) -> None:
     assert "not a valid URL" in done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seconds", ["0", "nan", "-1", "much"])
 def test_a_timeout_that_is_none(seconds: str, data: Path) -> None:
     done = download(data, "http://127.0.0.1:9", "--timeout", seconds, code=2)
@@ -682,6 +696,7 @@ def test_hostile_posts(data: Path, tmp_path: Path) -> None:
     assert {path.name for path in tmp_path.iterdir()} == {"data"}
 
 
+@pytest.mark.slow
 def test_a_site_that_repeats_one_page_for_ever(data: Path) -> None:
     def respond(path: str, headers: dict[str, str]) -> tuple[int, dict[str, str], bytes]:
         return 200, {}, b'[{"id":9},{"id":8}]' if "posts" in path else b"[]"
@@ -750,6 +765,7 @@ def test_ctrl_c_ends_at_once(site: Path, data: Path) -> None:
     assert not list(data.rglob(".*.tmp"))
 
 
+@pytest.mark.slow
 def test_a_full_disk(tmp_path: Path, data: Path) -> None:
     make_site(tmp_path / "site", 30, size=100_000)
 

@@ -273,6 +273,7 @@ def test_the_sites_own_name_cannot_turn_to_this_machine(
 LOGIN = {"DANBOORU_LOGIN": "me", "DANBOORU_API_KEY": "s3cret"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("host", ["10.0.0.1", "8.8.8.8", "[fe80::1]", "169.254.1.1"])
 def test_the_login_is_not_sent_unencrypted(host: str, data: Path) -> None:
     ended = run("download.py", "--data", data, "--url", f"http://{host}:9", env=LOGIN)

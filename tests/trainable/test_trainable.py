@@ -420,6 +420,7 @@ def test_damaged_exif_is_no_orientation(exif: bytes) -> None:
         assert judge(encoded(RGB, kind, exif=exif), 1024, 80).verdict == "ok"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("size", "wanted"),
     [
@@ -462,6 +463,7 @@ def test_every_alpha_mode(mode: str) -> None:
         assert transparent(image) is wanted
 
 
+@pytest.mark.slow
 def test_max_size_and_quality(tmp_path: Path) -> None:
     data = make(tmp_path / "d", {1: encoded(RGB, "PNG")})
     run(data, "--max-size", "40", "--quality", "10")
@@ -477,6 +479,7 @@ def test_max_size_and_quality(tmp_path: Path) -> None:
 # Hostile files.
 
 
+@pytest.mark.slow
 def test_only_the_allowed_decoders_are_loaded() -> None:
     code = (
         "import sys, pickle, PIL.Image; from arena.trainable.judge import judge\n"
@@ -532,6 +535,7 @@ def test_flipped_bytes_of_a_header(name: str) -> None:
         assert judge(flipped, 1024, 80).verdict in VERDICTS
 
 
+@pytest.mark.slow
 @settings(max_examples=400)
 @given(st.sampled_from(sorted(WHOLE)), st.data())
 def test_damage_of_any_kind_is_judged(name: str, draw: st.DataObject) -> None:
@@ -611,6 +615,7 @@ def _chunk(name: bytes, content: bytes) -> list[bytes]:
     return [struct.pack(">I", len(content)), name, content, crc]
 
 
+@pytest.mark.slow
 def test_bombs_stay_under_their_memory(tmp_path: Path) -> None:
     found = bombs()
     code = (
@@ -661,6 +666,7 @@ def gone(processes: list[psutil.Process]) -> bool:
     return not psutil.wait_procs(processes, timeout=PATIENCE)[1]
 
 
+@pytest.mark.slow
 def test_a_killed_worker_costs_one_file(tmp_path: Path, slow: bytes) -> None:
     small = encoded(RGB, "PNG")
     data = make(tmp_path / "d", {1: slow, **dict.fromkeys(range(2, 40), small)})
@@ -700,6 +706,7 @@ def impatient(data: Path, **more: Any) -> subprocess.Popen[str]:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("prepare", [None, deaf])
 def test_a_file_has_its_time(
     tmp_path: Path, slow: bytes, prepare: Callable[[], None] | None
@@ -713,6 +720,7 @@ def test_a_file_has_its_time(
     assert run(data).stdout.endswith("2 already judged\n")
 
 
+@pytest.mark.slow
 def test_a_stopped_run_goes_on_as_if_nothing_had_been(tmp_path: Path) -> None:
     large = encoded(Image.fromarray(smooth(2500, 2500)), "PNG")
     data = make(tmp_path / "d", dict.fromkeys(range(1, 30), large))
@@ -728,6 +736,7 @@ def test_a_stopped_run_goes_on_as_if_nothing_had_been(tmp_path: Path) -> None:
     assert out.startswith("29 ok, ")
 
 
+@pytest.mark.slow
 def test_interrupt(tmp_path: Path, slow: bytes) -> None:
     data = make(tmp_path / "d", {1: encoded(RGB, "PNG"), 2: slow, 3: slow})
     process = start(data)
@@ -743,6 +752,7 @@ def test_interrupt(tmp_path: Path, slow: bytes) -> None:
     assert sorted(results(data)) == ["1.webp", "trainable.jsonl"]
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_a_run_whose_workers_wait(tmp_path: Path, slow: bytes) -> None:
     # A process that is stopped waits as one does whose disk does not answer.
     data = make(tmp_path / "d", {1: slow, 2: slow})
@@ -756,6 +766,7 @@ def test_ctrl_c_ends_a_run_whose_workers_wait(tmp_path: Path, slow: bytes) -> No
     assert results(data) == {"trainable.jsonl": b""}
 
 
+@pytest.mark.slow
 def test_a_killed_run_leaves_no_workers(tmp_path: Path) -> None:
     large = encoded(Image.fromarray(smooth(2500, 2500)), "PNG")
     data = make(tmp_path / "d", dict.fromkeys(range(1, 60), large))
@@ -767,6 +778,7 @@ def test_a_killed_run_leaves_no_workers(tmp_path: Path) -> None:
     assert gone(family)
 
 
+@pytest.mark.slow
 def test_two_at_once(tmp_path: Path, slow: bytes) -> None:
     data = make(tmp_path / "d", {1: slow})
     process = start(data)
@@ -784,6 +796,7 @@ def varied(count: int) -> dict[int, bytes | None]:
     return {post: kinds[post % len(kinds)] for post in range(1, count + 1)}
 
 
+@pytest.mark.slow
 def test_killed_and_resumed_ends_the_same(tmp_path: Path) -> None:
     originals = varied(400)
     data = make(tmp_path / "d", originals)
@@ -825,6 +838,7 @@ def limited() -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
 
 
+@pytest.mark.slow
 def test_full_disk(tmp_path: Path) -> None:
     data = make(tmp_path / "d", {post: encoded(RGB, "PNG") for post in range(1, 30)})
     # The lock's file, the lines and the small images fit; the first file over the limit stops it.
@@ -838,6 +852,7 @@ def test_full_disk(tmp_path: Path) -> None:
     assert run(data).stdout.startswith("29 ok")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("room", [0, 4096, 12288, 40960])
 def test_small_disk(tmp_path: Path, room: int) -> None:
     with small_disk(tmp_path / "disk", "1m"):
@@ -874,6 +889,7 @@ def test_read_only_folder(tmp_path: Path) -> None:
         assert "ead-only" in done.stderr
 
 
+@pytest.mark.slow
 def test_missing_input(tmp_path: Path) -> None:
     assert "is not a folder" in run(tmp_path / "none", code=2).stderr
     assert "posts.jsonl is missing: run download.py" in run(tmp_path, code=2).stderr
@@ -920,6 +936,7 @@ def test_a_judged_file_is_not_decoded_again(tmp_path: Path) -> None:
     assert results(data) == before
 
 
+@pytest.mark.slow
 def test_changes_are_judged_again(tmp_path: Path) -> None:
     whole = encoded(RGB, "PNG")
     data = make(tmp_path / "d", {**dict.fromkeys(range(1, 8), whole), 8: None})
@@ -1015,6 +1032,7 @@ ORIGINALS = ("good", "changed", "bad", "gone", "unreadable", "unknown", "directo
 IMAGES = ("as it is", "lost", "other", "cut", "empty", "no WebP")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [(), ("--max-size", "40"), ("--quality", "10")])
 def test_every_state_of_original_verdict_and_image(tmp_path: Path, options: tuple[str]) -> None:
     states = list(itertools.product(("good", "bad", "gone"), ORIGINALS, IMAGES, (True, False)))
@@ -1037,6 +1055,7 @@ def test_every_state_of_original_verdict_and_image(tmp_path: Path, options: tupl
     assert results(data) == settled
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(2))
 def test_no_history_loses_an_image(tmp_path: Path, seed: int) -> None:
     dice = random.Random(seed)
@@ -1058,6 +1077,7 @@ def test_no_history_loses_an_image(tmp_path: Path, seed: int) -> None:
         run_and_check(data, originals, "--quality", dice.choice(("80", "30")))
 
 
+@pytest.mark.slow
 def test_originals_may_be_emptied(tmp_path: Path) -> None:
     data = make(tmp_path / "d", {**dict.fromkeys(range(1, 9), GOOD), 9: BAD})
     run(data)
@@ -1085,6 +1105,7 @@ def test_originals_may_be_emptied(tmp_path: Path) -> None:
     assert run(data).stdout == f"{nine}9 already judged\n"
 
 
+@pytest.mark.slow
 def test_a_copy_of_resized_alone_is_enough(tmp_path: Path) -> None:
     data = make(tmp_path / "d", dict.fromkeys(range(1, 6), None))
     (data / "resized").mkdir()
@@ -1117,6 +1138,7 @@ def test_many_troubles_are_counted(tmp_path: Path) -> None:
     assert warnings[3] == "warning: 6 more files had trouble: the reasons are in trainable.jsonl"
 
 
+@pytest.mark.slow
 def test_a_killed_worker_costs_no_image(tmp_path: Path, slow: bytes) -> None:
     data = make(tmp_path / "d", {1: GOOD, 2: GOOD})
     run(data)
@@ -1134,6 +1156,7 @@ def test_a_killed_worker_costs_no_image(tmp_path: Path, slow: bytes) -> None:
     assert sorted(images_in(data)) == [2]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "line",
     [
