@@ -3,16 +3,28 @@ ifeq ($(shell command -v $(PYTHON)),)
 PYTHON = python3
 endif
 
-.PHONY: demo test clean
+.PHONY: venv demo check test lint fix clean
+
+venv: .venv/runtime
 
 demo: .venv/runtime
 	.venv/bin/python -m demo.run
 
-test: .venv/development
+# Under a minute: what to run while writing.
+check: lint
+	.venv/bin/python -m pytest -m "not slow"
+
+test: lint
+	.venv/bin/python -m pytest
+
+lint: .venv/development
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
-	.venv/bin/python -m pytest
+
+fix: .venv/development
+	.venv/bin/ruff check --fix .
+	.venv/bin/ruff format .
 
 .venv/runtime: requirements.txt
 	$(PYTHON) -m venv .venv
@@ -24,4 +36,4 @@ test: .venv/development
 	touch $@
 
 clean:
-	rm -rf .venv demo/data
+	rm -rf .venv demo/data .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -13,7 +13,7 @@ from arena.report import text
 from demo.server import serve
 from demo.tiny import CARD, IMAGE, make_data, make_model, toml
 from tests.download.helpers import make_site
-from tests.helpers import ROOT, Ended, call
+from tests.helpers import ROOT, Ended, call, refused
 
 import numpy as np
 import onnx
@@ -267,3 +267,10 @@ def test_the_list_of_models(data: Path, tmp_path: Path, monkeypatch: pytest.Monk
 
 def test_reports_use_the_same_words() -> None:
     assert text.plain is plain  # type: ignore[attr-defined]
+
+
+def test_paths_begin_at_home_where_they_say_so(tmp_path: Path) -> None:
+    given = ("--data", tmp_path, "--saved-model", "~/model")
+    refused(call("export_sw.py", *given, env={"HOME": str(tmp_path)}), f"{tmp_path}/model is no")
+    for option in ("--data", "--saved-model"):
+        refused(call("export_sw.py", option, "~no-such-user/x"), "home of no user here")

@@ -29,6 +29,7 @@ def read(path: Path) -> list[Any]:
     return [json.loads(line) for line in path.read_bytes().splitlines()]
 
 
+@pytest.mark.slow
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(records=RECORDS, compact=st.booleans(), draw=st.data())
 def test_a_file_cut_anywhere_keeps_its_whole_records(

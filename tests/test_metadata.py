@@ -77,6 +77,7 @@ def test_a_bad_line_is_named(tmp_path: Path, line: str) -> None:
         TagMappings(tmp_path)
 
 
+@pytest.mark.slow
 def test_two_hundred_thousand_rows(tmp_path: Path) -> None:
     count = 100_000
     chain = [(f"a{i}", f"a{i + 1}") for i in range(count)]

@@ -19,6 +19,8 @@ import pytest
 import torch
 from PIL import Image
 
+pytestmark = pytest.mark.slow
+
 COUNT = 150
 DEMO = ("wd-v1-4-vit-tagger-v2", "joytag")
 

@@ -16,6 +16,8 @@ from tests.helpers import ROOT
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 # Stands in for the lookup of host names: writes them down and finds none.
 LOOKUP = """
 #include <netdb.h>

@@ -95,6 +95,7 @@ def kind(raw: bytes, extension: str) -> str:
     return "ok"
 
 
+@pytest.mark.slow
 def test_same_seed_same_bytes(tmp_path: Path) -> None:
     def digests(name: str, seed: int) -> dict[str, str]:
         drawings.make_site(tmp_path / name, 20, seed)
@@ -111,6 +112,7 @@ def test_same_seed_same_bytes(tmp_path: Path) -> None:
     assert first["tag_aliases.json"] == other["tag_aliases.json"]
 
 
+@pytest.mark.slow
 def test_posts_have_the_api_fields_newest_first(site: Path) -> None:
     posts = read(site, "posts.json")
     assert len(posts) == COUNT
@@ -227,6 +229,7 @@ def test_aliases_and_implications_matter(site: Path) -> None:
     )
 
 
+@pytest.mark.slow
 def test_drawings_have_true_tags() -> None:
     """Tags that can be checked on the pixels."""
     checked: set[str] = set()

@@ -18,6 +18,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("kind", ["vit", "old keras", "new keras"])
 def test_onnx_answers_as_tensorflow_does(

@@ -17,6 +17,7 @@ from tests.export_sw.running import REPO, script
 from tests.helpers import refused as refused_by
 from tests.helpers import run as run_script
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -33,6 +34,7 @@ def printed(hub: SimpleNamespace, code: str) -> str:
     return ended.stdout
 
 
+@pytest.mark.slow
 def test_hub_failures_each_have_their_line(hub: SimpleNamespace, data: Path) -> None:
     def failure(*args: str, limit: Callable[[], None] | None = None, **changed: str) -> str:
         ended = script(data, *args, limit=limit, **{**hub.environment, **changed})
@@ -138,6 +140,7 @@ def tree(folder: Path) -> dict[str, bytes | None]:
     }
 
 
+@pytest.mark.slow
 def test_a_hub_plants_no_file(hub: SimpleNamespace, tmp_path: Path) -> None:
     """For the two ways that the scripts fetch by: one file (validate.py), many (export_sw.py)."""
     code = f"""
@@ -194,6 +197,7 @@ for line in sys.stdin:
         process.stdin.close()
 
 
+@pytest.mark.slow
 def test_the_scripts_name_a_hub_that_would_plant_files(
     hub: SimpleNamespace, data: Path, tmp_path: Path
 ) -> None:
@@ -210,6 +214,7 @@ def test_the_scripts_name_a_hub_that_would_plant_files(
     assert not planted.exists()
 
 
+@pytest.mark.slow
 def test_a_missing_file_plants_none_either(hub: SimpleNamespace, tmp_path: Path) -> None:
     hub.server.hub.lies = {"X-Repo-Commit": str(tmp_path / "planted")}
     code = f"""
@@ -233,6 +238,7 @@ def test_safe_names_are_plain_names(name: Any) -> None:
     assert hub.is_safe_name(name) == plain
 
 
+@pytest.mark.slow
 def test_fetch_and_cached(hub: SimpleNamespace) -> None:
     code = f"""
 from arena import hub

@@ -17,6 +17,8 @@ from tests.export_sw.running import Export
 import numpy as np
 import pytest
 
+pytestmark = pytest.mark.slow
+
 
 def test_tensorflow_errors_are_told_by_the_line_that_says_why(
     tmp_path: Path,

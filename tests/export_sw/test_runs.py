@@ -18,6 +18,8 @@ from tests.helpers import doomed, kills
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 
 def test_export_from_the_hub_then_offline(
     hub: SimpleNamespace, data: Path, saved: dict[str, Path]

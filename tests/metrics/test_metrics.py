@@ -162,6 +162,7 @@ def ap(scores: Array, truth: Array) -> float:
     return float(average_precision_score(truth, scores)) if truth.any() else 0.0
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(cases())
 def test_per_tag_equals_scikit_learn(case: tuple[Array, Array, float]) -> None:
@@ -185,6 +186,7 @@ def test_per_tag_equals_scikit_learn(case: tuple[Array, Array, float]) -> None:
             assert found[name][tag] == pytest.approx(value, abs=1e-9), name
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(cases(), st.integers(0, 99))
 def test_every_figure_and_every_resample_equals_brute_force(
@@ -311,6 +313,7 @@ def test_an_interval_contains_its_value_wherever_the_resamples_lie(
         assert [low, high] == pytest.approx(centred(values, value))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("strength", [(0.0, 0.5), (0.2, 0.9), (0.8, 1.0)])
 def test_macro_precision_varies_as_resamples_and_what_they_miss_say(
     strength: tuple[float, float],

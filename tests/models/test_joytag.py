@@ -26,6 +26,7 @@ def agrees(folder: Path, config: Config, spare_rows: bool, seed: int) -> None:
     np.testing.assert_allclose(single.numpy(), wanted, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cnn_stem", [None, STEM])
 @pytest.mark.parametrize("use_sine", [True, False])
 @pytest.mark.parametrize("head_mean_after", [True, False])

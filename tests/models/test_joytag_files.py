@@ -179,6 +179,7 @@ print([hub.fetch(model.source, model.revision, name) for name in weight_names(mo
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
 def test_what_to_do_about_a_damaged_file_of_the_hub_helps(tmp_path: Path, name: str) -> None:
     with serve(hub=ROOT / "demo" / "hub") as server:

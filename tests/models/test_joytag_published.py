@@ -45,6 +45,7 @@ def real_hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     shutil.rmtree(hub)
 
 
+@pytest.mark.slow
 def test_the_published_layout(real_hub: Path) -> None:
     folder = real_hub / "fancyfeast" / "joytag"
     net = joytag.load(folder)
@@ -60,6 +61,7 @@ def test_the_published_layout(real_hub: Path) -> None:
             assert torch.equal(held, published.get_tensor(name)[: len(held)])
 
 
+@pytest.mark.slow
 def test_the_published_layout_through_validate(tmp_path: Path, real_hub: Path) -> None:
     tags = (REAL / "top_tags.txt").read_text().splitlines()
     posts = make_data(tmp_path, 2)

@@ -353,6 +353,7 @@ def reset(request: pytest.FixtureRequest) -> Iterator[None]:
         opened.page.locator("#calibration-plot .main-svg").first.wait_for()
 
 
+@pytest.mark.slow
 def test_large_report_opens_quickly_and_asks_for_nothing(browser: Browser, tmp_path: Path) -> None:
     tiny = Opened(browser, tmp_path / "tiny", metrics_sample(12, 2))
     tiny.page.close()
@@ -369,6 +370,7 @@ def test_large_report_opens_quickly_and_asks_for_nothing(browser: Browser, tmp_p
     opened.page.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("models", [1, 2])
 @pytest.mark.parametrize("bootstrap", [False, True])
 def test_few_models(browser: Browser, tmp_path: Path, models: int, bootstrap: bool) -> None:
@@ -380,6 +382,7 @@ def test_few_models(browser: Browser, tmp_path: Path, models: int, bootstrap: bo
     opened.page.close()
 
 
+@pytest.mark.slow
 def test_sorting(small: Opened) -> None:
     counts = small.numbers("count")
     assert counts == sorted(small.metrics["tag_counts"], reverse=True)[:25]
@@ -393,6 +396,7 @@ def test_sorting(small: Opened) -> None:
     assert small.numbers("model1") == pytest.approx(worst, abs=6e-5)
 
 
+@pytest.mark.slow
 def test_searching(small: Opened) -> None:
     page = small.page
     page.fill("#tags-search", "LONG hair")
@@ -408,6 +412,7 @@ def test_searching(small: Opened) -> None:
     assert page.locator("#tags-table").get_by_text("No tag matches.").is_visible()
 
 
+@pytest.mark.slow
 def test_switching_models(small: Opened) -> None:
     page, models = small.page, small.metrics["models"]
 
@@ -436,6 +441,7 @@ def test_switching_models(small: Opened) -> None:
     assert page.locator("#legend button[aria-pressed=false]").count() == 1
 
 
+@pytest.mark.slow
 def test_leaderboard_follows_the_choice_of_threshold(small: Opened) -> None:
     page = small.page
     for choice, (kind, way) in enumerate((("own", "macro"), ("own", "micro"), ("equal", "macro"))):
@@ -448,6 +454,7 @@ def test_leaderboard_follows_the_choice_of_threshold(small: Opened) -> None:
         assert found == pytest.approx(sorted(values, reverse=True), abs=6e-5)
 
 
+@pytest.mark.slow
 def test_opening_a_tag_by_mouse(small: Opened) -> None:
     page = small.page
     images = small.thumbnails(0)
@@ -475,6 +482,7 @@ def test_opening_a_tag_by_mouse(small: Opened) -> None:
     assert not page.locator("#tag").is_visible()
 
 
+@pytest.mark.slow
 def test_keyboard_alone(small: Opened) -> None:
     page = small.page
 
@@ -503,6 +511,7 @@ def test_keyboard_alone(small: Opened) -> None:
     assert small.column("name")[1] != second
 
 
+@pytest.mark.slow
 def test_hostile_names_show_as_themselves(small: Opened) -> None:
     page = small.page
     page.locator("#tags-table select").select_option("100")
@@ -540,6 +549,7 @@ def test_hostile_names_show_as_themselves(small: Opened) -> None:
         assert hovers[str(index)][1].startswith(labels[0])
 
 
+@pytest.mark.slow
 def test_plots_follow_dark_mode(small: Opened) -> None:
     page = small.page
     ink = "document.getElementById('scatter-plot').layout.font.color"

@@ -70,16 +70,19 @@ def answers(function: Callable[[Any], str], tasks: list[Any]) -> list[Any]:
 TIMED_OUT = process_pool.Died(process_pool.TIME_IS_UP)
 
 
+@pytest.mark.slow
 def test_processor_time_is_limited_for_each_call() -> None:
     # One process works through most of the short calls, in all far over the limit.
     found = answers(spin, [60, *[LIMIT / 4] * 8])
     assert (found.count(TIMED_OUT), found.count("done")) == (1, 8)
 
 
+@pytest.mark.slow
 def test_waiting_is_not_limited() -> None:
     assert answers(sleep, [LIMIT * 1.5] * 2) == ["done"] * 2
 
 
+@pytest.mark.slow
 def test_a_stopped_process_loses_no_time(tmp_path: Path) -> None:
     pid_file = tmp_path / "pid"
     code = (
@@ -98,6 +101,7 @@ def test_a_stopped_process_loses_no_time(tmp_path: Path) -> None:
     assert process.communicate(timeout=PATIENCE)[0] == "['done']\n"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["ignored", "blocked", "both"])
 def test_signals_that_were_ignored_or_blocked_change_nothing(how: str) -> None:
     code = (

@@ -41,6 +41,7 @@ def test_predictions_of_other_weights_are_kept_and_found_again(tmp_path: Path) -
     assert not aside.exists()
 
 
+@pytest.mark.slow
 def test_scores_of_any_order_of_weights_settings_and_posts_are_worked_out_once(
     tmp_path: Path,
 ) -> None:
@@ -101,6 +102,7 @@ runpy.run_path("validate.py", run_name="__main__")
 """
 
 
+@pytest.mark.slow
 def test_too_little_memory_is_not_blamed_on_the_file(tmp_path: Path) -> None:
     make_data(tmp_path, 12)
     model = make_model(tmp_path, "a", TAGS)
@@ -169,6 +171,7 @@ def torchrun(*args: object) -> Ended:
     return run("-m", "torch.distributed.run", "--nproc-per-node=2", *args, env=env)
 
 
+@pytest.mark.slow
 def test_two_processes_give_the_bytes_of_one(tmp_path: Path) -> None:
     make_data(tmp_path, 50)
     models = [make_model(tmp_path, name, TAGS, seed=seed) for seed, name in enumerate("ab")]
@@ -208,6 +211,7 @@ runpy.run_path("validate.py", run_name="__main__")
 """
 
 
+@pytest.mark.slow
 def test_no_process_leaves_before_the_results_are_written(tmp_path: Path) -> None:
     make_data(tmp_path, 12)
     model = make_model(tmp_path, "a", TAGS)
@@ -231,6 +235,7 @@ runpy.run_path("validate.py", run_name="__main__")
 """
 
 
+@pytest.mark.slow
 def test_a_process_that_reads_older_copies_spoils_nothing(tmp_path: Path) -> None:
     make_data(tmp_path, 30)
     model = make_model(tmp_path, "a", TAGS)

@@ -57,6 +57,7 @@ def area_is_exact(pixels: np.ndarray, size: int, pad: str = "at_least") -> float
     return float((from_half == 0).mean())
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None)
 @given(
     width=SIDES, height=SIDES, size=st.sampled_from([1, 7, 32, 100, 448]), seed=st.integers(0, 99)
@@ -79,6 +80,7 @@ def test_both_filters_both_ways(
     area_is_exact(pixels, size)
 
 
+@pytest.mark.slow
 @settings(max_examples=30, deadline=None)
 @given(
     width=SIDES,
@@ -97,6 +99,7 @@ def test_area_halves_go_to_even(
     area_is_exact(values.astype(np.uint8), size, pad)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("side", [512, 640, 896, 1024, 1792])
 def test_area_halves_of_the_usual_sides(side: int) -> None:
     rng = np.random.default_rng(side)

@@ -108,6 +108,7 @@ LOGITS_IMAGE = {
 }
 
 
+@pytest.mark.slow
 def test_every_file_and_number_of_a_run(tmp_path: Path) -> None:
     posts = make_data(tmp_path, 60)
     # An alias chain, a self-alias, an inactive row; implications that chain over an alias.
@@ -325,6 +326,7 @@ arena.validate.inference.FLUSH_SECONDS = 0
 """
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_where_it_was(tmp_path: Path) -> None:
     data, report = tmp_path / "data", tmp_path / "steps"
     make_data(data, 600)
@@ -366,6 +368,7 @@ validate.run(validate.main)
 """
 
 
+@pytest.mark.slow
 def test_ctrl_c_keeps_finished_batches(tmp_path: Path) -> None:
     make_data(tmp_path, 400)
     model = make_model(tmp_path, "a", TAGS)
@@ -380,6 +383,7 @@ def test_ctrl_c_keeps_finished_batches(tmp_path: Path) -> None:
     assert to_run(ok(validate(tmp_path, model))) == [400 - 30 * inference.CPU_BATCH]
 
 
+@pytest.mark.slow
 def test_a_second_run_over_the_same_folder_is_refused(tmp_path: Path) -> None:
     make_data(tmp_path, 600)
     model = make_model(tmp_path, "a", TAGS)
@@ -566,6 +570,7 @@ runpy.run_path("validate.py", run_name="__main__")
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("limit", [100, 2000, 2500, 3000])
 def test_a_full_disk_is_one_line(tmp_path: Path, limit: int) -> None:
     make_data(tmp_path, 30)
@@ -890,6 +895,7 @@ def test_a_damaged_image_is_named(tmp_path: Path) -> None:
     refused(validate(tmp_path, model), image.name, "trainable.py")
 
 
+@pytest.mark.slow
 def test_models_from_the_hub(tmp_path: Path) -> None:
     make_data(tmp_path, 12)
     model = make_model(tmp_path, "a", TAGS, card={"source": "some/tagger", "revision": "v2.0"})
