@@ -45,20 +45,27 @@ def parse_options() -> argparse.Namespace:
     options = Options(__doc__)
     options.number(
         "--max-size",
-        1,
-        1024,
-        "longest side of a resized image",
-        high=16383,  # WebP has no longer side.
+        low=1,
+        high=16383,  # The longest side that a WebP file can have.
+        default=1024,
         metavar="PIXELS",
+        help="longest side of a resized image",
     )
-    options.number("--quality", 0, 80, "WebP quality, 0 to 100", high=100, metavar="QUALITY")
+    options.number(
+        "--quality",
+        low=0,
+        high=100,
+        default=80,
+        metavar="QUALITY",
+        help="WebP quality, 0 to 100",
+    )
     options.number(
         "--workers",
-        1,
-        len(os.sched_getaffinity(0)),
-        "processes that decode",
+        low=1,
         high=1024,
+        default=len(os.sched_getaffinity(0)),
         shown="one per CPU, here %(default)s",
+        help="processes that decode",
     )
     return options.parse_args()
 
@@ -74,7 +81,7 @@ def read_posts(data: DataFolder) -> set[int]:
 
 
 def prepare_folders(data: DataFolder) -> None:
-    """Make resized/, or clear it of what a killed run left unfinished.
+    """Make resized/, or remove the unfinished files that a killed run left in it.
 
     Raises UserError where there are neither originals nor resized images.
     """
@@ -86,7 +93,7 @@ def prepare_folders(data: DataFolder) -> None:
 
 
 def judge_posts(verdicts: Verdicts, post_ids: list[int], workers: int) -> None:
-    """Judge each post's original; where that cannot be done, its resized image decides."""
+    """Judge each post's original; where that is not possible, its resized image decides."""
     data = verdicts.data
     troubles: dict[int, str] = {}  # Why an original could not be judged.
     with verdicts.open(), progress(total=len(post_ids)) as bar:

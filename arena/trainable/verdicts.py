@@ -80,23 +80,25 @@ class Notes:
 class Verdicts:
     """The lines of trainable.jsonl, and the resized images that belong to them.
 
-    Call `resume`, then the `add` methods inside `open`, then `sort`. A line is on disk before the
-    next is added. All methods raise UserError when the disk is full or cannot be written.
+    Call `resume` first, then the `add` methods inside `with verdicts.open()`, and `sort` last. Each
+    line is written when it is added, so a killed run keeps all of them. All methods raise UserError
+    where the disk is full or cannot be written.
     """
 
     def __init__(self, data: DataFolder, settings: Settings) -> None:
         self.data = data
         self.settings = settings
         self.notes = Notes()
-        # The byte at which a post's line begins: of a million posts, lines take three times as much
-        # memory.
+        # The byte at which each post's line begins. The lines themselves, of a million posts, would
+        # take three times as much memory.
         self._places: dict[int, int] = {}
         self._file: FileIO | None = None
 
     def resume(self, post_ids: set[int]) -> list[int]:
-        """Remove lines that are out of date or of other posts; the posts left to judge, ascending.
+        """Remove the lines that are out of date, and those of posts not in `post_ids`.
 
-        A removed line must go at once, as a post may not have two.
+        They go before new ones are added, as a post may not have two lines. Returns the IDs of the
+        posts that are left to judge, ascending.
         """
         path = self.data.verdicts
         if path.exists():
@@ -128,7 +130,10 @@ class Verdicts:
             yield
 
     def add_judged(self, original: Original, judgement: Judgement) -> None:
-        """Write the resized image of an original that was judged ok, or remove that of another."""
+        """Add the verdict on an original, and write its resized image if it is ok.
+
+        If not, a resized image that an earlier verdict left is removed.
+        """
         record: Record = {
             "id": original.post_id,
             "verdict": judgement.verdict,
@@ -149,7 +154,7 @@ class Verdicts:
         self._append(record)
 
     def add_without_image(self, post_id: int, trouble: str) -> None:
-        """Add a post that has no resized image and whose original could not be judged."""
+        """Add a post whose original could not be judged (`trouble`), without a resized image."""
         original = self.data.original(post_id)
         if trouble == MISSING:
             verdict, reason = "missing", f"there is no {self._name(original)}"
@@ -159,9 +164,9 @@ class Verdicts:
         self._append({"id": post_id, "verdict": verdict, "reason": reason})
 
     def add_image_alone(self, post_id: int, trouble: str, image: ResizedImage) -> None:
-        """Add a post whose resized image is all there is, as its original could not be judged.
+        """Add a post whose original could not be judged (`trouble`), with a resized image.
 
-        The image is not touched. It is ok unless it was found damaged.
+        The image is not touched, and the post is ok unless the image is known to be damaged.
         """
         original, path = self.data.original(post_id), self.data.resized_image(post_id)
         record: Record = {"id": post_id, "verdict": "ok"}
@@ -195,7 +200,7 @@ class Verdicts:
         return counts
 
     def _append(self, record: Record) -> None:
-        assert self._file is not None, "call this inside `open`"
+        assert self._file is not None, "add only inside `with verdicts.open()`"
         with writing(self.data):
             self._places[record["id"]] = jsonl.append(self._file, jsonl.line(record))
 
