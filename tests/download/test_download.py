@@ -8,6 +8,8 @@ from arena.download import danbooru
 from demo.server import serve
 from tests.download.helpers import download, expected, originals, saved_posts, site_posts
 
+import pytest
+
 
 def test_a_whole_site(site: Path, data: Path) -> None:
     posts = site_posts(site)
@@ -46,6 +48,7 @@ def test_metadata_is_fetched_when_missing_and_refreshed_when_asked(site: Path, d
         assert len(aliases.read_text().splitlines()) == 1202
 
 
+@pytest.mark.slow
 def test_images_come_while_pages_are_walked(site: Path, data: Path) -> None:
     with serve(site) as server:
         download(data, server.url, "--api-interval", "0.3")
@@ -54,6 +57,7 @@ def test_images_come_while_pages_are_walked(site: Path, data: Path) -> None:
     assert any("/original/" in path for path in paths[pages[0] : pages[-1]])
 
 
+@pytest.mark.slow
 def test_api_calls_keep_their_distance(site: Path, data: Path) -> None:
     with serve(site) as server:
         began = time.monotonic()

@@ -21,9 +21,12 @@ from tests.download.helpers import (
 )
 from tests.helpers import PATIENCE, doomed, kills, start, until
 
+import pytest
+
 LIMIT = "import resource\nresource.setrlimit(resource.RLIMIT_FSIZE, ({0}, {0}))"  # Bytes a file.
 
 
+@pytest.mark.slow
 def test_killed_at_random_moments(
     site: Path, data: Path, tmp_path: Path, undisturbed: tuple[Any, dict[str, str]]
 ) -> None:
@@ -77,6 +80,7 @@ def test_ctrl_c_ends_at_once(site: Path, data: Path) -> None:
     assert not list(data.rglob(".*.tmp"))
 
 
+@pytest.mark.slow
 def test_a_full_disk(tmp_path: Path, data: Path) -> None:
     make_site(tmp_path / "site", 30, size=100_000)
     with serve(tmp_path / "site") as server:
@@ -103,6 +107,7 @@ def test_folders_that_cannot_be_written(site: Path, data: Path, tmp_path: Path) 
         download(Path("/proc"), server.url, code=2)
 
 
+@pytest.mark.slow
 def test_two_at_once(site: Path, data: Path) -> None:
     with serve(site) as server:
         first = start("download.py", *arguments(data, server.url), env=NO_LOGIN)

@@ -21,6 +21,7 @@ from tests.download.helpers import (
     write_posts,
 )
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -94,6 +95,7 @@ def test_a_replaced_file_comes_with_its_new_record(tmp_path: Path, data: Path) -
     assert len(saved_posts(data)) == 40
 
 
+@pytest.mark.slow
 def test_files_that_all_fail_end_the_run(site: Path, data: Path) -> None:
     with serve() as elsewhere:
         nowhere = elsewhere.url

@@ -65,6 +65,7 @@ def test_the_login_stays_with_the_site(site: Path, data: Path, tmp_path: Path) -
         assert not any("authorization" in request.headers for request in server.requests)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("host", ["10.0.0.1", "8.8.8.8", "[fe80::1]", "169.254.1.1"])
 def test_the_login_is_not_sent_unencrypted(host: str, data: Path) -> None:
     ended = download(data, f"http://{host}:9", code=2, env=LOGIN)

@@ -25,6 +25,7 @@ def test_options_out_of_range(data: Path, more: list[str]) -> None:
     assert ended.err.startswith(f"error: argument {more[0]}: '{more[1]}' ")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seconds", ["0", "nan", "-1", "much"])
 def test_a_timeout_that_is_none(seconds: str, data: Path) -> None:
     done = download(data, "http://127.0.0.1:9", "--timeout", seconds, code=2)
@@ -36,6 +37,7 @@ def test_a_list_that_is_missing_is_an_error_before_any_request(data: Path) -> No
     assert "there is no file" in done.err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("url", ["file:///etc", "site.example", "http://", "https://me:pw@x.y"])
 def test_a_url_that_is_refused(url: str, data: Path) -> None:
     done = download(data, url, code=2)

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", FAULTS)
 def test_each_fault(kind: str, site: Path, data: Path, undisturbed: object) -> None:
     faults = Faults(0.4, kinds=[kind], retry_after=0, stall=1.2, most=2)
@@ -23,6 +24,7 @@ def test_each_fault(kind: str, site: Path, data: Path, undisturbed: object) -> N
     assert (saved_posts(data), originals(data)) == undisturbed
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(3))
 def test_all_faults_at_once(seed: int, site: Path, data: Path, undisturbed: object) -> None:
     with serve(site, faults=Faults(0.4, seed, retry_after=0)) as server:
@@ -33,6 +35,7 @@ def test_all_faults_at_once(seed: int, site: Path, data: Path, undisturbed: obje
     assert "failed 0" in done.out
 
 
+@pytest.mark.slow
 def test_retry_after_is_honoured(site: Path, data: Path) -> None:
     faults = Faults(1, kinds=["429"], retry_after=1, most=1)
     with serve(site, faults=faults) as server:
@@ -55,11 +58,13 @@ def test_retry_after(header: str, low: float, high: float) -> None:
     assert 99 - (time.time() - began) <= seconds <= 100
 
 
+@pytest.mark.slow
 @given(st.text())
 def test_any_retry_after_gives_seconds(header: str) -> None:
     assert 0 <= danbooru.retry_after(header) <= danbooru.MAX_RETRY_AFTER_SECONDS
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "words"),
     [

@@ -31,6 +31,7 @@ time.time = lambda: now() + 7200
 """
 
 
+@pytest.mark.slow
 def test_exactly_as_many_posts_as_asked_and_no_page_twice(site: Path, data: Path) -> None:
     with serve(site) as server:
         download(data, server.url, "--posts", 250)
@@ -66,6 +67,7 @@ def test_lost_lines_are_walked_again(site: Path, data: Path) -> None:
     assert "warning" not in done.err
 
 
+@pytest.mark.slow
 def test_ratings(site: Path, data: Path) -> None:
     with serve(site) as server:
         done = download(data, server.url, "--rating", "s,g", "--posts", 100)
@@ -136,6 +138,7 @@ def test_a_list_that_is_not_one(site: Path, data: Path, tmp_path: Path, text: st
 # --- Pages and files that are not as they should be ---------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_site_that_repeats_one_page_for_ever(data: Path) -> None:
     def respond(path: str, headers: dict[str, str]) -> tuple[int, dict[str, str], bytes]:
         return 200, {}, b'[{"id":9},{"id":8}]' if "posts" in path else b"[]"

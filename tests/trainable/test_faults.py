@@ -11,6 +11,7 @@ from tests.trainable.images import GREY, RGB, encoded, shot
 import pytest
 
 
+@pytest.mark.slow
 def test_full_disk(tmp_path: Path) -> None:
     data = make(tmp_path / "d", {post: encoded(RGB, "PNG") for post in range(1, 30)})
     # The lock's file, the lines and the small images fit; the first file over the limit stops it.
@@ -25,6 +26,7 @@ def test_full_disk(tmp_path: Path) -> None:
     assert run(data).out.startswith("29 ok")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("room", [0, 4096, 12288, 40960])
 def test_small_disk(tmp_path: Path, room: int) -> None:
     with small_disk(tmp_path / "disk", "1m"):
@@ -61,6 +63,7 @@ def test_read_only_folder(tmp_path: Path) -> None:
         assert "ead-only" in done.err
 
 
+@pytest.mark.slow
 def test_missing_input(tmp_path: Path) -> None:
     assert "is not a folder" in run(tmp_path / "none", code=2).err
     assert "posts.jsonl is missing: run download.py" in run(tmp_path, code=2).err
@@ -92,6 +95,7 @@ def test_originals_that_are_no_files(tmp_path: Path) -> None:
         assert list(verdicts(data).values()) == ["unreadable"] * 3 + ["missing"] * 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "line",
     [

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 
+@pytest.mark.slow
 def test_only_the_allowed_decoders_are_loaded(tmp_path: Path) -> None:
     code = (
         "import sys, pickle, PIL.Image; from arena.trainable.judge import judge\n"
@@ -86,6 +87,7 @@ def mend(data: bytes) -> bytes:
     return done + data[at:]
 
 
+@pytest.mark.slow
 @settings(max_examples=400)
 @given(st.sampled_from(sorted(WHOLE)), st.data())
 def test_damage_of_any_kind_is_judged(name: str, draw: st.DataObject) -> None:
@@ -150,6 +152,7 @@ def _chunk(name: bytes, content: bytes) -> list[bytes]:
     return [struct.pack(">I", len(content)), name, content, crc]
 
 
+@pytest.mark.slow
 def test_bombs_stay_under_their_memory(tmp_path: Path) -> None:
     found = bombs()
     code = (

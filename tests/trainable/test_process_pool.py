@@ -25,6 +25,8 @@ SIGNALS = (
 )
 LIMIT = 1  # Seconds of processor time.
 
+pytestmark = pytest.mark.slow
+
 
 def nothing() -> None:
     pass

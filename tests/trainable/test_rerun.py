@@ -7,6 +7,8 @@ from tests.trainable.cases import varied
 from tests.trainable.folder import make, results, run, verdicts
 from tests.trainable.images import HOLE, RGB, encoded
 
+import pytest
+
 
 def test_a_judged_file_is_not_decoded_again(tmp_path: Path) -> None:
     data = make(tmp_path / "d", varied(100))
@@ -20,6 +22,7 @@ def test_a_judged_file_is_not_decoded_again(tmp_path: Path) -> None:
     assert results(data) == before
 
 
+@pytest.mark.slow
 def test_changes_are_judged_again(tmp_path: Path) -> None:
     whole = encoded(RGB, "PNG")
     data = make(tmp_path / "d", {**dict.fromkeys(range(1, 8), whole), 8: None})

@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("size", "wanted"),
     [
@@ -47,6 +48,7 @@ def test_shrink_is_pillows_bicubic() -> None:
         assert difference.mean() < 0.05
 
 
+@pytest.mark.slow
 def test_max_size_and_quality(tmp_path: Path) -> None:
     data = make(tmp_path / "d", {1: encoded(RGB, "PNG")})
     run(data, "--max-size", "40", "--quality", "10")

@@ -38,6 +38,7 @@ signal.pthread_sigmask(signal.SIG_BLOCK, signals)
 """
 
 
+@pytest.mark.slow
 def test_a_killed_worker_costs_one_file(tmp_path: Path, slow: bytes) -> None:
     small = encoded(RGB, "PNG")
     data = make(tmp_path / "d", {1: slow, **dict.fromkeys(range(2, 40), small)})
@@ -55,6 +56,7 @@ def test_a_killed_worker_costs_one_file(tmp_path: Path, slow: bytes) -> None:
     )
 
 
+@pytest.mark.slow
 def test_a_killed_worker_costs_no_image(tmp_path: Path, slow: bytes) -> None:
     data = make(tmp_path / "d", {1: GOOD, 2: GOOD})
     run(data)
@@ -72,6 +74,7 @@ def test_a_killed_worker_costs_no_image(tmp_path: Path, slow: bytes) -> None:
     assert sorted(images_in(data)) == [2]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("before", ["", IGNORE_SIGNALS])
 def test_a_file_has_its_time(tmp_path: Path, slow: bytes, before: str) -> None:
     data = make(tmp_path / "d", {1: slow, 2: GOOD})
@@ -83,6 +86,7 @@ def test_a_file_has_its_time(tmp_path: Path, slow: bytes, before: str) -> None:
     assert run(data).out.endswith("2 already judged\n")
 
 
+@pytest.mark.slow
 def test_a_stopped_run_goes_on_as_if_nothing_had_been(tmp_path: Path) -> None:
     large = encoded(Image.fromarray(smooth(2500, 2500)), "PNG")
     data = make(tmp_path / "d", dict.fromkeys(range(1, 30), large))
@@ -100,6 +104,7 @@ def test_a_stopped_run_goes_on_as_if_nothing_had_been(tmp_path: Path) -> None:
     assert out.startswith("29 ok, ")
 
 
+@pytest.mark.slow
 def test_interrupt(tmp_path: Path, slow: bytes) -> None:
     data = make(tmp_path / "d", {1: encoded(RGB, "PNG"), 2: slow, 3: slow})
     process = start(data)
@@ -116,6 +121,7 @@ def test_interrupt(tmp_path: Path, slow: bytes) -> None:
     assert sorted(results(data)) == ["1.webp", "trainable.jsonl"]
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_a_run_whose_workers_wait(tmp_path: Path, slow: bytes) -> None:
     # A process that is stopped waits as one does whose disk does not answer.
     data = make(tmp_path / "d", {1: slow, 2: slow})
@@ -129,6 +135,7 @@ def test_ctrl_c_ends_a_run_whose_workers_wait(tmp_path: Path, slow: bytes) -> No
     assert results(data) == {"trainable.jsonl": b""}
 
 
+@pytest.mark.slow
 def test_a_killed_run_leaves_no_workers(tmp_path: Path) -> None:
     large = encoded(Image.fromarray(smooth(2500, 2500)), "PNG")
     data = make(tmp_path / "d", dict.fromkeys(range(1, 60), large))
@@ -140,6 +147,7 @@ def test_a_killed_run_leaves_no_workers(tmp_path: Path) -> None:
     assert gone(family)
 
 
+@pytest.mark.slow
 def test_two_at_once(tmp_path: Path, slow: bytes) -> None:
     data = make(tmp_path / "d", {1: slow})
     process = start(data)
@@ -151,6 +159,7 @@ def test_two_at_once(tmp_path: Path, slow: bytes) -> None:
     process.communicate()
 
 
+@pytest.mark.slow
 def test_killed_and_resumed_ends_the_same(tmp_path: Path) -> None:
     originals = varied(400)
     data = make(tmp_path / "d", originals)

@@ -76,6 +76,7 @@ ORIGINALS = ("good", "changed", "bad", "gone", "unreadable", "unknown", "directo
 IMAGES = ("as it is", "lost", "other", "cut", "empty", "no WebP")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [(), ("--max-size", "40"), ("--quality", "10")])
 def test_every_state_of_original_verdict_and_image(tmp_path: Path, options: tuple[str]) -> None:
     states = list(itertools.product(("good", "bad", "gone"), ORIGINALS, IMAGES, (True, False)))
@@ -98,6 +99,7 @@ def test_every_state_of_original_verdict_and_image(tmp_path: Path, options: tupl
     assert results(data) == settled
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(2))
 def test_no_history_loses_an_image(tmp_path: Path, seed: int) -> None:
     dice = random.Random(seed)
@@ -119,6 +121,7 @@ def test_no_history_loses_an_image(tmp_path: Path, seed: int) -> None:
         run_and_check(data, originals, "--quality", dice.choice(("80", "30")))
 
 
+@pytest.mark.slow
 def test_originals_may_be_emptied(tmp_path: Path) -> None:
     data = make(tmp_path / "d", {**dict.fromkeys(range(1, 9), GOOD), 9: BAD})
     run(data)
@@ -146,6 +149,7 @@ def test_originals_may_be_emptied(tmp_path: Path) -> None:
     assert run(data).out == f"{nine}9 already judged\n"
 
 
+@pytest.mark.slow
 def test_a_copy_of_resized_alone_is_enough(tmp_path: Path) -> None:
     data = make(tmp_path / "d", dict.fromkeys(range(1, 6), None))
     (data / "resized").mkdir()
