@@ -9,12 +9,13 @@ import csv
 import io
 import re
 from collections import Counter
+from collections.abc import Mapping
 from itertools import combinations, pairwise
 from typing import Any
 
 from arena.cli import plain
 
-Metrics = dict[str, Any]
+Metrics = Mapping[str, Any]  # As validate.py makes them, and metrics.json holds.
 
 # The published table's columns, with their width there.
 COLUMNS = {"Precision": 9, "Recall": 7, "F1": 6, "AP": 6}

@@ -5,15 +5,16 @@ import json
 import platform
 from collections.abc import Sequence
 from importlib.metadata import version
-from typing import Any
+from typing import TypedDict, cast
 
 from arena import files
 from arena.cli import progress
 from arena.data_folder import DataFolder
 from arena.metrics import Evaluation, TestSet, bootstrap, compare, evaluate
+from arena.metrics.figures import Figure
 from arena.posts import CATEGORIES, RATINGS
 from arena.report import page, text
-from arena.tagger import Tagger, vocabulary
+from arena.tagger import About, Tagger, vocabulary
 from arena.validate.ground_truth import GroundTruth
 from arena.validate.predictions import common_scores
 
@@ -21,6 +22,81 @@ import numpy as np
 import torch
 
 SEED = 0  # Of the bootstrap: a rerun prints the same intervals.
+
+
+class Section(TypedDict, total=False):
+    """Figures at one choice of thresholds: `precision`, `recall`, `f1` and `mcc` of each mean."""
+
+    threshold: float | None  # The one threshold; None where it differs by tag or category.
+    macro: dict[str, Figure]  # The mean over tags, so that every tag counts the same.
+    micro: dict[str, Figure]  # All (post, tag) pairs counted together.
+
+
+class Overall(TypedDict):
+    """A model's figures over all posts and tags; of a pair, the first model's minus the other's."""
+
+    own: Section  # At the model's own threshold: the headline.
+    equal: Section  # At the one threshold where micro precision is nearest to micro recall.
+    best: Section  # At the one threshold with the highest macro F1 on these posts: optimistic.
+    per_tag_best: Section  # At each tag's best threshold on these posts: an upper bound.
+    cross_fit: (
+        Section  # At each tag's best threshold on one half of the posts, scored on the other.
+    )
+    ap: dict[str, Figure]  # Average precision, `macro` and `micro`. Needs no threshold.
+    coverage: Figure  # The share of the posts' tags, of any kind, that the model knows.
+    calibration_error: Figure  # Mean distance of score and share of right ones; lower is better.
+
+
+class Group(TypedDict, total=False):
+    """Figures of some tags or posts at the own threshold, with `ap` under `macro`."""
+
+    tags: int  # How many tags; of a rating, those on any of its posts.
+    posts: int  # Of a rating: how many posts.
+    low: int  # Of a frequency: the tags on at least this many posts,
+    high: int  # and on at most this many.
+    macro: dict[str, Figure]
+    micro: dict[str, Figure]
+
+
+class ModelResults(About):
+    """One model: what About says, and its figures. Lists by tag are in the order of `tag_names`."""
+
+    maybe_seen: int  # Posts that it may have been trained on.
+    overall: Overall
+    by_category: dict[str, Group]  # By the tag's category on the site.
+    by_rating: dict[str, Group]  # By the post's rating: g, s, q, e.
+    by_frequency: list[Group]  # By the number of posts that carry the tag.
+    curves: dict[str, list[float]]  # `threshold`, and precision, recall, F1 there: `macro_f1` …
+    calibration: list[
+        dict[str, float]
+    ]  # Bins: `low`, `high`, `count`, `mean_score`, `positive_rate`.
+    per_tag: dict[str, list[float | None]]  # precision, recall, f1, ap, mcc, support, best_…
+    examples: dict[str, list[list[list[float]]]]  # Per tag up to five [post, score] of two kinds:
+    # `false_alarms`, the highest scores without the tag; `misses`, the lowest with it.
+
+
+class Pair(TypedDict):
+    """Two models compared on the same resamples of the posts."""
+
+    a: str  # The first model's name,
+    b: str  # and the other's.
+    overall: Overall  # The differences.
+
+
+class Results(TypedDict):
+    """metrics.json. A figure is {"value", "low", "high"} wherever it is: its value and the ends of
+    its 95% interval, null where it has none."""
+
+    version: int  # Of this schema: 2.
+    posts: dict[str, int]  # `count`, `min_id`, `max_id`.
+    tags: dict[str, int]  # `count` of common tags, `min_count` of posts that each is on.
+    bootstrap: dict[str, float]  # `resamples`, `seed`, `confidence`.
+    software: dict[str, str]  # Name to version.
+    tag_names: list[str]  # The common tags, most common first.
+    tag_categories: list[str]
+    tag_counts: list[int]  # On how many of the posts each is.
+    models: list[ModelResults]
+    pairs: list[Pair]
 
 
 def score(
@@ -31,7 +107,7 @@ def score(
     *,
     min_count: int,
     resamples: int,
-) -> dict[str, Any]:
+) -> Results:
     """Everything that the results show, with one tagger's scores in memory at a time.
 
     `tags` are the common tags, on at least `min_count` posts; without `resamples` nothing gets an
@@ -73,15 +149,18 @@ def score(
         "tag_categories": categories,
         "tag_counts": truth.sum(axis=0).tolist(),
         "models": [
-            {
-                **tagger.about(),
-                "maybe_seen": int(tagger.may_have_seen(ids).sum()),
-                **evaluation.results,
-            }
+            cast(
+                ModelResults,
+                {
+                    **tagger.about(),
+                    "maybe_seen": int(tagger.may_have_seen(ids).sum()),
+                    **evaluation.results,
+                },
+            )
             for tagger, evaluation in entries
         ],
         "pairs": [
-            {"a": a.name, "b": b.name, "overall": compare(of_a, of_b)}
+            {"a": a.name, "b": b.name, "overall": cast(Overall, compare(of_a, of_b))}
             for (a, of_a), (b, of_b) in pairs
         ],
     }
@@ -100,7 +179,7 @@ def save_truth(data: DataFolder, truth: np.ndarray, post_ids: np.ndarray, tags: 
     files.write_text(data.validation_post_ids, "".join(f"{post_id}\n" for post_id in post_ids))
 
 
-def write(data: DataFolder, results: dict[str, Any]) -> None:
+def write(data: DataFolder, results: Results) -> None:
     """Write the result files."""
     files.write_text(data.detailed_metrics, text.detailed_metrics(results))
     files.write_text(data.per_tag, text.per_tag_csv(results))
