@@ -2,9 +2,11 @@
 
 import csv
 import json
+import os
 import re
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -177,3 +179,22 @@ def test_nothing_a_run_writes_is_tracked() -> None:
     tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True).stdout
     for name in tracked.splitlines():
         assert not re.fullmatch(r"(originals|resized|metadata)/\d.*|.*(\.pt|\.jsonl|\.lock)", name)
+
+
+def test_the_readme_example_of_the_metrics(tmp_path: Path) -> None:
+    text = (ROOT / "README.md").read_text()
+    found = re.search(r"## The metrics alone\n.*?```python\n(.*?)```", text, re.DOTALL)
+    assert found
+    done = subprocess.run(
+        [sys.executable, "-c", found[1]],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    figure, difference, ap = done.stdout.splitlines()
+    for line in (figure, difference):
+        value = json.loads(line.replace("'", '"'))
+        assert value["low"] < value["value"] < value["high"]
+    assert ap.startswith("[0.")
