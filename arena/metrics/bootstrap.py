@@ -1,10 +1,13 @@
-"""The bootstrap over posts: counting once under many weightings of the posts.
+"""The bootstrap over posts: counting once for many samples of the posts.
 
 A resample of the posts, drawn with replacement, is a count per post of how often it was drawn.
-All resamples together are a small matrix of weights (posts, weightings), and whatever is counted
-over posts becomes, for every weighting at once, a sum of that matrix's rows. The posts as they
-are (all ones) and any group of posts (ones and zeros) are weightings too, so that a figure, the
-same figure on a group, and its resamples come out of the same sums.
+All resamples together are a small matrix of weights (posts, samples), and whatever is counted
+over posts becomes, for every sample at once, a sum of that matrix's rows. The posts as they are
+(all ones) and any group of posts (ones and zeros) are samples too, so that a figure, the same
+figure on a group, and its resamples come out of the same sums. Sample 0 is always all posts.
+
+Example: of four posts 0, 1, 2, 3 the resample 1, 3, 3, 0 has the weights 1, 1, 0, 2. If posts 0 and
+3 carry a tag, it is on 2 posts of sample 0 and on 1 + 2 = 3 of the resample's.
 
 Efron and Tibshirani, An Introduction to the Bootstrap, 1993: chapter 6 for the spread.
 """
@@ -30,8 +33,8 @@ FIGURES = ("precision", "recall", "f1", "mcc")
 CALIBRATION_BINS = 16
 RECALL_STEPS = 1024  # Steps of recall in which the resamples' micro AP is added up.
 EXACT_HALF = 2048  # Half precision holds every whole number up to here.
-CELLS = 1 << 18  # Cuts x weightings counted at a time: a megabyte an array, to stay in the cache.
-MIN_WIDTH = 8
+CELLS = 1 << 18  # Cuts x samples counted at a time: a megabyte an array, to stay in the cache.
+MIN_WIDTH = 8  # Samples counted at a time, at least.
 
 
 def resamples(posts: int, count: int, seed: int) -> Array:
@@ -115,13 +118,14 @@ def widened(values: Array, variance: float) -> Array:
 
 @dataclass(slots=True)
 class Counts:
-    """What was counted for every tag under every weighting: arrays (tags, weightings), float64.
+    """What was counted for every tag in every sample: arrays (tags, samples), float64.
 
-    `own` holds (true positives, predicted) at the given threshold. `best` and `crossed` hold them,
-    (tags, 1), for the first weighting alone: at the threshold with the tag's highest F1, which is
+    `total` (samples,) is the number of posts, `support` how many carry the tag, `ap` its average
+    precision. `own` holds (true positives, predicted) at the given threshold. `best` and `crossed`
+    hold them, (tags, 1), for sample 0 alone: at the threshold with the tag's highest F1, which is
     `best_threshold` (tags,), and at each half of the posts' best threshold on the other half.
-    `grid` (4 figures, thresholds, weightings) is the mean of FIGURES over tags at each threshold of
-    GRID, and `grid_tp`, `grid_predicted` (thresholds, weightings) are the counts there summed over
+    `grid` (4 figures, thresholds, samples) is the mean of FIGURES over tags at each threshold of
+    GRID, and `grid_tp`, `grid_predicted` (thresholds, samples) are the counts there summed over
     tags.
     """
 
@@ -144,10 +148,16 @@ def halves(posts: int) -> Array:
 
 @dataclass(slots=True)
 class _Ranked:
-    """Posts in falling order of score, and how many of them each cut of a tag takes in.
+    """Posts with the highest score first, and how many of them each threshold predicts.
 
-    Their weights are added up from each of `starts` to the next; `rows` are the cuts' places in
-    the running total of those sums.
+    A cut is a threshold: it takes in the posts from the first to the last that reaches it. The
+    posts' weights are added up from each of `starts` to the next, and `rows` says after how many of
+    those sums each cut ends.
+
+    Example: posts 2, 0, 3, 1 have the scores .9, .8, .8, .1, and the cuts are .85 and .5. They take
+    in 1 and 3 posts, so `starts` is 0, 1, 3 (the last sum is never asked for), `rows` is 1, 2. In a
+    sample with the weights 1, 1, 0, 2 of posts 0 to 3 the sums are 0, 3, 1: the cuts take in 0 and
+    0 + 3 = 3.
     """
 
     posts: torch.Tensor
@@ -156,7 +166,11 @@ class _Ranked:
 
     @classmethod
     def at(cls, posts: Array, falling: Array, cuts: Array, step: int) -> "_Ranked":
-        """Rank for the `cuts` of `falling` (scores, negated); no sum of over `step` posts."""
+        """Rank `posts`, ordered already.
+
+        `falling` (all posts,) are their scores, negated, so that they ascend; `cuts` ascending are
+        negated thresholds. No sum is of more than `step` posts, so that half precision holds it.
+        """
         ends = np.searchsorted(falling[posts], cuts, "right")
         is_start = np.zeros(len(posts) + 1, np.bool_)
         is_start[ends] = True
@@ -166,7 +180,7 @@ class _Ranked:
         return cls(torch.from_numpy(posts), torch.from_numpy(starts), rows)
 
     def counts(self, weights: torch.Tensor) -> Array:
-        """How many posts each cut takes in, under every weighting: float32 (cuts, weightings).
+        """How many posts each cut takes in, in every sample: float32 (cuts, samples).
 
         Rows are fetched and added in half precision, a fraction of the traffic of any other way.
         """
@@ -179,7 +193,12 @@ class _Ranked:
 
 @dataclass(slots=True)
 class _Tag:
-    """One tag's posts ranked: its cuts, and where among them are the ones of each kind."""
+    """One tag's posts ranked, and where among its cuts are the ones of each kind.
+
+    `own` is the given threshold's place, `grid` those of GRID, `found` those of the scores of posts
+    with the tag, which are `found_scores`. `predicted` and `positive` rank all posts and those with
+    the tag, each as two halves for cross-fitting.
+    """
 
     own: int
     grid: Array
@@ -207,7 +226,7 @@ class _Tag:
         )
 
     def count(self, weights: torch.Tensor) -> dict[str, Array]:
-        """The tag's counts under every weighting, by Counts' names."""
+        """The tag's counts in every sample, by Counts' names; weights (posts, samples)."""
         predicted = self.predicted[0].counts(weights) + self.predicted[1].counts(weights)
         tp = self.positive[0].counts(weights) + self.positive[1].counts(weights)
         total = tp[-1]
@@ -259,7 +278,7 @@ def pick(table: Array, row: Array) -> Array:
 
 
 def count(scores: Array, truth: Array, threshold: Array, weights: Array) -> Counts:
-    """Count every tag under every weighting; `threshold` (tags,), weights uint8 (posts, n)."""
+    """Count every tag in every sample; `threshold` (tags,), weights uint8 (posts, samples)."""
     posts, tags = scores.shape
     columns = weights.shape[1]
     half = halves(posts)
@@ -282,7 +301,7 @@ def count(scores: Array, truth: Array, threshold: Array, weights: Array) -> Coun
             ranked = _Tag.of(column, positive, threshold[tag], half, step)
             for name, value in ranked.choose(once).items():
                 chosen[name][tag] = value
-            # A tag on many posts has as many cuts: take the weightings a few at a time.
+            # A tag on many posts has as many cuts: take the samples a few at a time.
             width = max(MIN_WIDTH, CELLS // (len(ranked.found) + len(GRID)))
             for first in range(0, columns, width):
                 some = slice(first, min(first + width, columns))
@@ -316,15 +335,15 @@ def count(scores: Array, truth: Array, threshold: Array, weights: Array) -> Coun
 
 
 def _weighed(weights: Array, counted: Array) -> Array:
-    """What is counted per post (…, posts, bins), summed under every weighting, in its precision.
+    """What is counted per post (…, posts, bins), summed in every sample: (…, samples, bins).
 
-    By torch, which keeps to one thread in each of the pool's; NumPy's BLAS would start its own.
+    In the precision of `counted`. By torch, which keeps to one thread in each of the pool's; NumPy's BLAS would start its own.
     """
     return (torch.from_numpy(weights.T.astype(counted.dtype)) @ torch.from_numpy(counted)).numpy()
 
 
 def calibrate(scores: Array, truth: Array, weights: Array) -> tuple[Array, Array, Array]:
-    """Count, sum of scores and positives of every bin of scores: float64 (weightings, bins) each.
+    """Count, sum of scores and positives of every bin of scores: float64 (samples, bins) each.
 
     The bins are CALIBRATION_BINS equal parts of 0 to 1, over all (post, tag) pairs. Raises
     ValueError for a score outside 0 to 1.
@@ -355,12 +374,12 @@ def calibrate(scores: Array, truth: Array, weights: Array) -> tuple[Array, Array
 
 
 def micro_ap(scores: Array, truth: Array, weights: Array) -> Array:
-    """Average precision of all (post, tag) pairs as one list: (weightings,), the first weighting
-    being all ones.
+    """Average precision of all (post, tag) pairs as one list: (samples,).
 
-    The first is exact. The others go up in RECALL_STEPS equal steps of recall, with the precision
-    at each step's end, and are moved by what that makes of the first one less its exact value:
-    where positives have no more distinct scores than that, all are exact.
+    That of sample 0 is exact. For the resamples the curve of precision over recall is a step curve
+    of at most RECALL_STEPS points, as all its points would be counted in every resample. Its error
+    is known for sample 0, where both curves are, and is subtracted from every resample. Where
+    positives have no more distinct scores than RECALL_STEPS, all are exact.
     """
     found = np.sort(np.concatenate([kept for _, kept in by_posts(scores, truth, _positives)]))
     if not len(found):

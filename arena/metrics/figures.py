@@ -174,7 +174,7 @@ def examples(scores: Array, truth: Array, post_ids: Array) -> dict[str, list[lis
 
 
 def _overall(counts: Counts, columns: int) -> tuple[dict[Path, Array], dict[str, float]]:
-    """The figures counted per tag, (weightings,) each, and the thresholds chosen for all posts.
+    """The figures counted per tag, (samples,) each, and the thresholds chosen for all posts.
 
     `equal` is where as many pairs are predicted as are true, as nearly as GRID comes to it (then
     micro precision = micro recall); `best` has the highest macro F1. Of equals the lowest.
@@ -249,7 +249,7 @@ def _group(tag_figures: dict[str, Array], counts: Counts, inside: Array) -> dict
 
 
 def _rated(counts: Counts, column: int) -> dict[str, Any]:
-    """Macro and micro figures over the posts of a weighting, at the own threshold.
+    """Macro and micro figures over the posts of one sample, at the own threshold.
 
     Macro is over the tags that are on any of these posts; micro is over all tags.
     """
