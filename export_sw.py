@@ -5,7 +5,7 @@
 
 The SavedModel comes from the model hub (--repo at --revision) or from a folder (--saved-model).
 Writes <data>/<repository>.onnx and <data>/<repository>.csv, its tags, and checks the file against
-TensorFlow before it stands under its name. A second run finds its work done.
+TensorFlow before it gets its name. A second run finds its work done.
 """
 
 import argparse
@@ -107,7 +107,7 @@ def export(source: Path, target: Path, table: Path, tags: int, made_from: str) -
     """Convert `source` to the ONNX file `target` and its tags to `table`.
 
     Returns the largest difference from TensorFlow's scores. Raises UserError, and leaves what
-    stands under both names, when that is too large.
+    has both names, when that is too large.
     """
     # TensorFlow takes seconds to load: only when there is work.
     from arena.export_sw import convert, saved_model

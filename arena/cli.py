@@ -2,7 +2,7 @@
 
 Names come from other people's files, paths and sites, so nothing reaches the terminal but through
 `plain`, a line at a time; no other module prints.
-Exit codes: 0 done, 2 something the user can mend (one line `error: …` on stderr), 130 Ctrl-C.
+Exit codes: 0 done, 2 something the user can put right (one line `error: …` on stderr), 130 Ctrl-C.
 """
 
 import argparse
@@ -25,7 +25,7 @@ SPEAKS = "TORCHELASTIC_RUN_ID" not in os.environ or os.environ["RANK"] == "0"
 
 
 class UserError(Exception):
-    """Something the user can mend. Its text says what is wrong, where, and what to do."""
+    """Something the user can put right. Its text says what is wrong, where, and what to do."""
 
 
 def plain(text: str) -> str:
@@ -162,7 +162,7 @@ def warn(message: str) -> None:
 def run(main: Callable[[], None]) -> NoReturn:
     """Run a script's main and leave with the exit code the module's docstring gives.
 
-    An OSError (full disk, read-only folder) or too little memory is the user's to mend and becomes
+    An OSError (full disk, read-only folder) or too little memory is the user's to put right and becomes
     one line; any other exception is a defect of ours and keeps its traceback.
     """
     if isinstance(sys.stdout, io.TextIOWrapper):

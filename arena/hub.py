@@ -234,7 +234,9 @@ def _not_kept(repo: str, what: str, error: OSError | RuntimeError) -> str:
     if code in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) or "No space left" in str(error):
         return f"no room for {what} of {repo} in {cache}: free some, or set HF_HOME to another disk"
     if code in (errno.EACCES, errno.EPERM, errno.EROFS):
-        return f"cannot write to the cache {cache}: mend its permissions, or set HF_HOME elsewhere"
+        return (
+            f"cannot write to the cache {cache}: change its permissions, or set HF_HOME elsewhere"
+        )
     if code is None:
         # The body ended before its announced length, or the hub's own transfer library gave up.
         return _interrupted(repo, what)

@@ -1,6 +1,6 @@
 """JSON lines about posts: read with suspicion, appended whole or not at all, repaired.
 
-Whatever stands in a file, reading it yields only JSON objects with the ID of a post, each ID once;
+Whatever is in a file, reading it yields only JSON objects with the ID of a post, each ID once;
 every other line is skipped and counted with its number.
 """
 

@@ -88,7 +88,7 @@ def explain_gpu_errors() -> Iterator[None]:
     except torch.AcceleratorError as error:
         reason = str(error).splitlines()[0]
         raise UserError(
-            f"the GPU failed ({reason}): free or mend it, or give --device cpu"
+            f"the GPU failed ({reason}): free it, see to its driver, or give --device cpu"
         ) from None
 
 

@@ -30,7 +30,7 @@ class GroundTruth:
     starts: np.ndarray
 
     def counts(self) -> np.ndarray:
-        """On how many posts each tag stands: int64 (tags,)."""
+        """On how many posts each tag is: int64 (tags,)."""
         return np.bincount(self.indices, minlength=len(self.tags))
 
     def matrix(self, wanted: Sequence[str]) -> np.ndarray:
@@ -119,7 +119,7 @@ def read(data: DataFolder, wanted: set[int], limit: int, tag_mappings: TagMappin
         post_ids=np.array([post_id for post_id, _, _ in found], dtype=np.int64),
         ratings=[rating for _, rating, _ in found],
         tags=list(number_of),
-        # A tag that only an implication brings stands in no post's fields: nearly all are general.
+        # A tag that only an implication brings is in no post's fields: nearly all are general.
         categories=[
             votes[number].most_common(1)[0][0] if number in votes else "general"
             for number in range(len(number_of))

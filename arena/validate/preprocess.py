@@ -93,7 +93,7 @@ def normalise(images: torch.Tensor, settings: ImageSettings) -> torch.Tensor:
 
 
 def place(width: int, height: int, wanted: Geometry) -> tuple[int, int, int]:
-    """(side, left, top): the white square's side and where the image stands in it.
+    """(side, left, top): the white square's side and where the image is in it.
 
     The odd pixel goes right and below.
     """
