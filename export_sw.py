@@ -106,8 +106,8 @@ def same_bytes(one: Path, other: Path) -> bool:
 def export(source: Path, target: Path, table: Path, tags: int, made_from: str) -> float:
     """Convert `source` to the ONNX file `target` and its tags to `table`.
 
-    Returns the largest difference from TensorFlow's scores. Raises UserError, and leaves what
-    has both names, when that is too large.
+    Returns the largest difference from TensorFlow's scores. Raises UserError, and leaves the old
+    files as they are, when that is too large.
     """
     # TensorFlow takes seconds to load: only when there is work.
     from arena.export_sw import convert, saved_model

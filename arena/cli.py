@@ -162,8 +162,8 @@ def warn(message: str) -> None:
 def run(main: Callable[[], None]) -> NoReturn:
     """Run a script's main and leave with the exit code the module's docstring gives.
 
-    An OSError (full disk, read-only folder) or too little memory is the user's to put right and becomes
-    one line; any other exception is a defect of ours and keeps its traceback.
+    An OSError (full disk, read-only folder) or too little memory is the user's to put right and
+    becomes one line; any other exception is a defect of ours and keeps its traceback.
     """
     if isinstance(sys.stdout, io.TextIOWrapper):
         # A terminal that has no such letter must not end a run; stderr does the same by itself.
