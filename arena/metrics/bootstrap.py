@@ -337,8 +337,8 @@ def count(scores: Array, truth: Array, threshold: Array, weights: Array) -> Coun
 def _weighed(weights: Array, counted: Array) -> Array:
     """What is counted per post (…, posts, bins), summed in every sample: (…, samples, bins).
 
-    In the precision of `counted`. By torch, which keeps to one thread in each of the pool's; NumPy's
-    BLAS would start its own.
+    In the precision of `counted`, and by torch, which keeps to one thread in each of the pool's;
+    NumPy's BLAS would start its own.
     """
     return (torch.from_numpy(weights.T.astype(counted.dtype)) @ torch.from_numpy(counted)).numpy()
 
