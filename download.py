@@ -30,7 +30,7 @@ DANBOORU = "https://danbooru.donmai.us"
 
 def main() -> None:
     """Fetch what is missing: tag aliases and implications, posts, files."""
-    args = parse()
+    args = arguments()
     site = danbooru.Site(
         args.url,
         danbooru.login_from_environment(args.url),
@@ -78,7 +78,7 @@ def fetch_posts(client: danbooru.Client, listed: set[int] | None, args: argparse
     outcome.say_counts()
 
 
-def parse() -> argparse.Namespace:
+def arguments() -> argparse.Namespace:
     """The command line."""
     options = Options(__doc__)
     options.number(

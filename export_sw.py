@@ -30,7 +30,7 @@ VERSION = "1"  # Of the conversion: a file made by another one is made anew.
 
 def main() -> None:
     """Find the SavedModel and its tags, then convert, check and write them where that is needed."""
-    args = parse()
+    args = arguments()
     model, table = args.data.exported(args.name)
     with files.lock(args.data, "export_sw"):
         source, tags = find(args)
@@ -45,7 +45,7 @@ def main() -> None:
     say(f"checked at batch sizes {batches}: within {difference:.1e} of TensorFlow")
 
 
-def parse() -> argparse.Namespace:
+def arguments() -> argparse.Namespace:
     """The options, with `name`: that of the files written."""
     options = Options(__doc__)
     options.value(

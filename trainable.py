@@ -26,7 +26,7 @@ from arena.trainable.verdicts import Verdicts, writing
 
 def main() -> None:
     """Judge what has not been judged, then say how many posts have which verdict."""
-    args = parse_options()
+    args = arguments()
     data: DataFolder = args.data
     with files.lock(data, "trainable"):
         post_ids = read_posts(data)
@@ -40,7 +40,7 @@ def main() -> None:
     verdicts.notes.report()
 
 
-def parse_options() -> argparse.Namespace:
+def arguments() -> argparse.Namespace:
     """The command line."""
     options = Options(__doc__)
     options.number(
