@@ -360,7 +360,8 @@ def weary(self, images):
     batches += 1
     if batches > 30:
         print("thirty batches are done", flush=True)
-        time.sleep(1e6)
+        while True:
+            time.sleep(0.05)  # In small parts: a signal just before one would wait for its end.
     return outputs(self, images)
 OnnxNetwork.outputs = weary
 import validate
