@@ -10,7 +10,7 @@ from arena.data_folder import DataFolder
 from arena.validate import inference
 from demo.tiny import make_data, make_image, make_model, make_onnx
 from tests.helpers import ROOT, Ended, call, refused, run
-from tests.validate.test_validate import QUICK, TAGS, ok, saved, to_run, validate
+from tests.validate.helpers import QUICK, TAGS, ok, saved, to_run, validate
 
 import numpy as np
 import pytest
