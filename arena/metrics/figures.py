@@ -36,6 +36,10 @@ NO_INTERVAL = (
     ("own", "macro", "mcc"),
 )
 
+# Macro precision gets an interval from so many tags on: what resamples miss of its spread is
+# estimated from tags that are predicted rarely, and of few tags there are too few.
+MIN_TAGS_PRECISION = 100
+
 Path = tuple[str, ...]  # Where a figure is in the results: ("equal", "macro", "f1").
 
 
@@ -211,8 +215,10 @@ def _overall(counts: Counts, columns: int) -> tuple[dict[Path, Array], dict[str,
     return figures, {section: float(GRID[rows[0]]) for section, rows in at.items()}
 
 
-def has_interval(path: Path) -> bool:
-    """Whether a figure gets an interval."""
+def has_interval(path: Path, tags: int) -> bool:
+    """Whether a figure over so many tags gets an interval."""
+    if path[1:] == ("macro", "precision") and tags < MIN_TAGS_PRECISION:
+        return False
     return not any(path[: len(start)] == start for start in NO_INTERVAL)
 
 
@@ -336,7 +342,7 @@ def evaluate(
     if decided is not None:
         _decide(decided, truth, samples, tag_figures, counts)
     figures, chosen = _overall(counts, sample.shape[1])
-    if weights.shape[1] > 1:
+    if weights.shape[1] > 1 and tags >= MIN_TAGS_PRECISION:
         _widen(figures, counts, scores, truth, chosen["equal"])
     figures["ap", "micro"] = bootstrap.micro_ap(scores, truth, sample)
     tags_of = (counted @ sample.astype(float) for counted in (known, test.tag_totals))
@@ -346,7 +352,7 @@ def evaluate(
     figures["calibration_error",] = gaps / bins[0].sum(axis=1)
 
     values = {path: float(found[0]) for path, found in figures.items()}
-    resamples = {path: found[1:] for path, found in figures.items() if has_interval(path)}
+    resamples = {path: found[1:] for path, found in figures.items() if has_interval(path, tags)}
     overall = nested({path: figure(value, resamples.get(path)) for path, value in values.items()})
     single = decided is None and bool((cut == cut[0]).all())
     own = float(np.ravel(given)[0]) if single else None

@@ -203,7 +203,8 @@ def test_every_figure_and_every_resample_equals_brute_force(
     assert flat(entry["overall"]) == pytest.approx(expected, abs=1e-9)
     starts = ("best_", "per_tag_best_", "cross_fit_", "calibration_error", "macro_mcc")
     bare = {name for name in expected if name.startswith(starts)}
-    assert len(bare) == 18 and table.keys() == expected.keys() - bare
+    bare |= set(WIDENED)  # Of few tags.
+    assert len(bare) == 20 and table.keys() == expected.keys() - bare
     for number in range(3):
         rows = np.repeat(np.arange(posts), weights[:, number])
         expected = reference(
@@ -341,7 +342,7 @@ def test_macro_precision_varies_as_resamples_and_what_they_miss_say(
 
 
 def test_resamples_are_widened_about_their_mean() -> None:
-    scores, truth = sample(300, 40)
+    scores, truth = sample(300, tags := 110)
     scores[:, ::2] *= np.arange(300)[:, None] % 60 == 0  # Every other tag is predicted rarely.
     weights = bootstrap.resamples(300, 100, 1)
     _, table = evaluate(scores, truth, 0.6, weights=weights)
@@ -349,7 +350,7 @@ def test_resamples_are_widened_about_their_mean() -> None:
     raw = np.array(
         [
             np.mean(
-                [plain(predicted[rows, tag], truth[rows, tag])["precision"] for tag in range(40)]
+                [plain(predicted[rows, tag], truth[rows, tag])["precision"] for tag in range(tags)]
             )
             for rows in (np.repeat(np.arange(300), drawn) for drawn in weights.T)
         ]
@@ -497,7 +498,7 @@ def test_sums_stay_exact_past_what_half_precision_holds() -> None:
     weights = bootstrap.resamples(posts, 4, 1)
     entry, table = evaluate(scores, truth, 0.4, weights=weights)
     expected = [weights[truth[:, 0], number].sum(dtype=int) / posts for number in range(4)]
-    assert table["macro_precision"].tolist() == expected
+    assert table["micro_precision"].tolist() == expected  # Of one tag: macro is the same.
     assert table["macro_ap"] == pytest.approx(expected, abs=1e-12)
     assert entry["overall"]["own"]["macro"]["precision"]["value"] == truth.mean()
 
