@@ -75,6 +75,11 @@ WORDS = [
 ]
 CATEGORIES = ["general", "character", "copyright", "artist", "meta"]
 KEYS = ("precision", "recall", "f1", "ap", "mcc")
+HOSTILE_LABELS = [
+    "<img src=x onerror=window.hacked=1>|`x`",
+    "q\"u'o%{x}te\n\u202eevil</script><script>window.hacked=1</script>",
+    "שלום &amp; <extra>",
+]
 
 
 def metrics_sample(

@@ -1,8 +1,6 @@
-"""What people read: the text outputs, and report.html in headless Chromium."""
+"""report.html, read as a file and in headless Chromium."""
 
 import contextlib
-import csv
-import io
 import json
 import re
 import time
@@ -13,11 +11,9 @@ from typing import Any
 from arena.cli import plain
 from arena.report import page, text
 from tests.helpers import PATIENCE, until
-from tests.report.metrics_sample import HOSTILE, metrics_sample
+from tests.report.metrics_sample import HOSTILE, HOSTILE_LABELS, metrics_sample
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from PIL import Image
 from playwright.sync_api import Browser, Page, TimeoutError, sync_playwright
 
@@ -30,230 +26,6 @@ FLAGS = [
     "--disable-component-update",
     "--disable-sync",
 ]
-HOSTILE_LABELS = [
-    "<img src=x onerror=window.hacked=1>|`x`",
-    "q\"u'o%{x}te\n\u202eevil</script><script>window.hacked=1</script>",
-    "שלום &amp; <extra>",
-]
-
-
-def own(model: dict[str, Any]) -> dict[str, Any]:
-    return model["overall"]["own"]["macro"]  # type: ignore[no-any-return]
-
-
-def published() -> dict[str, Any]:
-    """The run of the published table, with its rounded figures."""
-    metrics = metrics_sample(3, 2, bootstrap=False)
-    metrics["tags"]["count"] = 3993
-    figures = (0.5156, 0.3943, 0.4241, 0.4368), (0.4377, 0.4264, 0.4179, 0.4040)
-    for model, (precision, recall, f1, ap) in zip(metrics["models"], figures, strict=True):
-        own(model)["precision"]["value"] = precision
-        own(model)["recall"]["value"] = recall
-        own(model)["f1"]["value"] = f1
-        model["overall"]["ap"]["macro"]["value"] = ap
-    return metrics
-
-
-def pair(
-    f1: tuple[float, float | None, float | None], ap: tuple[float, float, float]
-) -> dict[str, Any]:
-    """Two models, A better than B by `f1` and `ap`: (difference, low, high)."""
-    metrics = metrics_sample(3, 2, labels=["A", "B"])
-    own(metrics["models"][0])["f1"]["value"] = 0.4 + f1[0]
-    own(metrics["models"][1])["f1"]["value"] = 0.4
-    overall = metrics["pairs"][0]["overall"]
-    for found, triple in ((overall["own"]["macro"]["f1"], f1), (overall["ap"]["macro"], ap)):
-        found["value"], found["low"], found["high"] = triple
-    return metrics
-
-
-# ---- text
-
-
-def test_table_is_the_published_one() -> None:
-    assert text.markdown_table(published()) == (
-        "| Model       | Precision | Recall  | F1     | AP     |\n"
-        "|-------------|-----------|---------|--------|--------|\n"
-        "| SmilingWolf | 0.5156    | 0.3943  | 0.4241 | 0.4368 |\n"
-        "| JoyTag      | 0.4377    | 0.4264  | 0.4179 | 0.4040 |\n"
-        "\n"
-        "32768 posts, min id 6734042, max id 6769098\n"
-        "3993 tags in common after filtering by usage"
-    )
-
-
-def test_table_marks_and_explains_seen_posts() -> None:
-    metrics = published()
-    metrics["models"][1]["maybe_seen"] = 120
-    lines = text.markdown_table(metrics).splitlines()
-    assert lines[3].startswith("| JoyTag*     |")
-    assert "| SmilingWolf |" in lines[2]
-    assert lines[5] == (
-        "* JoyTag may have been trained on 120 of the posts (those up to ID 5944504); "
-        "--unseen-only leaves them out"
-    )
-    assert lines[-2].startswith("32768 posts, ")
-
-
-def test_table_with_intervals() -> None:
-    metrics = published()
-    own(metrics["models"][0])["f1"].update(low=0.4201, high=0.4283)
-    assert "| 0.4241 (0.4201 to 0.4283) |" in text.markdown_table(metrics, ci=True)
-    assert "(" not in text.markdown_table(metrics)
-
-
-def test_equal_labels_are_told_apart() -> None:
-    metrics = metrics_sample(3, 2, labels=["Same", "Same"])
-    table = text.markdown_table(metrics)
-    assert "| Same (wd-v1-4-vit-tagger-v2) |" in table
-    assert "| Same (joytag) " in table
-
-
-@settings(deadline=None, max_examples=50)
-@given(st.lists(st.text(min_size=1), min_size=2, max_size=3))
-def test_no_label_breaks_the_table(labels: list[str]) -> None:
-    lines = text.markdown_table(metrics_sample(3, labels=labels)).split("\n")
-    rows = lines[: 2 + len(labels)]
-    assert all(len(re.findall(r"\|", row)) == 6 for row in rows)
-    assert lines[2 + len(labels)] == ""
-    assert all(line.isprintable() for line in lines)
-
-
-def test_markup_in_a_label_is_escaped() -> None:
-    table = text.markdown_table(metrics_sample(3, labels=["a|b", "<b>\\<i>&lt;[x](y)*`z`"]))
-    assert "| a&#124;b " in table
-    assert r"| \<b>\\\<i>\&lt;\[x](y)\*\`z\` |" in table
-
-
-def test_verdict_more_than_noise() -> None:
-    metrics = pair((0.0123, 0.005, 0.019), (0.01, 0.002, 0.02))
-    assert text.verdicts(metrics) == [
-        "A's F1 is 0.0123 higher than B's (95% interval 0.0050 to 0.0190): more than noise."
-    ]
-
-
-def test_verdict_does_not_depend_on_the_order_of_the_models() -> None:
-    metrics = pair((0.0123, 0.005, 0.019), (0.01, 0.002, 0.02))
-    said = text.verdicts(metrics)
-    turned = metrics["pairs"][0]
-    turned["a"], turned["b"] = turned["b"], turned["a"]
-    for found in (turned["overall"]["own"]["macro"]["f1"], turned["overall"]["ap"]["macro"]):
-        found["value"], found["low"], found["high"] = (
-            -found["value"],
-            -found["high"],
-            -found["low"],
-        )
-    metrics["models"].reverse()
-    assert text.verdicts(metrics) == said
-
-
-def test_verdict_within_noise_and_ap_the_other_way() -> None:
-    metrics = pair((0.0023, -0.005, 0.009), (-0.0201, -0.03, -0.01))
-    assert text.verdicts(metrics) == [
-        "A's F1 is 0.0023 higher than B's (95% interval -0.0050 to 0.0090): no more than noise. "
-        "By average precision it is the other way round: B's AP is 0.0201 higher than A's "
-        "(95% interval 0.0100 to 0.0300): more than noise."
-    ]
-
-
-def test_verdict_of_a_draw() -> None:
-    assert text.verdicts(pair((0.00001, -0.002, 0.002), (0.0, -0.001, 0.001))) == [
-        "A and B have the same F1 to four decimals (95% interval -0.0020 to 0.0020): "
-        "no more than noise."
-    ]
-
-
-@pytest.mark.parametrize(
-    ("posts", "said"),
-    [
-        (29, "29 posts are too few to tell whether that is more than noise."),
-        (30, "more than noise."),
-    ],
-)
-def test_no_verdict_on_too_few_posts(posts: int, said: str) -> None:
-    metrics = pair((0.0123, 0.005, 0.019), (0.01, 0.002, 0.02))
-    metrics["posts"]["count"] = posts
-    assert text.verdicts(metrics)[0].endswith(said)
-
-
-def test_no_verdict_without_a_spread() -> None:
-    metrics = pair((0.0123, None, None), (0.01, 0.002, 0.02))
-    assert "the resamples do not differ" in text.verdicts(metrics)[0]
-
-
-def test_verdict_without_bootstrap() -> None:
-    metrics = metrics_sample(3, 2, bootstrap=False)
-    (said,) = text.verdicts(metrics)
-    assert said.endswith("without the bootstrap nothing says whether that is more than noise.")
-
-
-@pytest.mark.parametrize(("models", "sentences"), [(1, 0), (2, 1), (3, 3), (4, 3), (5, 4)])
-def test_verdicts_stay_few(models: int, sentences: int) -> None:
-    assert len(text.verdicts(metrics_sample(40, models))) == sentences
-
-
-def test_detailed_metrics() -> None:
-    metrics = metrics_sample(3, 2, hostile=True)
-    for model, figures in zip(
-        metrics["models"], ((0.601, 0.52179, 0.5586, 0.58284), (1.0, 0.0, 0.0, 0.25)), strict=True
-    ):
-        for key, value in zip(("precision", "recall", "f1", "ap"), figures, strict=True):
-            model["per_tag"][key][1] = value
-    blocks = text.detailed_metrics(metrics).split("\n\n")
-    assert [block.split("\n")[0] for block in blocks[:3]] == HOSTILE[:3]
-    assert blocks[1] == (
-        ">_<\n"
-        "SmilingWolf         : Precision 0.6010, Recall 0.5218, F1 0.5586, AP 0.5828\n"
-        "JoyTag              : Precision 1.0000, Recall 0.0000, F1 0.0000, AP 0.2500"
-    )
-    assert blocks[3:] == [""]
-
-
-def test_hostile_names_keep_detailed_metrics_in_blocks() -> None:
-    metrics = metrics_sample(len(HOSTILE), labels=HOSTILE_LABELS, hostile=True)
-    detailed = text.detailed_metrics(metrics)
-    blocks = detailed.removesuffix("\n\n").split("\n\n")
-    assert len(blocks) == len(HOSTILE)
-    assert all(len(block.splitlines()) == 1 + len(HOSTILE_LABELS) for block in blocks)
-    assert detailed.encode()
-
-
-def test_per_tag_csv_reads_back() -> None:
-    metrics = metrics_sample(40, 2, hostile=True)
-    head, *rows = csv.reader(io.StringIO(text.per_tag_csv(metrics)))
-    assert head[:8] == [
-        "tag",
-        "category",
-        "count",
-        "SmilingWolf precision",
-        "SmilingWolf recall",
-        "SmilingWolf f1",
-        "SmilingWolf ap",
-        "SmilingWolf mcc",
-    ]
-    assert len(head) == 3 + 2 * 5
-    assert len(rows) == 40
-    for index, row in enumerate(rows):
-        assert row[1:3] == [metrics["tag_categories"][index], str(metrics["tag_counts"][index])]
-        assert float(row[11]) == pytest.approx(
-            metrics["models"][1]["per_tag"]["ap"][index], abs=1e-6
-        )
-    names = [row[0] for row in rows]
-    assert names[:5] == HOSTILE[:5]
-    assert names[6:10] == ["'=_=", "'+_+", "'@_@", "'-_-"]
-
-
-@settings(deadline=None, max_examples=50)
-@given(st.text(min_size=1))
-def test_no_tag_is_a_formula_or_a_second_line(name: str) -> None:
-    metrics = metrics_sample(3, 1)
-    metrics["tag_names"][1] = name
-    table = text.per_tag_csv(metrics)
-    assert len(table.splitlines()) == 4
-    assert list(csv.reader(io.StringIO(table)))[2][0][0] not in "=+-@\t\r"
-
-
-# ---- report.html
 
 
 def test_data_in_the_page_is_json_without_markup() -> None:
@@ -328,7 +100,7 @@ class Opened:
 
 def labels_by_f1(metrics: dict[str, Any]) -> list[str]:
     """The labels as the leaderboard's plot stacks them, from the bottom: lowest macro F1 first."""
-    scores = [own(model)["f1"]["value"] for model in metrics["models"]]
+    scores = [model["overall"]["own"]["macro"]["f1"]["value"] for model in metrics["models"]]
     return [label for _, label in sorted(zip(scores, text.labels(metrics), strict=True))]
 
 

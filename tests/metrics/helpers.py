@@ -1,0 +1,175 @@
+"""What the tests of the metrics share: cases, samples, and a brute-force reference."""
+
+from collections.abc import Iterable
+from fractions import Fraction
+from typing import Any
+
+from arena.metrics import Evaluation, TestSet, figures
+
+import numpy as np
+from hypothesis import strategies as st
+from sklearn.metrics import (
+    average_precision_score,
+)
+
+Array = np.ndarray[Any, Any]
+
+
+LEVELS = np.array([0, 1e-6, 0.25, 0.3, 0.5, 0.5, 0.7, 255 / 256, 1], np.float32)
+
+
+@st.composite
+def cases(draw: st.DrawFn) -> tuple[Array, Array, float]:
+    """(scores, truth, threshold): ties, empty and full tags, constant scores, a single post."""
+    posts, tags = draw(st.integers(1, 25)), draw(st.integers(1, 5))
+    random = np.random.default_rng(draw(st.integers(0, 2**32)))
+    shape = (posts, tags)
+    scores = random.random(shape, np.float32)
+    if draw(st.booleans()):
+        scores = random.choice(LEVELS, shape)
+    truth = random.random(shape) < draw(st.sampled_from([0.1, 0.5, 0.9]))
+    for tag in range(tags):
+        kind = draw(st.sampled_from(["random", "random", "empty", "full", "constant"]))
+        if kind == "constant":
+            scores[:, tag] = random.choice(LEVELS)
+        elif kind != "random":
+            truth[:, tag] = kind == "full"
+    return scores, truth, draw(st.sampled_from([0.3, 0.5, 0.0, 0.999, 1.5]))
+
+
+def name_of(path: tuple[str, ...]) -> str:
+    """A figure's path as one word: macro_f1 (at the own threshold), equal_macro_f1, macro_ap."""
+    if path[0] == "ap":
+        return f"{path[1]}_ap"
+    return "_".join(path[1:] if path[0] == "own" else path)
+
+
+def evaluation(scores: Array, truth: Array, threshold: Any, **given: Any) -> Evaluation:
+    """metrics.evaluate with something for whatever is not given."""
+    posts, tags = scores.shape
+    known = truth.sum(axis=1)
+    test = TestSet(
+        truth,
+        given.get("post_ids", np.arange(posts) + 1000),
+        given.get("categories", ["general"] * tags),
+        given.get("ratings", ["g"] * posts),
+        given.get("total", known + 1),
+        given.get("weights", np.empty((posts, 0), np.uint8)),
+    )
+    return figures.evaluate(test, scores, threshold, given.get("known"))
+
+
+def evaluate(
+    scores: Array, truth: Array, threshold: Any, **given: Any
+) -> tuple[dict[str, Any], dict[str, Array]]:
+    """The results of an evaluation, and its resamples by name."""
+    found = evaluation(scores, truth, threshold, **given)
+    return found.results, {name_of(path): values for path, values in found.resamples.items()}
+
+
+def values_of(found: dict[str, Any], names: Iterable[str] | None = None) -> dict[str, float]:
+    """The values of figures, of those named or of all."""
+    return {name: found[name]["value"] for name in names or found}
+
+
+def flat(tree: dict[str, Any], path: tuple[str, ...] = ()) -> dict[str, float]:
+    """All figures of an `overall` by name."""
+    if "value" in tree:
+        return {name_of(path): tree["value"]}
+    branches = [flat(tree[key], (*path, key)) for key in tree if key != "threshold"]
+    return {name: value for branch in branches for name, value in branch.items()}
+
+
+def plain(predicted: Array, truth: Array) -> dict[str, float]:
+    """Precision, recall, F1 and MCC of one list of predictions, from the four counts in words."""
+    tp = int((predicted & truth).sum())
+    fp = int((predicted & ~truth).sum())
+    fn = int((~predicted & truth).sum())
+    tn = int((~predicted & ~truth).sum())
+    precision = tp / (tp + fp) if tp + fp else 0.0
+    recall = tp / (tp + fn) if tp + fn else 0.0
+    f1 = 2 * precision * recall / (precision + recall) if precision + recall else 0.0
+    spread = (tp + fp) * (tp + fn) * (tn + fp) * (tn + fn)
+    mcc = (tp * tn - fp * fn) / spread**0.5 if spread else 0.0
+    return {"precision": precision, "recall": recall, "f1": f1, "mcc": mcc}
+
+
+def best_threshold(scores: Array, truth: Array) -> float:
+    """The highest threshold with the highest F1, in exact fractions; infinite with no positive."""
+    best, chosen = Fraction(-1), float("inf")
+    for cut in sorted(set(scores[truth].tolist()), reverse=True):
+        predicted = scores >= cut
+        f1 = Fraction(2 * int((predicted & truth).sum()), int(predicted.sum() + truth.sum()))
+        if f1 > best:
+            best, chosen = f1, cut
+    return chosen
+
+
+def reference(
+    scores: Array, truth: Array, threshold: float, half: Array, known: Array, total: Array
+) -> dict[str, float]:
+    """Every figure of `overall` by evaluate's names, one tag and one threshold at a time."""
+    tags = range(scores.shape[1])
+    figures: dict[str, float] = {}
+
+    def macro(section: str, predicted: Array) -> None:
+        each = [plain(predicted[:, tag], truth[:, tag]) for tag in tags]
+        for name in each[0]:
+            figures[f"{section}macro_{name}"] = float(np.mean([tag[name] for tag in each]))
+
+    def both(section: str, predicted: Array) -> None:
+        macro(section, predicted)
+        for name, value in plain(predicted.ravel(), truth.ravel()).items():
+            figures[f"{section}micro_{name}"] = value
+
+    both("", scores >= np.float32(threshold))
+    grid = [step / 256 for step in range(1, 256)]
+    both("equal_", scores >= min(grid, key=lambda cut: abs((scores >= cut).sum() - truth.sum())))
+    macro_f1 = []
+    for cut in grid:
+        each = [plain((scores >= cut)[:, tag], truth[:, tag])["f1"] for tag in tags]
+        macro_f1.append(round(float(np.mean(each)), 12))
+    both("best_", scores >= grid[int(np.argmax(macro_f1))])
+    macro(
+        "per_tag_best_",
+        scores >= np.array([best_threshold(scores[:, tag], truth[:, tag]) for tag in tags]),
+    )
+    crossed = np.zeros_like(truth)
+    for here in (0, 1):
+        for tag in tags:
+            cut = best_threshold(scores[half == here, tag], truth[half == here, tag])
+            crossed[half != here, tag] = scores[half != here, tag] >= cut
+    macro("cross_fit_", crossed)
+    figures["macro_ap"] = float(np.mean([ap(scores[:, tag], truth[:, tag]) for tag in tags]))
+    figures["micro_ap"] = ap(scores.ravel(), truth.ravel())
+    figures["coverage"] = known.sum() / total.sum()
+    error = 0.0
+    for low in np.arange(16) / 16:
+        inside = (scores >= low) & ((scores < low + 1 / 16) | (low == 15 / 16))
+        if inside.any():
+            gap = scores[inside].astype(float).mean() - truth[inside].mean()
+            error += abs(gap) * inside.mean()
+    figures["calibration_error"] = error
+    return figures
+
+
+def ap(scores: Array, truth: Array) -> float:
+    return float(average_precision_score(truth, scores)) if truth.any() else 0.0
+
+
+WIDENED = ("macro_precision", "equal_macro_precision")  # Beyond what their resamples say.
+
+
+def sample(posts: int, tags: int, seed: int = 0) -> tuple[Array, Array]:
+    """Scores of a passable tagger and the truth, tags from rare to common."""
+    random = np.random.default_rng(seed)
+    truth = random.random((posts, tags)) < np.geomspace(0.02, 0.7, tags)
+    logits = random.normal(size=truth.shape) * 2 - 4 + 5 * truth
+    return (1 / (1 + np.exp(-logits))).astype(np.float32), truth
+
+
+def centred(values: Array, value: float) -> list[float]:
+    """value ± 1.96 standard deviations of the resamples, by the definition."""
+    mean = sum(values) / len(values)
+    spread = (sum((each - mean) ** 2 for each in values) / (len(values) - 1)) ** 0.5
+    return [value - 1.96 * spread, value + 1.96 * spread]

@@ -1,0 +1,213 @@
+"""Every figure against scikit-learn and a brute-force reference."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from arena.metrics import Decided, Evaluation, TestSet, blocks, bootstrap, figures
+from tests.metrics.helpers import (
+    WIDENED,
+    Array,
+    ap,
+    cases,
+    evaluate,
+    flat,
+    plain,
+    reference,
+    sample,
+)
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.metrics import (
+    matthews_corrcoef,
+    precision_recall_fscore_support,
+)
+
+
+@pytest.mark.slow
+@settings(deadline=None)
+@given(cases())
+def test_per_tag_equals_scikit_learn(case: tuple[Array, Array, float]) -> None:
+    scores, truth, threshold = case
+    found = figures.per_tag(scores, truth, threshold)
+    assert list(found) == ["precision", "recall", "f1", "mcc", "ap", "support"]
+    for tag in range(scores.shape[1]):
+        predicted = scores[:, tag] >= np.float32(threshold)
+        precision, recall, f1, _ = precision_recall_fscore_support(
+            truth[:, tag], predicted, average="binary", zero_division=0
+        )
+        expected = {
+            "precision": precision,
+            "recall": recall,
+            "f1": f1,
+            "mcc": matthews_corrcoef(truth[:, tag], predicted),
+            "ap": ap(scores[:, tag], truth[:, tag]),
+            "support": truth[:, tag].sum(),
+        }
+        for name, value in expected.items():
+            assert found[name][tag] == pytest.approx(value, abs=1e-9), name
+
+
+@pytest.mark.slow
+@settings(max_examples=60, deadline=None)
+@given(cases(), st.integers(0, 99))
+def test_every_figure_and_every_resample_equals_brute_force(
+    case: tuple[Array, Array, float], seed: int
+) -> None:
+    scores, truth, threshold = case
+    posts = len(scores)
+    weights = bootstrap.resamples(posts, 3, seed)
+    known = truth.sum(axis=1)
+    total = known + 1 + np.arange(posts) % 3
+    entry, table = evaluate(scores, truth, threshold, known=known, total=total, weights=weights)
+    half = np.arange(posts) % 2
+    expected = reference(scores, truth, threshold, half, known, total)
+    assert flat(entry["overall"]) == pytest.approx(expected, abs=1e-9)
+    starts = ("best_", "per_tag_best_", "cross_fit_", "calibration_error", "macro_mcc")
+    bare = {name for name in expected if name.startswith(starts)}
+    bare |= set(WIDENED)  # Of few tags.
+    assert len(bare) == 20 and table.keys() == expected.keys() - bare
+    for number in range(3):
+        rows = np.repeat(np.arange(posts), weights[:, number])
+        expected = reference(
+            scores[rows], truth[rows], threshold, half[rows], known[rows], total[rows]
+        )
+        found = {name: values[number] for name, values in table.items() if name not in WIDENED}
+        expected = {name: expected[name] for name in found}
+        assert found == pytest.approx(expected, abs=1e-9)
+
+
+def test_memory_maps_column_slices_and_a_threshold_for_each_tag(tmp_path: Path) -> None:
+    scores, truth = sample(200, 9)
+    np.save(tmp_path / "scores.npy", scores)
+    mapped = np.load(tmp_path / "scores.npy", mmap_mode="r")[:, 1:8:2]
+    cut = np.array([0.2, 0.4, 0.6, 0.8])
+    found = figures.per_tag(mapped, truth[:, 1:8:2], cut)
+    for place, tag in enumerate((1, 3, 5, 7)):
+        alone = figures.per_tag(
+            scores[:, tag : tag + 1].copy(), truth[:, tag : tag + 1].copy(), float(cut[place])
+        )
+        assert all(found[name][place] == alone[name][0] for name in found)
+
+
+def test_blocks_do_not_change_the_result(monkeypatch: pytest.MonkeyPatch) -> None:
+    scores, truth = sample(300, 11)
+    weights = bootstrap.resamples(300, 20, 5)
+    whole = evaluate(scores, truth, 0.4, weights=weights)
+    monkeypatch.setattr(blocks, "TAGS_PER_BLOCK", 2)
+    monkeypatch.setattr(blocks, "POSTS_PER_STEP", 7)
+    monkeypatch.setattr(blocks, "PAIRS_PER_BLOCK", 100)
+    monkeypatch.setattr(bootstrap, "CELLS", 1500)
+    parts = evaluate(scores, truth, 0.4, weights=weights)
+    for name, values in whole[1].items():
+        np.testing.assert_allclose(parts[1][name], values, rtol=0, atol=1e-12)
+    assert flat(parts[0]["overall"]) == pytest.approx(flat(whole[0]["overall"]))
+    assert parts[0]["examples"] == whole[0]["examples"]
+
+
+def test_the_same_seed_gives_the_same_numbers_and_another_does_not() -> None:
+    scores, truth = sample(150, 6)
+    first, again, other = (
+        evaluate(scores, truth, 0.4, weights=bootstrap.resamples(150, 30, seed))
+        for seed in (1, 1, 2)
+    )
+    assert json.dumps(first[0]) == json.dumps(again[0])
+    assert all((first[1][name] == again[1][name]).all() for name in first[1])
+    assert json.dumps(first[0]) != json.dumps(other[0])
+
+
+@pytest.mark.parametrize(
+    ("scores", "truth", "threshold", "message"),
+    [
+        (np.array([[0.1, np.nan]], np.float32), np.ones((1, 2), bool), 0.5, "post 0, tag 1"),
+        (np.ones((2, 3), np.float32), np.ones((3, 2), bool), 0.5, "scores (2, 3)"),
+        (np.ones((2, 3), np.float32), np.ones((2, 3), np.uint8), 0.5, "must be bool"),
+        (np.ones((0, 3), np.float32), np.ones((0, 3), bool), 0.5, "no post"),
+        (np.ones((2, 3), np.float32), np.ones((2, 3), bool), np.ones(2), "3 numbers"),
+        (np.ones((2, 3), np.float32), np.ones((2, 3), bool), float("nan"), "3 numbers"),
+    ],
+)
+def test_what_cannot_be_scored_is_refused(
+    scores: Array, truth: Array, threshold: Any, message: str
+) -> None:
+    def plainly(scores: Array, truth: Array, threshold: Any) -> Evaluation:
+        return figures.evaluate(TestSet.plain(truth), scores, threshold)
+
+    for score in (figures.per_tag, plainly):
+        with pytest.raises(ValueError) as error:
+            score(scores, truth, threshold)
+        assert message in str(error.value)
+
+
+def test_evaluate_refuses_logits_and_lengths_that_do_not_fit() -> None:
+    scores, truth = sample(30, 3)
+    with pytest.raises(ValueError, match=r"the score of post 4, tag 2 is 3\.5"):
+        evaluate(np.where(np.arange(90).reshape(30, 3) == 14, np.float32(3.5), scores), truth, 0.4)
+    with pytest.raises(ValueError, match="2 categories for 3 tags"):
+        evaluate(scores, truth, 0.4, categories=["general"] * 2)
+    with pytest.raises(ValueError, match="not 30 posts"):
+        evaluate(scores, truth, 0.4, ratings=["g"] * 29)
+    with pytest.raises(ValueError, match="no tag"):
+        evaluate(scores[:, :0], truth[:, :0], 0.4)
+
+
+@settings(max_examples=20, deadline=None)
+@given(case=cases(), seed=st.integers(0, 2**32))
+def test_decided_tags_are_counted_as_predicted_and_ranked_by_score(
+    case: tuple[Array, Array, float], seed: int
+) -> None:
+    scores, truth, threshold = case
+    posts, tags = scores.shape
+    random = np.random.default_rng(seed)
+    columns = np.sort(random.permutation(tags)[: random.integers(1, tags + 1)])
+    given_threshold = np.full(tags, threshold, np.float32)
+    decided = Decided(given_threshold, columns, random.random((posts, len(columns))) < 0.5)
+    predicted = scores >= np.float32(threshold)
+    predicted[:, columns] = decided.predicted
+    weights = random.integers(0, 4, (posts, 3)).astype(np.uint8)
+    weights[0] += 1
+    given: dict[str, Any] = {
+        "weights": weights,
+        "categories": [("general", "character")[tag % 2] for tag in range(tags)],
+        "ratings": [("g", "e")[post % 2] for post in range(posts)],
+    }
+    entry, table = evaluate(scores, truth, decided, **given)
+    plainly, other = evaluate(scores, truth, threshold, **given)
+
+    each = [plain(predicted[:, tag], truth[:, tag]) for tag in range(tags)]
+    for name in ("precision", "recall", "f1", "mcc"):
+        values = [figures[name] for figures in each]
+        np.testing.assert_allclose(entry["per_tag"][name], values, atol=1e-9)
+        own = entry["overall"]["own"]
+        assert own["macro"][name]["value"] == pytest.approx(np.mean(values))
+        pooled = plain(predicted.ravel(), truth.ravel())[name]
+        assert own["micro"][name]["value"] == pytest.approx(pooled)
+        for column in (
+            range(3) if f"macro_{name}" in table and f"macro_{name}" not in WIDENED else ()
+        ):
+            rows = np.repeat(np.arange(posts), weights[:, column])
+            drawn = [plain(predicted[rows, tag], truth[rows, tag])[name] for tag in range(tags)]
+            assert table[f"macro_{name}"][column] == pytest.approx(np.mean(drawn))
+        for rating, group in entry["by_rating"].items():
+            rows = np.flatnonzero(np.array(given["ratings"]) == rating)
+            pooled = plain(predicted[rows].ravel(), truth[rows].ravel())[name]
+            assert group["micro"][name]["value"] == pytest.approx(pooled)
+        for category, group in entry["by_category"].items():
+            some = [tag for tag in range(tags) if given["categories"][tag] == category]
+            pooled = plain(predicted[:, some].ravel(), truth[:, some].ravel())[name]
+            assert group["micro"][name]["value"] == pytest.approx(pooled)
+            of_some = np.mean([each[t][name] for t in some])
+            assert group["macro"][name]["value"] == pytest.approx(of_some)
+
+    # Whatever asks for no threshold, or for another one, is that of the scores.
+    assert entry["overall"].pop("own")["threshold"] is None
+    plainly["overall"].pop("own")
+    for name in ("overall", "curves", "calibration", "examples"):
+        assert entry[name] == plainly[name]
+    for name in ("ap", "support", "best_threshold", "best_f1"):
+        assert entry["per_tag"][name] == plainly["per_tag"][name]
+    for name in table.keys() - {f"{m}_{f}" for m in ("macro", "micro") for f in bootstrap.FIGURES}:
+        np.testing.assert_array_equal(table[name], other[name])
