@@ -13,7 +13,7 @@ import torch
 Array = np.ndarray[Any, Any]
 
 # Raise one when that resize gives other pixels than before: scores kept from then are not reused.
-RESIZE_VERSIONS = {"bicubic": 1, "area": 2}
+RESIZE_VERSIONS = {"bicubic": 2, "area": 2}
 
 
 @dataclass(frozen=True)

@@ -113,8 +113,10 @@ def _square(planes: torch.Tensor, wanted: Geometry) -> torch.Tensor:
     rounds once, at the end, and halves to even, as OpenCV does."""
     height, width = planes.shape[1:]
     side, left, top = place(width, height, wanted)
-    if side < wanted.size or _has_inexact_halves(side, wanted):
-        # Enlarging spreads a rounding over many pixels; float64 rounds just as Pillow's integers.
+    exact = wanted.resize == "bicubic" and planes.device.type == "cpu"
+    if exact or side < wanted.size or _has_inexact_halves(side, wanted):
+        # float64 rounds just as Pillow's integers. A rounding between the passes that is off by one
+        # spreads over many pixels when enlarging, and in extreme images to two levels in one.
         planes = planes.double()
     resize = _filter(side, wanted, planes.device, planes.dtype)
     columns = (resize.outside(left, width) * WHITE).expand(3, height, -1).clone()
