@@ -97,7 +97,7 @@ def fetch(repo: str, revision: str, filename: str) -> Path:
 
     Raises UserError, with its own line for each way this can fail.
     """
-    with _explained(repo, revision, filename):
+    with explain_errors(repo, revision, filename):
         return Path(huggingface_hub.hf_hub_download(repo, filename, revision=revision))
 
 
@@ -107,7 +107,7 @@ def fetch_many(repo: str, revision: str, patterns: Sequence[str]) -> Path:
     Raises UserError as `fetch` does, and for a pattern that no file of the repository matches.
     """
     what = "a file" if len(patterns) > 1 else patterns[0]
-    with _explained(repo, revision, what):
+    with explain_errors(repo, revision, what):
         allowed = list(patterns)
         folder = Path(
             huggingface_hub.snapshot_download(repo, revision=revision, allow_patterns=allowed)
@@ -142,7 +142,7 @@ def _site() -> str:
 
 
 @contextmanager
-def _explained(repo: str, revision: str, what: str) -> Iterator[None]:
+def explain_errors(repo: str, revision: str, what: str) -> Iterator[None]:
     """Turn every failure that huggingface_hub documents, or lets through, into a UserError."""
     try:
         yield
