@@ -20,9 +20,8 @@ from arena import files, posts
 from arena.cli import Options, UserError, at_least, names, run, say, warn
 from arena.report import text
 from arena.tagger import Tagger
-from arena.validate import distributed, ground_truth, inference, results
+from arena.validate import distributed, ground_truth, inference, predictions, results
 from arena.validate.ground_truth import GroundTruth
-from arena.validate.predictions import Cache
 from danbooru_metadata import TagMappings
 
 
@@ -39,19 +38,14 @@ def main() -> None:
         taggers = models.taggers(args.models, args.data, mappings)
         truth = choose_posts(args, taggers, mappings)
         tags = ground_truth.common_tags(truth, taggers, args.min_count)
-        caches = [Cache.of(tagger, args.data) for tagger in taggers]
-        if args.fresh and lead:
-            for cache in caches:
-                cache.forget()
         # What process 0 sees holds for all: files may appear meanwhile.
         post_ids = distributed.share(truth.post_ids)
-        inference.fill(
-            caches, post_ids, batch_size=args.batch_size, workers=args.workers, device=device
+        caches = predictions.caches(
+            taggers, args.data, device, args.precision, post_ids, fresh=args.fresh
         )
+        inference.fill(caches, post_ids, args.batch_size, args.workers, device)
         if lead:
-            found = results.score(
-                args.data, taggers, truth, tags, min_count=args.min_count, resamples=args.bootstrap
-            )
+            found = results.score(caches, truth, tags, args.min_count, args.bootstrap, device)
             results.write(args.data, found)
             say("", *text.markdown_table(found, ci=args.ci).split("\n"))
             if sentences := text.verdicts(found):
@@ -86,6 +80,11 @@ def arguments() -> argparse.Namespace:
         "--device",
         ["auto", "cpu", "cuda"],
         "where the networks run; auto is cuda where there is one",
+    )
+    options.choice(
+        "--precision",
+        ["auto", "float32", "half"],
+        "of the networks' sums; auto is half on a GPU and float32 on a CPU",
     )
     add(
         "--bootstrap",

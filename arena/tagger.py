@@ -13,7 +13,7 @@ import torch
 Array = np.ndarray[Any, Any]
 
 # Raise one when that resize gives other pixels than before: scores kept from then are not reused.
-RESIZE_VERSIONS = {"bicubic": 2, "area": 2}
+RESIZE_VERSIONS = {"bicubic": 2, "area": 3}
 
 
 @dataclass(frozen=True)
@@ -37,12 +37,13 @@ class Network(Protocol):
     """A tagger's network in memory. `batch` is the only batch size it takes, None for any."""
 
     batch: int | None
-    runs_on: str
 
     def outputs(self, images: torch.Tensor) -> torch.Tensor:
-        """Raw outputs, float32 (n, outputs) on the CPU, for preprocessed images on its device.
+        """Raw outputs, float32 (n, outputs), for preprocessed images, both on its device.
 
-        Images are float32, (n, 3, size, size) or (n, size, size, 3) as the layout says.
+        Images are float32, (n, 3, size, size) or (n, size, size, 3) as the layout says. On a GPU
+        the outputs are those of work that is under way on the current stream. Raises
+        torch.OutOfMemoryError where a smaller batch may help.
         """
 
 
@@ -100,10 +101,20 @@ class Tagger(Protocol):
     def may_have_seen(self, post_ids: Array) -> Array:
         """Whether it may have been trained on each post: bool (posts,)."""
 
-    def fingerprint(self) -> str:
-        """A hash of all that decides its scores for an image: weights and settings."""
+    @property
+    def precisions(self) -> list[str]:
+        """What its sums can be worked out in, the most exact first."""
 
-    def open(self, device: torch.device) -> Network:
+    def precision(self, device: torch.device, wanted: str) -> str:
+        """Which of them `auto`, `float32` or `half` is on a device.
+
+        Raises UserError where the device has no half precision worth using.
+        """
+
+    def fingerprint(self, precision: str) -> str:
+        """A hash of all that decides its scores for an image: weights, settings, precision."""
+
+    def open(self, device: torch.device, precision: str) -> Network:
         """Load its network. Raises UserError when that does not fit the card."""
 
     def remedy(self, *keys: str) -> str:

@@ -104,11 +104,11 @@ def run_models(
     usage: "Usage",
 ) -> tuple[float, list[float]]:
     """Images a second of the pipeline, and of each network alone."""
-    caches = [Cache.of(tagger, data) for tagger in chosen]
+    caches = [Cache.of(tagger, data, tagger.precision(args.device, "auto")) for tagger in chosen]
     for cache in caches:
         cache.forget()
     plans = [inference.Plan(cache, ids) for cache in caches]
-    runners = list(inference.open_networks(plans, args.batch_size, args.device).values())
+    runners = inference.open_networks(plans, args.batch_size, args.device)
     alone = []
     for runner in runners:
         side, network = runner.tagger.image.size, runner.network

@@ -365,11 +365,16 @@ def _read(tensors: Any, path: Path, net: ViT) -> dict[str, Tensor]:
 
 
 class JoyTagNetwork:
-    """JoyTag in memory on one device, as arena.tagger.Network asks: mixed precision on a GPU."""
+    """JoyTag in memory on one device, as arena.tagger.Network asks.
+
+    Half precision is torch's autocast: weights and sums that need it stay in float32.
+    """
 
     batch: int | None = None
 
-    def __init__(self, model: ModelCard, weights: Path, tags: int, device: torch.device) -> None:
+    def __init__(
+        self, model: ModelCard, weights: Path, tags: int, device: torch.device, precision: str
+    ) -> None:
         net = load(weights.parent, weights.name)
         if net.head.out_features != tags:
             raise UserError(
@@ -383,22 +388,14 @@ class JoyTagNetwork:
                 f"{model.name}: the network takes images (n, 3, {size}, {size}): change '{key}'"
                 f" in {model.path}"
             )
-        # Half precision on a CPU is slower, not faster, than float32.
-        self._half: torch.dtype | None = None
-        self.runs_on = "torch on the CPU"
-        if device.type == "cuda":
-            self._half = (
-                torch.bfloat16
-                if torch.cuda.is_bf16_supported(including_emulation=False)
-                else torch.float16
-            )
-            self.runs_on = f"torch on CUDA in {str(self._half).removeprefix('torch.')}"
+        halves = {"float16": torch.float16, "bfloat16": torch.bfloat16}
+        self._half = halves.get(precision)
         self._net = net.to(device)
         self._device = device
 
     @torch.inference_mode()
     def outputs(self, images: Tensor) -> Tensor:
-        """Logits, float32 (n, tags) on the CPU, of float32 images (n, 3, size, size)."""
+        """Logits, float32 (n, tags), of float32 images (n, 3, size, size)."""
         with torch.autocast(self._device.type, self._half, enabled=self._half is not None):
             logits: Tensor = self._net(images)
-        return logits.float().cpu()
+        return logits.float()

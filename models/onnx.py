@@ -1,6 +1,8 @@
 """Any tagger in one ONNX file, run by ONNX Runtime."""
 
+import io
 import re
+from contextlib import redirect_stdout
 from pathlib import Path
 
 from arena.cli import UserError
@@ -10,54 +12,84 @@ import numpy as np
 import onnxruntime
 import torch
 
+FATAL = 4  # Of ONNX Runtime's log: what is an error there comes as an exception as well.
+onnxruntime.set_default_logger_severity(FATAL)
+# How ONNX Runtime, cuBLAS and cuDNN say that a GPU's memory is too small.
+OUT_OF_MEMORY = re.compile("Failed to allocate|out of memory|ALLOC_FAILED|bad allocation")
+
 
 class OnnxNetwork:
     """An ONNX Runtime session whose input and output fit the model's card.
 
-    Raises UserError naming the model and the key to change when they do not.
+    On a GPU it works on the stream that is torch's current one when it is made, on input and output
+    where they are, and does not wait for the end. Raises UserError naming the model and the key to
+    change when they do not fit.
     """
 
-    def __init__(self, model: ModelCard, path: Path, tags: int, device: torch.device) -> None:
-        self._session = _session(model, path, device)
+    def __init__(
+        self, model: ModelCard, path: Path, tags: int, device: torch.device, precision: str
+    ) -> None:
+        self._session = _session(model, path, device, precision)
         self._input, self._output = _checked(model, self._session, tags)
         first = self._input.shape[0]
         self.batch: int | None = first if isinstance(first, int) and first > 0 else None
-        self.runs_on = f"ONNX Runtime on {'the CPU' if device.type == 'cpu' else 'CUDA'}"
-        self._name = model.name
+        self._name, self._tags = model.name, tags
         self._device = device
 
     def outputs(self, images: torch.Tensor) -> torch.Tensor:
-        """As arena.tagger.Network says. On a GPU the input is bound where it is, without a copy."""
-        if self._device.type == "cuda":
-            # ONNX Runtime has a CUDA stream of its own: torch's must have finished the input.
-            torch.cuda.current_stream().synchronize()
+        """As arena.tagger.Network says."""
+        on_gpu = self._device.type == "cuda"
+        number, options = self._device.index or 0, onnxruntime.RunOptions()
         binding = self._session.io_binding()
-        binding.bind_input(
-            self._input.name,
-            self._device.type,
-            self._device.index or 0,
-            np.float32,
-            tuple(images.shape),
-            images.data_ptr(),
-        )
-        binding.bind_output(self._output.name, "cpu")
+        image = (self._input.name, self._device.type, number, np.float32, tuple(images.shape))
+        binding.bind_input(*image, images.data_ptr())
+        if on_gpu:
+            scores = images.new_empty((len(images), self._tags))
+            answer = (self._output.name, "cuda", number, np.float32, tuple(scores.shape))
+            binding.bind_output(*answer, scores.data_ptr())
+            options.add_run_config_entry("disable_synchronize_execution_providers", "1")
+        else:
+            binding.bind_output(self._output.name, "cpu")
         try:
-            self._session.run_with_iobinding(binding)
+            self._session.run_with_iobinding(binding, options)
         except Exception as error:  # As in _session. Memory is what runs out while it works.
+            if on_gpu and OUT_OF_MEMORY.search(str(error)):
+                raise torch.OutOfMemoryError(_reason(error)) from None
             raise UserError(
                 f"{self._name}: ONNX Runtime failed on a batch of {len(images)} images"
                 f" ({_reason(error)}): if memory ran out, lower --batch-size"
             ) from None
-        return torch.from_numpy(binding.copy_outputs_to_cpu()[0])
+        return scores if on_gpu else torch.from_numpy(binding.copy_outputs_to_cpu()[0])
 
 
-def _session(model: ModelCard, path: Path, device: torch.device) -> onnxruntime.InferenceSession:
+def cuda_options(device: torch.device, precision: str) -> dict[str, str]:
+    """What ONNX Runtime's CUDA provider is asked for.
+
+    torch's current stream, so that neither waits for the other; memory as it is needed, not in
+    doubled steps, as others need it too; and convolutions chosen by rule: trying them all takes
+    long for every new batch size.
+    """
+    return {
+        "device_id": str(device.index or 0),
+        "user_compute_stream": str(torch.cuda.current_stream(device).cuda_stream),
+        "arena_extend_strategy": "kSameAsRequested",
+        "cudnn_conv_algo_search": "HEURISTIC",
+        "use_tf32": str(int(precision == "tf32")),
+    }
+
+
+def _session(
+    model: ModelCard, path: Path, device: torch.device, precision: str
+) -> onnxruntime.InferenceSession:
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    providers: list[str | tuple[str, dict[str, int]]] = ["CPUExecutionProvider"]
+    options.log_severity_level = FATAL
+    providers: list[str | tuple[str, dict[str, str]]] = ["CPUExecutionProvider"]
+    loading = io.StringIO()  # What it prints when CUDA's libraries do not load.
     if device.type == "cuda":
-        onnxruntime.preload_dlls()
-        providers.insert(0, ("CUDAExecutionProvider", {"device_id": device.index or 0}))
+        options.intra_op_num_threads = 1  # The threads that decode images need the cores.
+        with redirect_stdout(loading):
+            onnxruntime.preload_dlls()
+        providers.insert(0, ("CUDAExecutionProvider", cuda_options(device, precision)))
     try:
         # Without fallback: it would go on on the CPU, and say so in a block of red.
         session = onnxruntime.InferenceSession(
@@ -69,9 +101,11 @@ def _session(model: ModelCard, path: Path, device: torch.device) -> onnxruntime.
             f" if it is damaged, {fresh(path)}"
         ) from None
     if device.type == "cuda" and "CUDAExecutionProvider" not in session.get_providers():
+        words = " ".join(loading.getvalue().split())[:300]
+        why = f" ({words})" if words else ""
         raise UserError(
-            f"{model.name}: there is a GPU, but ONNX Runtime could not load CUDA: install"
-            " onnxruntime-gpu's CUDA libraries, or give --device cpu"
+            f"{model.name}: there is a GPU, but ONNX Runtime could not load CUDA{why}: install"
+            " requirements.txt anew, as torch brings CUDA's libraries, or give --device cpu"
         )
     return session
 

@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,9 @@ from models.card import ModelCard
 
 import numpy as np
 import torch
+
+# The instructions, as torch names them, with which bfloat16 is faster than float32 on a CPU.
+FAST_BFLOAT16 = {"avx512_bf16", "amx_bf16"}
 
 
 @dataclass(frozen=True)
@@ -67,8 +71,42 @@ class CardTagger:
         seen: np.ndarray = post_ids <= self.card.last_post_id
         return seen
 
-    def fingerprint(self) -> str:
-        """A hash of the weights' files and of the settings. Fetches the files if need be."""
+    @property
+    def precisions(self) -> list[str]:
+        """Of ONNX Runtime, whose networks decide the rest themselves, or of torch."""
+        if self.card.kind == "onnx":
+            return ["float32", "tf32"]
+        return ["float32", "float16", "bfloat16"]
+
+    def precision(self, device: torch.device, wanted: str) -> str:
+        """Half precision where it is fast and exact enough.
+
+        float16 on a GPU, as bfloat16's errors are eight times as large; on a CPU bfloat16 if it is
+        wanted. ONNX Runtime has TF32 on GPUs that have it: NVIDIA's since compute capability 8.0.
+        """
+        onnx = self.card.kind == "onnx"
+        if device.type == "cuda":
+            if wanted == "float32":
+                return "float32"
+            if onnx:
+                return "tf32" if torch.cuda.get_device_capability(device) >= (8, 0) else "float32"
+            return "float16"
+        if wanted != "half":
+            return "float32"
+        if not FAST_BFLOAT16 & {name for name, has in torch.cpu.get_capabilities().items() if has}:
+            raise UserError(
+                "--precision half: this CPU has no instructions for bfloat16 (avx512_bf16 or"
+                " amx_bf16), so it would be slower, not faster: give float32"
+            )
+        return "float32" if onnx else "bfloat16"
+
+    def fingerprint(self, precision: str) -> str:
+        """A hash of weights, settings and precision. Fetches the weights' files if need be."""
+        return hashlib.sha256(f"{self._digest} {precision}".encode()).hexdigest()
+
+    @cached_property
+    def _digest(self) -> str:
+        """A hash of the weights' files and of the settings, read once."""
         card = self.card
         resize = RESIZE_VERSIONS[card.image.resize]
         settings = json.dumps([card.kind, card.activation, asdict(card.image), resize])
@@ -80,17 +118,17 @@ class CardTagger:
                 digest.update(hashlib.file_digest(file, "sha256").digest())
         return digest.hexdigest()
 
-    def open(self, device: torch.device) -> Network:
+    def open(self, device: torch.device, precision: str) -> Network:
         """Load the network for a CPU or GPU. Raises UserError when it does not fit the card."""
         # Imported here, as ONNX Runtime and torch.nn take seconds that cached models never need.
         weights = self._weight_files()[0]
         if self.card.kind == "joytag":
             from models.joytag import JoyTagNetwork
 
-            return JoyTagNetwork(self.card, weights, len(self.tags), device)
+            return JoyTagNetwork(self.card, weights, len(self.tags), device, precision)
         from models.onnx import OnnxNetwork
 
-        return OnnxNetwork(self.card, weights, len(self.tags), device)
+        return OnnxNetwork(self.card, weights, len(self.tags), device, precision)
 
     def remedy(self, *keys: str) -> str:
         """Which of the card's keys to change, or what else makes the files fit."""

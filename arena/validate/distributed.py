@@ -1,16 +1,25 @@
-"""Several validate.py processes as one, when torchrun starts them; alone, all of this is idle."""
+"""Several validate.py processes as one, when torchrun starts them, and the device of each.
+
+Alone, a process is number 0 of 1, and what is here for several does nothing.
+"""
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+import re
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import timedelta
+from pathlib import Path
 from typing import TypeVar
 
-from arena.cli import UserError
+from arena.cli import UserError, plain, warn
 
 import torch.distributed
 
 T = TypeVar("T")
+MIN_DRIVER = 580  # NVIDIA's first for CUDA 13, which torch and ONNX Runtime are built with.
+DRIVER_FILE = Path("/proc/driver/nvidia/version")
+GPU_FAILURE = re.compile("CUDA (driver )?error|CUBLAS_STATUS|CUDNN_STATUS|cuDNN error|NVRTC")
 
 
 def _number(name: str, alone: int) -> int:
@@ -83,26 +92,101 @@ def explain_gpu_errors() -> Iterator[None]:
         yield
     except torch.OutOfMemoryError:
         raise UserError(
-            "the GPU's memory is too small: lower --batch-size or --workers, or give fewer --models"
+            "the GPU's memory is too small even for one image: free it, lower --workers, give fewer"
+            " --models, or give --device cpu"
         ) from None
-    except torch.AcceleratorError as error:
-        reason = str(error).splitlines()[0]
+    except RuntimeError as error:
+        # Failures of cuBLAS and cuDNN have no class of their own.
+        if not isinstance(error, torch.AcceleratorError) and not GPU_FAILURE.search(str(error)):
+            raise
+        reason = str(error).strip().splitlines()[0]
         raise UserError(
-            f"the GPU failed ({reason}): free it, see to its driver, or give --device cpu"
+            f"the GPU failed ({reason}): see with nvidia-smi whether another program uses it up,"
+            " restart its driver, or give --device cpu"
         ) from None
 
 
 def pick_device(wanted: str) -> torch.device:
-    """The CPU, or this process's GPU, as asked and as there is."""
-    there = torch.cuda.is_available()
-    if wanted == "cuda" and not there:
-        raise UserError("--device cuda: torch finds no CUDA GPU here: give --device cpu")
-    if wanted == "cpu" or not there:
+    """The CPU, or this process's GPU, as asked (auto, cpu or cuda) and as there is.
+
+    Warns where auto comes to the CPU although there is a GPU.
+    """
+    if wanted == "cpu":
+        return torch.device("cpu")
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        there = torch.cuda.is_available()
+    if not there:
+        why = _why_no_gpu([str(each.message) for each in told])
+        if wanted == "cuda":
+            remedy = f"{why}, or" if why else "there is no NVIDIA GPU here:"
+            raise UserError(f"--device cuda: {remedy} give --device cpu")
+        if why:
+            warn(f"it runs on the CPU, which may take days: {why}")
         return torch.device("cpu")
     if local_rank() >= torch.cuda.device_count():
         raise UserError(
             f"there are {torch.cuda.device_count()} GPUs for more processes: give torchrun"
             f" --nproc-per-node={torch.cuda.device_count()}, or --device cpu"
         )
-    torch.cuda.set_device(local_rank())
-    return torch.device("cuda", local_rank())
+    device = torch.device("cuda", local_rank())
+    with explain_gpu_errors():
+        torch.cuda.set_device(device)
+    # Products are exact where they are not asked to be fast: those of resizing always.
+    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cudnn.allow_tf32 = False
+    return device
+
+
+def _why_no_gpu(told: Sequence[str]) -> str:
+    """Why torch finds no CUDA GPU, from what it said; empty where there is no NVIDIA driver."""
+    found = _driver()
+    if not found:
+        return ""
+    if torch.version.cuda is None:
+        return (
+            f"there is an NVIDIA driver ({found}), but this torch has no CUDA: install the torch"
+            " of requirements.txt from its usual index"
+        )
+    if int(found.partition(".")[0]) < MIN_DRIVER:
+        return f"the NVIDIA driver is {found}, and torch needs {MIN_DRIVER} or newer: update it"
+    reason = f" ({plain(told[-1].splitlines()[0])})" if told else ""
+    return (
+        f"there is an NVIDIA driver ({found}), but torch finds no GPU{reason}: see what nvidia-smi"
+        " says, and CUDA_VISIBLE_DEVICES"
+    )
+
+
+def _driver() -> str:
+    """The version of the NVIDIA driver that is loaded, such as 580.65.06; empty without one."""
+    try:
+        found = re.search(r"\b\d{2,4}\.\d+(\.\d+)?\b", DRIVER_FILE.read_text())
+    except OSError:
+        return ""
+    return found[0] if found else ""
+
+
+def device_name(device: torch.device) -> str:
+    """The name that people know a device by: CPU, or the GPU's."""
+    return "CPU" if device.type == "cpu" else torch.cuda.get_device_name(device)
+
+
+def start_thread(device: torch.device) -> None:
+    """Make a thread ready to decode images for a device.
+
+    One thread each: together they fill the machine. And the current GPU is each thread's own:
+    without this all but the first process would use the first GPU as well.
+    """
+    torch.set_num_threads(1)
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+
+
+def stream(device: torch.device) -> AbstractContextManager[object]:
+    """The time in which networks run on a stream of their own, which ONNX Runtime can share.
+
+    The default stream has no number by which to share it.
+    """
+    if device.type == "cpu":
+        return nullcontext()
+    return torch.cuda.stream(torch.cuda.Stream(device))

@@ -1,15 +1,20 @@
 """Running taggers over the posts that they lack, each image decoded once for all of them.
 
 A batch is `batch` consecutive posts of those that a tagger lacks, in ascending order, and only
-whole batches are kept: a resumed run therefore forms the very batches an undisturbed one would.
+whole batches are kept: a resumed run therefore forms the very batches an undisturbed one would. The
+last one is filled up, as scores differ a little between batches of different sizes.
+
+On a GPU nothing waits for anything else: threads decode and resize images, the networks run on a
+stream of their own, the scores of one batch are checked while the next is under way, and one more
+thread writes them.
 """
 
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from arena.cli import UserError, progress, say, warn
 from arena.tagger import Network
@@ -21,7 +26,7 @@ import numpy as np
 import torch
 
 CPU_BATCH = 4  # On a CPU larger batches gain nothing, and a kill would lose more.
-GPU_BATCH = 128
+GPU_BATCH = 32  # A ViT-B fills a GPU with less, and needs 14 to 20 GB with 128.
 FLUSH_SECONDS = 15  # With the batch under way, what a kill loses must stay under 30 seconds.
 FLUSH_BYTES = 256_000_000
 TOLERANCE = 1e-4  # Half precision may leave 0..1 by a rounding.
@@ -38,7 +43,6 @@ class Plan:
 def fill(
     caches: Sequence[Cache],
     post_ids: np.ndarray,
-    *,
     batch_size: int | None,
     workers: int,
     device: torch.device,
@@ -53,11 +57,10 @@ def fill(
     plans = plan(caches, post_ids)
     for alone in (False, True):
         complete = not any(len(each.missing) for each in plans)
-        with distributed.explain_gpu_errors():
+        tell(plans, device, len(post_ids))
+        with distributed.explain_gpu_errors(), distributed.stream(device):
             runners = open_networks(plans, size, device)
-        tell(plans, runners, len(post_ids))
-        with distributed.explain_gpu_errors():
-            run(list(runners.values()), workers, device, alone=alone)
+            run(runners, workers, device, alone=alone)
         distributed.barrier()
         runners.clear()  # Networks need the memory no longer, and merging does.
         if distributed.rank() == 0:
@@ -91,34 +94,32 @@ def plan(caches: Sequence[Cache], post_ids: np.ndarray) -> list[Plan]:
     ]
 
 
-def open_networks(
-    plans: Sequence[Plan], batch_size: int, device: torch.device
-) -> dict[str, "Runner"]:
-    """A runner for every tagger with posts to run, by its name: before hours are spent on one."""
-    runners = {}
+def open_networks(plans: Sequence[Plan], batch_size: int, device: torch.device) -> list["Runner"]:
+    """A runner for every tagger with posts to run, all before hours are spent on one."""
+    runners = []
     for each in plans:
         if not len(each.missing):
             continue
         tagger = each.cache.tagger
-        network = tagger.open(device)
+        network = tagger.open(device, each.cache.precision)
         if network.batch and network.batch < batch_size:
             warn(
                 f"{tagger.name}: its network takes {network.batch} image(s) at a time only, which"
                 " is slow: an export with a dynamic batch would not be"
             )
-        runners[tagger.name] = Runner(each, network, network.batch or batch_size)
+        runners.append(Runner(each, network, network.batch or batch_size, device))
     return runners
 
 
-def tell(plans: Sequence[Plan], runners: dict[str, "Runner"], posts: int) -> None:
-    """Say how many posts each tagger has to run, and where."""
+def tell(plans: Sequence[Plan], device: torch.device, posts: int) -> None:
+    """Say where the networks run and how exactly, and how many posts each has to run."""
     if distributed.rank():
         return
+    exactness = ", ".join(f"{each.cache.tagger.label} in {each.cache.precision}" for each in plans)
+    say(f"Device: {distributed.device_name(device)}. Precision: {exactness}")
     for each in plans:
-        tagger = each.cache.tagger
-        where = f", {runners[tagger.name].network.runs_on}" if tagger.name in runners else ""
         cached = posts - len(each.missing)
-        say(f"{tagger.label}: {len(each.missing)} posts to run, {cached} cached{where}")
+        say(f"{each.cache.tagger.label}: {len(each.missing)} posts to run, {cached} cached")
 
 
 def run(
@@ -141,8 +142,8 @@ def run(
         path = data.resized_image(post_id)
         return image_state(path), preprocess(path, wanted, device)
 
-    # One thread each: together the workers fill the machine.
-    pool = ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,))
+    pool = ThreadPoolExecutor(workers, initializer=distributed.start_thread, initargs=(device,))
+    writer = ThreadPoolExecutor(1)
     try:
         with progress(total=len(todo), unit="post", desc="inference") as bar:
             flushed = time.monotonic()
@@ -155,14 +156,18 @@ def run(
                 finished = sum(runner.finished_bytes for runner in runners)
                 if time.monotonic() - flushed > FLUSH_SECONDS or finished > FLUSH_BYTES:
                     for runner in runners:
-                        runner.flush()
+                        runner.flush(writer)
                     flushed = time.monotonic()
             for runner in runners:
                 runner.run_batch()
+                runner.collect()
     finally:
         pool.shutdown(cancel_futures=True)
-        for runner in runners:
-            runner.flush()
+        with writer:
+            for runner in runners:
+                runner.flush(writer)
+            for runner in runners:
+                runner.written()
 
 
 def _in_order(
@@ -178,20 +183,39 @@ def _in_order(
         yield futures.popleft().result()
 
 
+class _Waiting(NamedTuple):
+    """An image that waits for its batch: its post, its file's state, its squares."""
+
+    post_id: int
+    state: tuple[int, int]
+    preprocessed: Preprocessed
+
+
+class _UnderWay(NamedTuple):
+    """A batch on a GPU: its images, its outputs in the host's memory once `ready` has passed."""
+
+    images: list[_Waiting]
+    outputs: torch.Tensor
+    ready: torch.cuda.Event
+
+
 class Runner:
     """One tagger's network at work: images that wait for a batch, and scores not yet written."""
 
-    def __init__(self, plan: Plan, network: Network, batch: int) -> None:
+    def __init__(self, plan: Plan, network: Network, batch: int, device: torch.device) -> None:
         self.plan, self.cache, self.tagger = plan, plan.cache, plan.cache.tagger
         self.network = network
         self.batch = batch
-        self._waiting: list[tuple[int, tuple[int, int], Preprocessed]] = []
+        self._device = device
+        self._waiting: list[_Waiting] = []
+        self._under_way: _UnderWay | None = None
         self._finished: list[Batch] = []
+        self._writing: tuple[Future[None], list[Batch]] | None = None
         self._checked = False
 
     @property
     def finished_bytes(self) -> int:
-        """How much the scores take that are not yet written."""
+        """How much the scores take that nobody has begun to write."""
         return sum(batch.scores.nbytes for batch in self._finished)
 
     def share(self, alone: bool) -> np.ndarray:
@@ -204,45 +228,104 @@ class Runner:
 
     def add(self, post_id: int, state: tuple[int, int], preprocessed: Preprocessed) -> None:
         """Take one more image, and run the batch that it fills."""
-        self._waiting.append((post_id, state, preprocessed))
-        if len(self._waiting) == self.batch:
+        self._waiting.append(_Waiting(post_id, state, preprocessed))
+        if len(self._waiting) >= self.batch:
             self.run_batch()
 
     def run_batch(self) -> None:
-        """Run the waiting images, if any, as one batch and keep their scores."""
-        if not self._waiting:
-            return
+        """Run the waiting images, if any, and keep their scores, or those of the batch before.
+
+        Where they are too many for a GPU's memory, in batches half as large from now on.
+        """
+        asked = self.batch
+        while self._waiting:
+            images = self._waiting[: self.batch]
+            try:
+                outputs = self.network.outputs(self._input(images))
+            except torch.OutOfMemoryError:
+                if self.batch == 1 or self.network.batch:
+                    raise
+                self.batch = (self.batch + 1) // 2
+                torch.cuda.empty_cache()
+                continue
+            del self._waiting[: self.batch]
+            self._check_form(outputs)
+            self._take(images, outputs[: len(images)])
+        if self.batch < asked:
+            warn(
+                f"{self.tagger.label}: batches of {asked} images do not fit into the GPU's memory:"
+                f" it goes on with {self.batch} (--batch-size {self.batch} does so from the start)"
+            )
+
+    def collect(self) -> None:
+        """Wait for the batch under way, if there is one, and keep its scores."""
+        if self._under_way:
+            images, outputs, ready = self._under_way
+            self._under_way = None
+            ready.synchronize()
+            self._keep(images, outputs)
+
+    def flush(self, writer: Executor) -> None:
+        """Have the finished batches written to a part of their own."""
+        self.written()
+        if self._finished:
+            columns = zip(*self._finished, strict=True)
+            batch = Batch(*(np.concatenate(parts) for parts in columns))
+            self._writing = writer.submit(self.cache.add, batch), self._finished
+            self._finished = []
+
+    def written(self) -> None:
+        """Wait for what is being written. Raises what that raised, and keeps its batches then."""
+        if self._writing:
+            writing, batches = self._writing
+            self._writing = None
+            try:
+                writing.result()
+            except BaseException:
+                self._finished = batches + self._finished
+                raise
+
+    def _input(self, images: Sequence[_Waiting]) -> torch.Tensor:
+        """The network's input for a whole batch: the last image fills up one that is not."""
         settings = self.tagger.image
-        squares = [made.squares[geometry(settings)] for _, _, made in self._waiting]
-        if squares[0].is_cuda:
-            for square in squares:
-                square.record_stream(torch.cuda.current_stream())
-        if self.network.batch:
-            squares += squares[-1:] * (self.network.batch - len(squares))
-        raw = self.network.outputs(normalise(torch.stack(squares), settings))
-        self._check_form(raw, len(squares))
-        raw = raw[: len(self._waiting)]
+        if self._device.type == "cuda":
+            stream = torch.cuda.current_stream(self._device)
+            for _, _, made in images:
+                assert made.ready is not None
+                stream.wait_event(made.ready)
+                # Else a worker's next image could be written over this one.
+                made.squares[geometry(settings)].record_stream(stream)
+        squares = [made.squares[geometry(settings)] for _, _, made in images]
+        squares += squares[-1:] * (self.batch - len(squares))
+        return normalise(torch.stack(squares), settings)
+
+    def _take(self, images: list[_Waiting], outputs: torch.Tensor) -> None:
+        """Keep a batch's scores; on a GPU those of the batch before, while this one runs."""
+        if self._device.type == "cpu":
+            self._keep(images, outputs)
+            return
+        host = torch.empty(outputs.shape, dtype=outputs.dtype, pin_memory=True)
+        host.copy_(outputs, non_blocking=True)
+        ready = torch.cuda.Event(blocking=True)  # Waiting for it leaves the core to others.
+        ready.record()
+        self.collect()
+        self._under_way = _UnderWay(images, host, ready)
+
+    def _keep(self, images: Sequence[_Waiting], raw: torch.Tensor) -> None:
+        """Check a batch's outputs and keep them as scores."""
         scores = (torch.sigmoid(raw) if self.tagger.activation == "sigmoid" else raw).numpy()
-        self._check_values(raw.numpy(), scores)
+        self._check_values(images, raw.numpy(), scores)
         self._finished.append(
             Batch(
-                np.array([post_id for post_id, _, _ in self._waiting]),
-                np.array([(*state, made.content) for _, state, made in self._waiting]),
+                np.array([post_id for post_id, _, _ in images]),
+                np.array([(*state, made.content) for _, state, made in images]),
                 scores.clip(0, 1),
             )
         )
-        self._waiting.clear()
 
-    def flush(self) -> None:
-        """Write the finished batches to a part of their own."""
-        if self._finished:
-            columns = zip(*self._finished, strict=True)
-            self.cache.add(Batch(*(np.concatenate(parts) for parts in columns)))
-            self._finished.clear()
-
-    def _check_form(self, raw: torch.Tensor, images: int) -> None:
+    def _check_form(self, raw: torch.Tensor) -> None:
         """Stop where an answer is not one float32 score for each image and tag."""
-        tagger = self.tagger
+        tagger, images = self.tagger, self.batch
         if raw.dtype != torch.float32 or raw.shape != (images, len(tagger.tags)):
             kind = str(raw.dtype).removeprefix("torch.")
             raise UserError(
@@ -251,11 +334,13 @@ class Runner:
                 f" tags: {tagger.remedy('file', 'tags')}"
             )
 
-    def _check_values(self, raw: np.ndarray, scores: np.ndarray) -> None:
+    def _check_values(
+        self, images: Sequence[_Waiting], raw: np.ndarray, scores: np.ndarray
+    ) -> None:
         """Stop at scores that cannot be right, before hours are spent on them."""
         tagger = self.tagger
         if not np.isfinite(scores).all():
-            bad = self._waiting[int(np.argmin(np.isfinite(scores).all(axis=1)))][0]
+            bad = images[int(np.argmin(np.isfinite(scores).all(axis=1)))].post_id
             keys = "image.scale", "image.mean", "image.std", "file"
             raise UserError(
                 f"{tagger.name}: scores that are no numbers for post {bad}: {tagger.remedy(*keys)}"

@@ -4,8 +4,8 @@ That file is the cache. While a run goes on, finished batches are kept as small 
 form in `<name>_predictions.parts/<fingerprint>/`; at the end they are merged into the one file.
 Every file is whole under its name, so a killed run loses only what it had not yet written.
 
-A fingerprint stands for all that decides the scores of an image: weights and image settings. A
-file of another fingerprint is never overwritten: it is kept as
+A fingerprint stands for all that decides the scores of an image: weights, image settings and the
+precision of the sums. A file of another fingerprint is never overwritten: it is kept as
 `<name>-<fingerprint>_predictions.pt` and comes back when its weights do.
 """
 
@@ -52,8 +52,9 @@ def load(path: Path) -> dict[str, Any]:
     """A predictions file, its scores memory-mapped.
 
     `predictions` float32 (posts, tags), `post_ids` int64 (posts,), `tags` list of str, `model`,
-    `fingerprint`, and `images` int64 (posts, 3): each resized file's bytes, mtime_ns and hash.
-    Raises DamagedError when it is not one of ours, and UserError when it cannot be read now.
+    `precision`, `fingerprint`, and `images` int64 (posts, 3): each resized file's bytes, mtime_ns
+    and hash. Raises DamagedError when it is not one of ours, and UserError when it cannot be read
+    now.
     """
     try:
         found = torch.load(path, weights_only=True, mmap=True, map_location="cpu")
@@ -98,16 +99,17 @@ def image_state(path: Path) -> tuple[int, int]:
 
 @dataclass(frozen=True)
 class Cache:
-    """The files that hold a tagger's scores under its present fingerprint."""
+    """The files that hold a tagger's scores in one precision under its present fingerprint."""
 
     tagger: Tagger
     data: DataFolder
+    precision: str
     fingerprint: str
 
     @classmethod
-    def of(cls, tagger: Tagger, data: DataFolder) -> "Cache":
+    def of(cls, tagger: Tagger, data: DataFolder, precision: str) -> "Cache":
         """The cache of a tagger as it is now. Reads its weights, for the fingerprint."""
-        return cls(tagger, data, tagger.fingerprint())
+        return cls(tagger, data, precision, tagger.fingerprint(precision))
 
     @property
     def path(self) -> Path:
@@ -175,6 +177,7 @@ class Cache:
                 "images": torch.from_numpy(batch.images),
                 "tags": self.tagger.tags,
                 "model": self.tagger.name,
+                "precision": self.precision,
                 "fingerprint": self.fingerprint,
             },
         )
@@ -255,6 +258,36 @@ class Cache:
         self.path.rename(aside)
         label = self.tagger.label
         say(f"{label}: predictions of other weights or settings are kept as {aside.name}")
+
+
+def caches(
+    taggers: Sequence[Tagger],
+    data: DataFolder,
+    device: torch.device,
+    precision: str,
+    post_ids: np.ndarray,
+    *,
+    fresh: bool = False,
+) -> list[Cache]:
+    """The cache of each tagger, in the `precision` (auto, float32 or half) that it has on a device.
+
+    With auto, scores of all the posts that were worked out on another device are good too. With
+    `fresh`, what is cached is deleted first.
+    """
+    lead = distributed.rank() == 0
+    found = []
+    for tagger in taggers:
+        usual = Cache.of(tagger, data, tagger.precision(device, precision))
+        chosen = usual.precision
+        if lead and fresh:
+            usual.forget()
+        elif lead and precision == "auto" and len(usual.missing(post_ids)):
+            for other in tagger.precisions:
+                if not len(Cache.of(tagger, data, other).missing(post_ids)):
+                    chosen = other
+                    break
+        found.append(Cache.of(tagger, data, distributed.share(chosen)))
+    return found
 
 
 def _new_part(folder: Path) -> Path:

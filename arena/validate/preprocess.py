@@ -1,16 +1,17 @@
 """From a resized image file to the white, square uint8 image of a model's settings.
 
 Padding and resizing are one linear map a side, so a square is two matrix products, and the same
-code serves a CPU and a GPU. A resize's matrix is zero but for a band, as an output pixel depends on
-a few inputs only: a CPU multiplies the band's blocks, a GPU the whole matrix in one go.
+code gives the same pixels on a CPU and on a GPU. A resize's matrix is zero but for a band, as an
+output pixel depends on a few inputs only: it is multiplied in blocks of rows, each with the inputs
+that they see. Pixels are counted from white, so that what is outside the image is zero.
 """
 
 import hashlib
 import io
-import math
 import threading
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
+from math import ceil, gcd
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,10 +21,14 @@ from arena.tagger import ImageSettings
 import numpy as np
 import torch
 from PIL import Image
+from PIL.WebPImagePlugin import WebPImageFile
 
 WHITE = 255
-EXACT_TOTAL = 256  # Area weights up to this keep sums of pixels below 2^24: exact in float32.
-CPU_ROWS = 32  # Of a block: 16 to 32 are fastest on CPUs with AVX2 or AVX-512.
+# Rows of a block. Small blocks multiply fewer zeros: 16 to 64 are as fast on CPUs with AVX2 or
+# AVX-512. On a GPU each block costs a kernel's start and some of the interpreter's lock.
+CPU_ROWS = 32
+GPU_ROWS = 112
+EXACT_SUM = 2**24  # float32 holds all whole numbers up to here.
 _local = threading.local()
 
 
@@ -36,10 +41,14 @@ class Geometry(NamedTuple):
 
 
 class Preprocessed(NamedTuple):
-    """One image, ready for every model that asked: (size, size, 3) uint8 RGB per geometry."""
+    """One image, ready for every model that asked: (size, size, 3) uint8 RGB per geometry.
+
+    On a GPU the squares may be read by a stream that has waited for the event `ready`.
+    """
 
     content: int
     squares: dict[Geometry, torch.Tensor]
+    ready: torch.cuda.Event | None = None
 
 
 def geometry(settings: ImageSettings) -> Geometry:
@@ -57,24 +66,44 @@ def preprocess(path: Path, geometries: Iterable[Geometry], device: torch.device)
 
     Raises UserError for a file that is no whole WebP image.
     """
+    raw = path.read_bytes()
     try:
-        raw = path.read_bytes()
-        with Image.open(io.BytesIO(raw), formats=["WEBP"]) as opened:
-            pixels = torch.from_numpy(np.array(opened.convert("RGB")))
+        pixels = decode(raw)
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
         raise UserError(
             f"{path} is no whole WebP image: delete it and run trainable.py with the same --data"
         ) from None
     if device.type == "cpu":
-        return Preprocessed(content_hash(raw), squares(pixels, geometries))
-    # A stream a thread, so that copies and filters run beside the network's own work.
+        on_cpu = torch.empty(pixels.shape, dtype=torch.uint8)
+        on_cpu.numpy()[:] = pixels
+        return Preprocessed(content_hash(raw), squares(on_cpu, geometries))
+    stream = _stream(device)
+    with torch.cuda.stream(stream):
+        # A copy from other memory would wait for the stream.
+        pinned = torch.empty(pixels.shape, dtype=torch.uint8, pin_memory=True)
+        pinned.numpy()[:] = pixels
+        made = squares(pinned.to(device, non_blocking=True), geometries)
+        return Preprocessed(content_hash(raw), made, stream.record_event())
+
+
+def decode(raw: bytes) -> np.ndarray:
+    """The pixels of a WebP file's first picture: uint8 (height, width, 4), the last band unused.
+
+    They are read where libwebp's decoder leaves them: Pillow's own way from there to an array
+    copies them four times, most of it under the interpreter's lock. Raises what Pillow does.
+    """
+    with Image.open(io.BytesIO(raw), formats=["WEBP"]) as opened:
+        assert isinstance(opened, WebPImageFile)
+        data, _, _ = opened._get_next()
+        return np.frombuffer(data, np.uint8).reshape(opened.height, opened.width, 4)
+
+
+def _stream(device: torch.device) -> torch.cuda.Stream:
+    """This thread's stream. Copies and filters run beside the network's work, and before it."""
     if not hasattr(_local, "stream"):
-        _local.stream = torch.cuda.Stream(device)
-    with torch.cuda.stream(_local.stream):
-        on_gpu = pixels.pin_memory().to(device, non_blocking=True)
-        made = squares(on_gpu, geometries)
-        _local.stream.synchronize()
-    return Preprocessed(content_hash(raw), made)
+        _local.stream = torch.cuda.Stream(device, priority=-1)
+    found: torch.cuda.Stream = _local.stream
+    return found
 
 
 def normalise(images: torch.Tensor, settings: ImageSettings) -> torch.Tensor:
@@ -103,31 +132,37 @@ def place(width: int, height: int, wanted: Geometry) -> tuple[int, int, int]:
 
 @torch.inference_mode()
 def squares(pixels: torch.Tensor, geometries: Iterable[Geometry]) -> dict[Geometry, torch.Tensor]:
-    """The (size, size, 3) uint8 squares of uint8 RGB (height, width, 3), on the image's device."""
-    planes = pixels.permute(2, 0, 1).to(torch.float32, memory_format=torch.contiguous_format)
+    """The (size, size, 3) uint8 squares of uint8 RGB (height, width, 3), on the image's device.
+
+    A fourth band is not looked at.
+    """
+    planes = (WHITE - pixels[..., :3]).permute(2, 0, 1).contiguous()
     return {wanted: _square(planes, wanted) for wanted in geometries}
 
 
 def _square(planes: torch.Tensor, wanted: Geometry) -> torch.Tensor:
-    """Columns first. Bicubic rounds halves up and clips after each pass, as Pillow does; area
-    rounds once, at the end, and halves to even, as OpenCV does."""
+    """The square of planes (3, height, width) that count from white: columns first.
+
+    Bicubic rounds halves up and clips after each pass, as Pillow does; area rounds once, at the
+    end, and halves to even, as OpenCV does. All sums are exact, so it does so to the pixel.
+    """
     height, width = planes.shape[1:]
     side, left, top = place(width, height, wanted)
-    exact = wanted.resize == "bicubic" and planes.device.type == "cpu"
-    if exact or side < wanted.size or _has_inexact_halves(side, wanted):
-        # float64 rounds just as Pillow's integers. A rounding between the passes that is off by one
-        # spreads over many pixels when enlarging, and in extreme images to two levels in one.
-        planes = planes.double()
-    resize = _filter(side, wanted, planes.device, planes.dtype)
-    columns = (resize.outside(left, width) * WHITE).expand(3, height, -1).clone()
-    for rows, under, weights in resize.blocks_under(left, width):
-        columns[:, :, rows] += planes[:, :, under] @ weights.T
+    resize = _filter(side, wanted, planes.is_cuda)
+    weights = resize.weights.to(planes.device, non_blocking=True)
+    white = weights.sum(dim=2).flatten()[: wanted.size] * WHITE
+    columns = white.expand(3, height, -1).clone()
+    for block, rows, under, inside in resize.blocks_under(left, width):
+        pixels = planes[:, :, under].to(weights.dtype)
+        columns[:, :, rows] -= pixels @ weights[block, : rows.stop - rows.start, inside].T
     if wanted.resize == "bicubic":
-        columns.add_(0.5).floor_().clamp_(0, WHITE)
-    white = WHITE * resize.total
-    square = (resize.outside(top, height) * white)[:, None].expand(3, -1, wanted.size).clone()
-    for rows, under, weights in resize.blocks_under(top, height):
-        square[:, rows] += weights @ columns[:, under]
+        columns = WHITE - columns.add_(0.5).floor_().clamp_(0, WHITE)
+    else:
+        columns = white - columns
+        white = white * resize.total
+    square = white[:, None].expand(3, -1, wanted.size).clone()
+    for block, rows, under, inside in resize.blocks_under(top, height):
+        square[:, rows] -= weights[block, : rows.stop - rows.start, inside] @ columns[:, under]
     if wanted.resize == "bicubic":
         square.add_(0.5).floor_().clamp_(0, WHITE)
     else:
@@ -135,63 +170,61 @@ def _square(planes: torch.Tensor, wanted: Geometry) -> torch.Tensor:
     return square.permute(1, 2, 0).to(torch.uint8, memory_format=torch.contiguous_format)
 
 
-def _has_inexact_halves(side: int, wanted: Geometry) -> bool:
-    """Whether an area mean can be a half that float32 misses: a sum over an odd square never is."""
-    total = area_total(side, wanted.size)
-    return wanted.resize == "area" and total % 2 == 0 and total > EXACT_TOTAL
-
-
 class _Filter(NamedTuple):
-    """A resize of one side of the white square: its matrix (size, side), as `running` sums along
-    the side (size, side + 1) and as `blocks` of rows: (rows, their first input pixel, weights).
-    Each row of the matrix sums to `total`."""
+    """A resize of one side of the white square, in blocks of `rows` output pixels.
 
+    Block b sees the input from `first[b]` on: `weights` is (blocks, rows, inputs), on the CPU. The
+    weights of an output pixel sum to `total`.
+    """
+
+    size: int
     total: int
-    running: torch.Tensor
-    blocks: list[tuple[slice, int, torch.Tensor]]
+    rows: int
+    first: list[int]
+    weights: torch.Tensor
 
-    def outside(self, offset: int, length: int) -> torch.Tensor:
-        """What each output pixel weighs of the white outside an image at `offset`: (size,)."""
-        outside: torch.Tensor = (
-            self.running[:, -1] - self.running[:, offset + length] + self.running[:, offset]
-        )
-        return outside
-
-    def blocks_under(self, offset: int, length: int) -> Iterator[tuple[slice, slice, torch.Tensor]]:
-        """(output pixels, input pixels of the image, weights) of each block that sees the image."""
-        for rows, first, weights in self.blocks:
+    def blocks_under(self, offset: int, length: int) -> Iterator[tuple[int, slice, slice, slice]]:
+        """(block, its output pixels, input pixels of an image at `offset`, where in the weights)
+        of each block that sees the image."""
+        for block, first in enumerate(self.first):
             low = max(first, offset)
-            high = min(first + weights.shape[1], offset + length)
+            high = min(first + self.weights.shape[2], offset + length)
             if low < high:
+                start = block * self.rows
+                rows = slice(start, min(start + self.rows, self.size))
                 yield (
+                    block,
                     rows,
                     slice(low - offset, high - offset),
-                    weights[:, low - first : high - first],
+                    slice(low - first, high - first),
                 )
 
 
 @lru_cache(maxsize=64)  # Nearly all images have the same longer side, and so one square.
-def _filter(side: int, wanted: Geometry, device: torch.device, dtype: torch.dtype) -> _Filter:
+def _filter(side: int, wanted: Geometry, on_gpu: bool) -> _Filter:
+    """The weights of a geometry for squares of `side` pixels, in pinned memory for a GPU."""
     first, weights = (area_taps if wanted.resize == "area" else bicubic_taps)(side, wanted.size)
     total = area_total(side, wanted.size) if wanted.resize == "area" else 1
-    matrix = np.zeros((wanted.size, side + weights.shape[1]))
-    taps = first[:, None] + np.arange(weights.shape[1])
-    np.put_along_axis(matrix, taps, weights, axis=1)
-    matrix = matrix[:, :side]  # Weights beyond the last pixel are zeros.
-    running = np.concatenate([np.zeros((wanted.size, 1)), matrix.cumsum(axis=1)], axis=1)
-    step = CPU_ROWS if device.type == "cpu" else wanted.size
-    blocks = []
-    for start in range(0, wanted.size, step):
-        block = matrix[start : start + step]
-        used = np.flatnonzero(block.any(axis=0))
-        inside = torch.from_numpy(block[:, used[0] : used[-1] + 1]).to(device, dtype)
-        blocks.append((slice(start, start + len(block)), int(used[0]), inside))
-    return _Filter(total, torch.from_numpy(running).to(device, dtype), blocks)
+    rows = min(GPU_ROWS if on_gpu else CPU_ROWS, wanted.size)
+    starts = first[::rows]
+    ends = [part[-1] for part in np.split(first, range(rows, wanted.size, rows))]
+    matrix = np.zeros((len(starts) * rows, int((ends - starts).max()) + weights.shape[1]))
+    taps = (first - starts.repeat(rows)[: wanted.size])[:, None] + np.arange(weights.shape[1])
+    np.put_along_axis(matrix[: wanted.size], taps, weights, axis=1)
+    # Whole numbers are exact in float32, which is faster, as long as their sums are small. The
+    # fractions of bicubic need float64: a rounding that is off by one spreads when enlarging.
+    exact = wanted.resize == "area" and WHITE * total**2 <= EXACT_SUM
+    tensor = torch.from_numpy(matrix.reshape(len(starts), rows, -1)).to(
+        torch.float32 if exact else torch.float64
+    )
+    return _Filter(
+        wanted.size, total, rows, starts.tolist(), tensor.pin_memory() if on_gpu else tensor
+    )
 
 
 def area_total(side: int, size: int) -> int:
     """What area_taps' weights of an output pixel sum to: the pixel's share of the side, whole."""
-    return side // math.gcd(side, size)
+    return side // gcd(side, size)
 
 
 def area_taps(side: int, size: int) -> tuple[np.ndarray, np.ndarray]:
@@ -201,10 +234,10 @@ def area_taps(side: int, size: int) -> tuple[np.ndarray, np.ndarray]:
     covers in part weighted by that part. The weights are whole numbers that sum to area_total, so
     that sums of pixels are exact and a half is met as a half.
     """
-    whole, total = size // math.gcd(side, size), area_total(side, size)
+    whole, total = size // gcd(side, size), area_total(side, size)
     edges = np.arange(size + 1) * total
     first = edges[:-1] // whole
-    index = first[:, None] + np.arange(math.ceil(side / size) + 1)
+    index = first[:, None] + np.arange(ceil(side / size) + 1)
     covered = np.minimum(edges[1:, None], (index + 1) * whole)
     covered -= np.maximum(edges[:-1, None], index * whole)
     return first, np.clip(covered, 0, None).astype(np.float64)
@@ -222,7 +255,7 @@ def bicubic_taps(side: int, size: int) -> tuple[np.ndarray, np.ndarray]:
     centre = (np.arange(size) + 0.5) * scale
     first = np.maximum((centre - support + 0.5).astype(np.int64), 0)
     last = np.minimum((centre + support + 0.5).astype(np.int64), side)
-    index = first[:, None] + np.arange(math.ceil(support) * 2 + 1)
+    index = first[:, None] + np.arange(ceil(support) * 2 + 1)
     x = np.abs((index - centre[:, None] + 0.5) / widened)
     a = -0.5
     near = ((a + 2) * x - (a + 3)) * x * x + 1

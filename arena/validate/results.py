@@ -15,8 +15,9 @@ from arena.metrics.figures import Figure
 from arena.posts import CATEGORIES, RATINGS
 from arena.report import page, text
 from arena.tagger import About, Tagger, vocabulary
+from arena.validate import distributed
 from arena.validate.ground_truth import GroundTruth
-from arena.validate.predictions import common_scores
+from arena.validate.predictions import Cache, common_scores
 
 import numpy as np
 import torch
@@ -61,6 +62,7 @@ class Group(TypedDict, total=False):
 class ModelResults(About):
     """One model: what About says, and its figures. Lists by tag are in the order of `tag_names`."""
 
+    precision: str  # Of the sums that its scores come from: float32, tf32, float16 or bfloat16.
     maybe_seen: int  # Posts that it may have been trained on.
     overall: Overall
     by_category: dict[str, Group]  # By the tag's category on the site.
@@ -91,6 +93,7 @@ class Results(TypedDict):
     posts: dict[str, int]  # `count`, `min_id`, `max_id`.
     tags: dict[str, int]  # `count` of common tags, `min_count` of posts that each is on.
     bootstrap: dict[str, float]  # `resamples`, `seed`, `confidence`.
+    device: str  # Where this run's networks ran: CPU, or the GPU's name.
     software: dict[str, str]  # Name to version.
     tag_names: list[str]  # The common tags, most common first.
     tag_categories: list[str]
@@ -100,19 +103,19 @@ class Results(TypedDict):
 
 
 def score(
-    data: DataFolder,
-    taggers: Sequence[Tagger],
+    caches: Sequence[Cache],
     ground_truth: GroundTruth,
     tags: list[str],
-    *,
     min_count: int,
     resamples: int,
+    device: torch.device,
 ) -> Results:
     """Everything that the results show, with one tagger's scores in memory at a time.
 
     `tags` are the common tags, on at least `min_count` posts; without `resamples` nothing gets an
     interval. Reads each tagger's predictions. Saves the ground truth.
     """
+    data, taggers = caches[0].data, [cache.tagger for cache in caches]
     ids = ground_truth.post_ids
     truth = ground_truth.matrix(tags)
     save_truth(data, truth, ids, tags)
@@ -134,13 +137,14 @@ def score(
         return found
 
     evaluations = [evaluated(tagger) for tagger in progress(taggers, desc="scoring", unit="model")]
-    entries = zip(taggers, evaluations, strict=True)
+    entries = zip(caches, evaluations, strict=True)
     pairs = itertools.combinations(zip(taggers, evaluations, strict=True), 2)
     return {
         "version": 2,
         "posts": {"count": len(ids), "min_id": int(ids[0]), "max_id": int(ids[-1])},
         "tags": {"count": len(tags), "min_count": min_count},
         "bootstrap": {"resamples": resamples, "seed": SEED, "confidence": bootstrap.CONFIDENCE},
+        "device": distributed.device_name(device),
         "software": {
             "python": platform.python_version(),
             **{name: version(name) for name in ("numpy", "torch", "onnxruntime-gpu")},
@@ -152,12 +156,13 @@ def score(
             cast(
                 ModelResults,
                 {
-                    **tagger.about(),
-                    "maybe_seen": int(tagger.may_have_seen(ids).sum()),
+                    **cache.tagger.about(),
+                    "precision": cache.precision,
+                    "maybe_seen": int(cache.tagger.may_have_seen(ids).sum()),
                     **evaluation.results,
                 },
             )
-            for tagger, evaluation in entries
+            for cache, evaluation in entries
         ],
         "pairs": [
             {"a": a.name, "b": b.name, "overall": cast(Overall, compare(of_a, of_b))}

@@ -62,6 +62,7 @@ def test_ctrl_c_keeps_finished_batches(tmp_path: Path) -> None:
     model = make_model(tmp_path, "a", TAGS)
     process = start("-c", WEARY, "--data", tmp_path, "--models", model, *QUICK)
     assert process.stdout
+    assert "Device: CPU" in process.stdout.readline()
     assert "400 posts to run" in process.stdout.readline()
     assert "thirty batches are done" in process.stdout.readline()
     process.send_signal(signal.SIGINT)
