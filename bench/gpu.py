@@ -1,210 +1,321 @@
-"""JoyTag and the exported ONNX model at real size (random weights) on a GPU: what is the limit.
+"""JoyTag and an exported ONNX model at real size, with random weights, on a GPU: what is the limit.
 
-    python -m bench.gpu                                      # needs one CUDA GPU
-    python -m bench.gpu --device cpu --images 16 --size small   # only shows that it runs
+    python -m bench.gpu                                 # both, one CUDA GPU
+    python -m bench.gpu --only joytag
+    python -m bench.gpu --device cpu --images 8 --batch-size 4 --rounds 1    # shows that it runs
 
-For each model alone and for both together: validate.py's inference over a folder of WebP images,
-beside the rate at which the same threads only decode those images (the floor of the CPU side), the
-rate at which the network alone takes ready batches (the floor of the GPU side), and the GPU's
-utilisation while the pipeline runs.
+Needs torch, NumPy, Pillow, safetensors and onnxruntime-gpu, no more, and takes any version of them.
+JoyTag is its published config.json; the ONNX model is `vit_b16.onnx`, the export of a ViT-B/16 with
+9,083 tags whose weights were left out (`python -m bench.skeleton` makes it) and are drawn here.
+
+First the GPU's squares and scores are compared with the CPU's. Then, in turn, images a second of:
+decoding alone and preprocessing alone, both in as many threads; each network alone on batches that
+are ready; and validate.py's inference, with the GPU's use and memory meanwhile.
 """
 
 import argparse
+import hashlib
 import json
 import os
+import platform
 import statistics
 import subprocess
+import sys
 import tempfile
+import time
+import types
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
-import models
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+try:
+    import tqdm as _  # noqa: F401
+except ImportError:  # A bare machine does without progress bars.
+
+    class _Silent:
+        def __init__(self, items: Any = None, **_: Any) -> None:
+            self.items = items
+
+        def __enter__(self) -> "_Silent":
+            return self
+
+        def __exit__(self, *ended: object) -> None:
+            pass
+
+        def update(self) -> None:
+            pass
+
+    sys.modules["tqdm"] = types.ModuleType("tqdm")
+    sys.modules["tqdm"].tqdm = _Silent  # type: ignore[attr-defined]
+
 from arena.data_folder import DataFolder
-from arena.tagger import Tagger
-from arena.validate import inference
+from arena.tagger import ImageSettings, Network
+from arena.validate import distributed, inference
 from arena.validate.predictions import Cache
-from arena.validate.preprocess import normalise
-from bench import measure
-from bench.export import SIZES
-from bench.predict import make_images
-from danbooru_metadata import TagMappings
-from demo.tiny import CARD, toml, write_mappings
-from models import card as cards
-from models.joytag import network
+from arena.validate.preprocess import decode, geometry, normalise, preprocess
+from bench.images import make_images
+from models.card import ModelCard
+from models.joytag import network as joytag_network
+from models.tagger import CardTagger
 
 import numpy as np
 import torch
-from PIL import Image
 from safetensors.torch import save_file
 
+ROOT = Path(__file__).parents[1]
+SKELETON = Path(__file__).parent / "vit_b16.onnx"
 DISTINCT = 64  # Images; more posts are links to them.
-STEM = "conv:c=128;ln;relu;conv:c=256;ln;relu;conv:c=512;ln;relu;conv:c={width}"
+TOLERANCE = 2e-3  # Of a score, between the GPU's usual precision and float32 on the CPU.
+JOYTAG_IMAGE = ImageSettings(
+    size=448,
+    pad="square",
+    resize="bicubic",
+    channels="rgb",
+    layout="nchw",
+    scale=1 / 255,
+    mean=(0.48145466, 0.4578275, 0.40821073),
+    std=(0.26862954, 0.26130258, 0.27577711),
+)
+ONNX_IMAGE = ImageSettings(
+    size=448,
+    pad="at_least",
+    resize="area",
+    channels="bgr",
+    layout="nhwc",
+    scale=1,
+    mean=(0, 0, 0),
+    std=(1, 1, 1),
+)
 
 
-def make_joytag(data: Path, size: str) -> Path:
-    """JoyTag with a convolutional stem, ViT-B/16 and 5,813 tags at full size. Returns its card."""
-    shape = SIZES[size]
-    tags = shape.tags * 5813 // 9083
-    config = {
-        "class": "ViT",
-        "n_tags": tags,
-        "image_size": shape.image,
-        "num_blocks": shape.depth,
-        "patch_size": shape.patch,
-        "d_model": shape.width,
-        "mlp_dim": shape.hidden,
-        "num_heads": shape.heads,
-        "use_sine": True,
-        "head_mean_after": False,
-        "cnn_stem": STEM.format(width=shape.width),
-    }
-    folder = data / "joytag"
-    folder.mkdir()
+class RandomTagger(CardTagger):
+    """A tagger whose weights were drawn here, so that nothing needs to be known of them."""
+
+    def fingerprint(self, precision: str) -> str:
+        """One for each name and precision."""
+        return hashlib.sha256(f"{self.name} {precision}".encode()).hexdigest()
+
+
+def make_joytag(data: DataFolder) -> RandomTagger:
+    """JoyTag as its config.json describes it."""
+    config = json.loads((ROOT / "tests" / "real" / "joytag" / "config.json").read_text())
     torch.manual_seed(0)
-    save_file(network(config).state_dict(), folder / "model.safetensors")
-    (folder / "config.json").write_text(json.dumps(config))
-    (folder / "tags.txt").write_text("".join(f"tag_{n}\n" for n in range(tags)))
-    return make_card(data, "joytag", shape.image, {"source": "./joytag", "kind": "joytag"})
+    net = joytag_network(config)
+    save_file(net.state_dict(), data.root / "joytag.safetensors")
+    (data.root / "config.json").write_text(json.dumps(config))
+    return make_tagger(data, "joytag", "joytag.safetensors", JOYTAG_IMAGE, config["n_tags"])
 
 
-def make_onnx(data: Path, size: str) -> Path:
-    """The export of a SavedModel as bench.export builds it. Returns its card."""
-    saved = data / "saved"
-    # In a process that sees no GPU, as TensorFlow would keep that GPU's memory to itself.
-    make = f"from bench.export import *; build(Path({str(saved)!r}), SIZES[{size!r}])"
-    hidden = {"CUDA_VISIBLE_DEVICES": "", "TF_CPP_MIN_LOG_LEVEL": "3"}
-    measure.script("-c", make, env=hidden)
-    measure.script("export_sw.py", "--saved-model", saved, "--data", data)
-    name = "wd-v1-4-vit-tagger-v2"
-    fields: dict[str, str] = {"file": f"{name}.onnx", "tags": f"{name}.csv", "activation": "none"}
-    return make_card(data, name, SIZES[size].image, fields)
+def make_onnx(data: DataFolder) -> RandomTagger:
+    """The skeleton, with weights drawn as its list of them says."""
+    tensors = json.loads(SKELETON.with_suffix(".json").read_text())
+    rng = np.random.default_rng(0)
+    with (data.root / "weights.bin").open("wb") as file:
+        for count, mean, deviation in tensors["float32"]:
+            file.write(rng.normal(mean, deviation, count).astype(np.float32).tobytes())
+    (data.root / SKELETON.name).write_bytes(SKELETON.read_bytes())
+    return make_tagger(data, "onnx", SKELETON.name, ONNX_IMAGE, tensors["tags"])
 
 
-def make_card(data: Path, like: str, side: int, fields: dict[str, str]) -> Path:
-    """A TOML file with the image settings of a shipped model."""
-    image = vars(cards.card(like).image) | {"size": side}
-    base = {**CARD, "file": "model.safetensors", "tags": "tags.txt", "activation": "sigmoid"}
-    path = data / f"bench-{like}.toml"
-    path.write_text(toml({**base, **fields}, image))
-    return path
+def make_tagger(
+    data: DataFolder, name: str, file: str, image: ImageSettings, tags: int
+) -> RandomTagger:
+    """A tagger of a file in the data folder."""
+    kind = "joytag" if name == "joytag" else "onnx"
+    activation = "sigmoid" if kind == "joytag" else "none"
+    card = ModelCard(name, Path(name), name, kind, ".", None, file, "", 0.5, 0, image, activation)
+    names = [f"tag_{number}" for number in range(tags)]
+    return RandomTagger(card, data, names, ["general"] * tags)
 
 
-def rate(work: Callable[[], object], images: int) -> float:
-    """Images a second of one call."""
-    return images / measure.seconds(work)
+def scores(network: Network, images: torch.Tensor, tagger: CardTagger) -> torch.Tensor:
+    """The scores of some squares, on the CPU."""
+    raw = network.outputs(normalise(images, tagger.image)).cpu()
+    return torch.sigmoid(raw) if tagger.activation == "sigmoid" else raw
 
 
-def run_models(
-    chosen: Sequence[Tagger],
+def compare(tagger: RandomTagger, paths: Sequence[Path], device: torch.device) -> str:
+    """How far the GPU is from the CPU: grey levels of the squares, and scores."""
+    wanted = geometry(tagger.image)
+    precision = tagger.precision(device, "auto")
+    found = []
+    for where, exactness in ((torch.device("cpu"), "float32"), (device, precision)):
+        with distributed.stream(where):
+            made = [preprocess(path, [wanted], where) for path in paths]
+            for each in made:
+                if each.ready:
+                    each.ready.synchronize()
+            squares = torch.stack([each.squares[wanted] for each in made])
+            found.append((squares.cpu(), scores(tagger.open(where, exactness), squares, tagger)))
+    (there, exact), (here, rough) = found
+    levels = int((here.int() - there.int()).abs().max())
+    apart = float((rough - exact).abs().max())
+    verdict = "fine" if levels <= 1 and apart <= TOLERANCE else "TOO FAR"
+    return (
+        f"{tagger.name} in {precision} against float32 on the CPU: squares up to {levels} levels"
+        f" apart, scores up to {apart:.1e} (from {exact.min():.3f} to {exact.max():.3f}): {verdict}"
+    )
+
+
+def rate(work: Callable[[], object], images: int, device: torch.device) -> float:
+    """Images a second of one call, to the end of what it starts on the GPU."""
+    began = time.perf_counter()
+    work()
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    return images / (time.perf_counter() - began)
+
+
+def measure(
+    chosen: Sequence[RandomTagger],
     ids: np.ndarray,
-    data: DataFolder,
     args: argparse.Namespace,
     usage: "Usage",
-) -> tuple[float, list[float]]:
-    """Images a second of the pipeline, and of each network alone."""
-    caches = [Cache.of(tagger, data, tagger.precision(args.device, "auto")) for tagger in chosen]
+) -> dict[str, float]:
+    """One round: images a second of each part alone, and of the whole."""
+    device, data = args.device, chosen[0].data
+    paths = [data.resized_image(post_id) for post_id in ids.tolist()]
+    wanted = {geometry(tagger.image) for tagger in chosen}
+
+    def in_threads(work: Callable[[Path], object]) -> float:
+        with ThreadPoolExecutor(
+            args.workers, initializer=distributed.start_thread, initargs=(device,)
+        ) as pool:
+            return rate(
+                lambda: all(pool.map(lambda path: (work(path), True)[1], paths)), len(ids), device
+            )
+
+    found = {
+        "decoding alone": in_threads(lambda path: decode(path.read_bytes())),
+        "preprocessing alone": in_threads(lambda path: preprocess(path, wanted, device)),
+    }
+    caches = [Cache.of(each, data, each.precision(device, "auto")) for each in chosen]
     for cache in caches:
         cache.forget()
     plans = [inference.Plan(cache, ids) for cache in caches]
-    runners = inference.open_networks(plans, args.batch_size, args.device)
-    alone = []
-    for runner in runners:
-        side, network = runner.tagger.image.size, runner.network
-        batch = torch.zeros((runner.batch, side, side, 3), dtype=torch.uint8, device=args.device)
-        ready = normalise(batch, runner.tagger.image)
-        network.outputs(ready)  # The first call chooses kernels.
-        steps = max(1, len(ids) // runner.batch // 2)
-        alone.append(
-            rate(lambda: [network.outputs(ready) for _ in range(steps)], steps * runner.batch)  # noqa: B023
-        )
-    with usage:
-        return rate(lambda: inference.run(runners, args.workers, args.device), len(ids)), alone
+    with distributed.stream(device):
+        runners = inference.open_networks(plans, args.batch_size, device)
+        alone = [network_rate(runner, len(ids), device) for runner in runners]
+        found["networks alone"] = 1 / sum(1 / each for each in alone)
+        with usage:
+            found["all"] = rate(
+                lambda: inference.run(runners, args.workers, device), len(ids), device
+            )
+    return found
+
+
+def network_rate(runner: inference.Runner, images: int, device: torch.device) -> float:
+    """Images a second of a network on batches that are ready, half as many as there are images."""
+    side, settings = runner.tagger.image.size, runner.tagger.image
+    batch = torch.zeros((runner.batch, side, side, 3), dtype=torch.uint8, device=device)
+    ready = normalise(batch, settings)
+    runner.network.outputs(ready)  # The first call chooses kernels.
+    steps = max(1, images // runner.batch // 2)
+
+    def run() -> None:
+        for _ in range(steps):
+            runner.network.outputs(ready)
+
+    return rate(run, steps * runner.batch, device)
 
 
 def main() -> None:
-    """Build, measure, print."""
-    options = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    """Build, compare, measure, print."""
+    options = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    options.add_argument("--only", default="all", choices=["all", "joytag", "onnx", "both"])
     options.add_argument("--device", default="cuda", choices=["cuda", "cpu"])
     options.add_argument("--images", type=int, default=4096)
-    options.add_argument("--batch-size", type=int, default=128)
-    options.add_argument("--workers", type=int, default=os.cpu_count() or 1)
-    options.add_argument("--size", default="full", choices=sorted(SIZES))
+    options.add_argument("--batch-size", type=int, default=inference.GPU_BATCH)
+    options.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)))
     options.add_argument("--rounds", type=int, default=3)
     args = options.parse_args()
     args.batch_size = min(args.batch_size, args.images)
-    args.device = torch.device(args.device)
-    where = torch.cuda.get_device_name() if args.device.type == "cuda" else "CPU"
-    packages = ", ".join(f"{name} {version(name)}" for name in ("torch", "onnxruntime-gpu"))
-    print(f"{where}, {args.workers} threads, batch {args.batch_size}, {packages}")
+    args.device = distributed.pick_device(args.device)
+    print(about(args), flush=True)
     with tempfile.TemporaryDirectory() as name:
-        folder, data = Path(name), DataFolder(Path(name))
+        data = DataFolder(Path(name))
         data.resized.mkdir()
-        data.metadata.mkdir()
-        write_mappings(folder, [], [])
-        mappings = TagMappings(data.metadata)
-        distinct = make_images(folder, min(DISTINCT, args.images))
+        distinct = make_images(data.root, min(DISTINCT, args.images))
         ids = np.arange(1, args.images + 1)
-        paths = [data.resized_image(post_id) for post_id in ids.tolist()]
-        for number, path in enumerate(paths):
-            path.hardlink_to(distinct[number % len(distinct)])
-        cards_made = make_joytag(folder, args.size), make_onnx(folder, args.size)
-        joytag, onnx = (models.tagger(str(path), data, mappings) for path in cards_made)
-
-        def decode() -> None:
-            with ThreadPoolExecutor(args.workers) as pool:
-                list(pool.map(lambda path: Image.open(path).convert("RGB").size, paths))
-
-        for label, chosen in (("JoyTag", [joytag]), ("ONNX", [onnx]), ("both", [joytag, onnx])):
-            rounds = []
+        for post_id in ids.tolist():
+            data.resized_image(post_id).hardlink_to(distinct[post_id % len(distinct)])
+        makers = {"joytag": make_joytag, "onnx": make_onnx}
+        kinds = [args.only] if args.only in makers else list(makers)
+        taggers = {kind: makers[kind](data) for kind in kinds}
+        for tagger in taggers.values():
+            print(compare(tagger, distinct[:4], args.device), flush=True)
+        sets = {kind: [tagger] for kind, tagger in taggers.items() if args.only != "both"}
+        if len(taggers) > 1:
+            sets["both"] = list(taggers.values())
+        for label, chosen in sets.items():
             usage = Usage(args.device)
-            for _ in range(args.rounds):
-                decoding = rate(decode, len(paths))
-                pipeline, alone = run_models(chosen, ids, data, args, usage)
-                rounds.append((pipeline, decoding, 1 / sum(1 / each for each in alone)))
-            pipeline, decoding, alone_rate = (
-                statistics.median(column) for column in zip(*rounds, strict=True)
-            )
-            limit = "decoding" if decoding < alone_rate else "the network"
-            print(
-                f"{label}: {pipeline:.0f} images a second, {pipeline / decoding:.2f} of decoding"
-                f" alone, {pipeline / alone_rate:.2f} of the network alone; the limit is {limit};"
-                f" GPU utilisation {usage.text()}"
-            )
+            rounds = [measure(chosen, ids, args, usage) for _ in range(args.rounds)]
+            print(told(label, rounds, usage), flush=True)
+
+
+def about(args: argparse.Namespace) -> str:
+    """The machine and the versions, in a line."""
+    versions = [f"Python {platform.python_version()}"]
+    for package in ("torch", "onnxruntime-gpu", "onnxruntime", "numpy", "pillow", "safetensors"):
+        try:
+            versions.append(f"{package} {version(package)}")
+        except PackageNotFoundError:
+            continue
+    where = distributed.device_name(args.device)
+    return (
+        f"{where}, {len(os.sched_getaffinity(0))} cores, {args.workers} threads, batch"
+        f" {args.batch_size}, {args.images} images, {args.rounds} rounds, {', '.join(versions)}"
+    )
+
+
+def told(label: str, rounds: Sequence[dict[str, float]], usage: "Usage") -> str:
+    """The medians of all rounds, in a line."""
+    median = {key: statistics.median(each[key] for each in rounds) for key in rounds[0]}
+    pipeline = median.pop("all")
+    slowest = min(median, key=lambda key: median[key])
+    floors = ", ".join(f"{key} {value:.1f}" for key, value in median.items())
+    return (
+        f"{label}: {pipeline:.1f} images a second, {pipeline / median[slowest]:.2f} of the slowest"
+        f" floor, {slowest} ({floors}); {usage.text()}"
+    )
 
 
 class Usage:
-    """The GPU's utilisation while a block runs, from nvidia-smi twice a second."""
+    """The GPU's use and memory while a block runs, from nvidia-smi five times a second."""
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
-        self._seen: list[float] = []
+        self._busy: list[float] = []
+        self._megabytes: list[float] = []
         self._process: subprocess.Popen[str] | None = None
 
     def __enter__(self) -> None:
+        query = "--query-gpu=utilization.gpu,memory.used"
+        command = ["nvidia-smi", query, "--format=csv,noheader,nounits", "-lms", "200", "-i", "0"]
         if self._device.type == "cuda":
-            query = [
-                "--query-gpu=utilization.gpu",
-                "--format=csv,noheader,nounits",
-                "-lms",
-                "500",
-                "-i",
-                "0",
-            ]
-            self._process = subprocess.Popen(
-                ["nvidia-smi", *query], stdout=subprocess.PIPE, text=True
-            )
+            self._process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 
     def __exit__(self, *ended: object) -> None:
         if self._process:
             self._process.terminate()
             out, _ = self._process.communicate()
-            self._seen += [float(line) for line in out.split() if line.isdigit()]
+            for line in out.splitlines():
+                fields = line.split(",")
+                if len(fields) == 2 and all(field.strip().isdigit() for field in fields):
+                    self._busy.append(float(fields[0]))
+                    self._megabytes.append(float(fields[1]))
 
     def text(self) -> str:
-        """The median, in per cent."""
-        return f"{statistics.median(self._seen):.0f} %" if self._seen else "not measured"
+        """The median of its use and the peak of its memory."""
+        if not self._busy:
+            return "the GPU's use was not measured"
+        busy, memory = statistics.median(self._busy), max(self._megabytes) / 1000
+        return f"GPU {busy:.0f} % busy, at most {memory:.1f} GB"
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from pathlib import Path
 
 from arena.validate.preprocess import area_taps, area_total, geometry, normalise, place, preprocess
 from bench import measure
+from bench.images import make_images
 from models import card as cards
 
 import numpy as np
@@ -27,22 +28,6 @@ from PIL import Image
 from threadpoolctl import threadpool_limits
 
 NAMES = ("wd-v1-4-vit-tagger-v2", "joytag")
-
-
-def make_images(folder: Path, count: int) -> list[Path]:
-    """WebP files as trainable.py leaves them: longest side 1024, drawings with some noise."""
-    rng = np.random.default_rng(0)
-    paths = []
-    for number in range(count):
-        width, height = (1024, int(rng.integers(512, 1024)))
-        if number % 2:
-            width, height = height, width
-        blocks = Image.fromarray(rng.integers(0, 256, (24, 24, 3), dtype=np.uint8))
-        pixels = np.asarray(blocks.resize((width, height), Image.Resampling.BICUBIC), np.int16)
-        noisy = np.clip(pixels + rng.normal(0, 4, pixels.shape), 0, 255).astype(np.uint8)
-        paths.append(folder / f"{number}.webp")
-        Image.fromarray(noisy).save(paths[-1], "WEBP", quality=80)
-    return paths
 
 
 def plain(path: Path, model: cards.ModelCard) -> np.ndarray:

@@ -12,8 +12,9 @@ import tempfile
 from pathlib import Path
 
 from arena.validate.preprocess import geometry, preprocess
+from bench.images import make_images
 from bench.measure import Taken
-from bench.predict import NAMES, make_images, rate
+from bench.predict import NAMES, rate
 from bench.rerun import WIDTHS, make_folder, validate
 from models import card as cards
 

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from arena import hub
 from arena.cli import UserError
 from arena.data_folder import DataFolder
 from arena.tagger import ImageSettings
@@ -189,6 +188,8 @@ def locate(model: ModelCard, data: DataFolder, *filenames: str) -> list[Path]:
     A folder is relative to `data`, where export_sw.py leaves its file. Raises UserError.
     """
     if not is_folder(model.source):
+        from arena import hub  # Here, as it takes half a second that a folder's models never need.
+
         return [hub.fetch(model.source, str(model.revision), name) for name in filenames]
     folder = data.root / Path(model.source).expanduser()
     for name in filenames:
@@ -250,4 +251,6 @@ def is_cached(model: ModelCard, data: DataFolder) -> bool:
     if is_folder(model.source):
         folder = data.root / Path(model.source).expanduser()
         return all((folder / name).is_file() for name in names)
+    from arena import hub
+
     return all(hub.cached(model.source, str(model.revision), name) for name in names)

@@ -1,0 +1,22 @@
+"""Images to measure with, which need only NumPy and Pillow."""
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+
+def make_images(folder: Path, count: int) -> list[Path]:
+    """WebP files as trainable.py leaves them: longest side 1024, drawings with some noise."""
+    rng = np.random.default_rng(0)
+    paths = []
+    for number in range(count):
+        width, height = (1024, int(rng.integers(512, 1024)))
+        if number % 2:
+            width, height = height, width
+        blocks = Image.fromarray(rng.integers(0, 256, (24, 24, 3), dtype=np.uint8))
+        pixels = np.asarray(blocks.resize((width, height), Image.Resampling.BICUBIC), np.int16)
+        noisy = np.clip(pixels + rng.normal(0, 4, pixels.shape), 0, 255).astype(np.uint8)
+        paths.append(folder / f"{number}.webp")
+        Image.fromarray(noisy).save(paths[-1], "WEBP", quality=80)
+    return paths
