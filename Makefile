@@ -28,6 +28,7 @@ fix: .venv/development
 
 .venv/runtime: requirements.txt
 	$(PYTHON) -m venv .venv
+	@echo "installing the packages of requirements.txt: this takes some minutes"
 	.venv/bin/pip install --quiet -r requirements.txt
 	touch $@
 

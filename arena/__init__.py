@@ -1,5 +1,6 @@
-"""What the four scripts share, and the parts of validate.py."""
+"""What the four scripts share, and a room for each of them."""
 
+import importlib.util
 import os
 import signal
 import sys
@@ -9,8 +10,22 @@ from pathlib import Path
 # it makes an id of the device and sends events to its makers.
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 
-# A script spends its first seconds importing, when Ctrl-C must end it as it does later: quietly,
-# with 130. arena.cli.run takes over from here.
+_ROOT = Path(__file__).resolve().parent.parent
 _script = getattr(sys.modules["__main__"], "__file__", None)
-if _script and Path(_script).resolve().parent == Path(__file__).resolve().parent.parent:
+if _script and Path(_script).resolve().parent == _ROOT:
+    # A script spends its first seconds importing, when Ctrl-C must end it as it does later:
+    # quietly, with 130. arena.cli.run takes over from here.
     signal.signal(signal.SIGINT, lambda *_: os._exit(130))
+    # Read by any Python 3 that a shell may find, so nothing here is newer than Python 3.8.
+    _needed = ("numpy", "torch", "PIL", "requests", "tqdm", "onnxruntime", "huggingface_hub")
+    _lacking = [name for name in _needed if importlib.util.find_spec(name) is None]
+    if _lacking or sys.version_info < (3, 11):
+        _python = ".venv/bin/python"
+        _first = "" if (_ROOT / ".venv" / "runtime").exists() else "run make venv once, and "
+        print(
+            f"error: {sys.executable} is Python {sys.version_info[0]}.{sys.version_info[1]} without"
+            f" the packages of requirements.txt ({', '.join(_lacking) or 'it is too old'}):"
+            f" {_first}start it as {_python} {Path(_script).name}",
+            file=sys.stderr,
+        )
+        sys.exit(2)

@@ -1,5 +1,6 @@
 """The library face: what the wheel holds, and what its metrics need to be imported."""
 
+import ast
 import shutil
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import pytest
 
 pytestmark = pytest.mark.slow
 
+STEPS = ("download", "trainable", "export_sw", "validate")
 SOURCES = ("arena", "danbooru_metadata", "models", "demo", "bench", "tests")
 # Says no to every package that a script needs and the wheel does not ask for.
 IMPORT = """
@@ -63,3 +65,28 @@ def test_the_wheels_metrics_need_only_what_it_asks_for(wheel: Path, tmp_path: Pa
     )
     assert ended.returncode == 0, ended.stderr
     assert Path(ended.stdout.strip()).is_relative_to(tmp_path)
+
+
+def without_packages(folder: Path) -> dict[str, str]:
+    """An environment in which Python finds the standard library only."""
+    return {"PYTHONPATH": "", "PYTHONNOUSERSITE": "1", "PATH": "/usr/bin:/bin", "HOME": str(folder)}
+
+
+@pytest.mark.parametrize("script", [f"{step}.py" for step in STEPS])
+def test_without_the_packages_one_line_says_how_to_get_them(tmp_path: Path, script: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-S", script, "--help"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        env=without_packages(tmp_path),
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("error: ") and "torch" in line and line.endswith(f"python {script}")
+
+
+def test_any_python_3_can_read_what_says_so() -> None:
+    first = ["arena/__init__.py", "models/__init__.py", "models/tagger.py"]
+    for name in [*first, *(f"{step}.py" for step in STEPS)]:
+        ast.parse((ROOT / name).read_text(), feature_version=(3, 8))
