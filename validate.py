@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Run taggers over the same unseen posts and score them on the tags they share.
+"""Run taggers over the same recent posts and score them on the tags they share.
 
     python validate.py
     python validate.py --models wd-v1-4-vit-tagger-v2,joytag,wd-vit-tagger-v3 --unseen-only
@@ -7,7 +7,7 @@
 
 Reads posts.jsonl, metadata/ and resized/. Writes <model>_predictions.pt, ground_truth.pt,
 validation_post_ids.txt, detailed_metrics.txt, per_tag.csv, metrics.json and report.html, and prints
-the results table. Predictions are kept: a rerun works out only the scores it lacks.
+the results table. Predictions are kept: a rerun runs a network only over posts that it lacks.
 """
 
 import argparse

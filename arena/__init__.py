@@ -23,8 +23,8 @@ if _script and Path(_script).resolve().parent == _ROOT:
         _python = ".venv/bin/python"
         _first = "" if (_ROOT / ".venv" / "runtime").exists() else "run make venv once, and "
         print(
-            f"error: {sys.executable} is Python {sys.version_info[0]}.{sys.version_info[1]} without"
-            f" the packages of requirements.txt ({', '.join(_lacking) or 'it is too old'}):"
+            f"error: this Python {sys.version_info[0]}.{sys.version_info[1]} is without the"
+            f" packages of requirements.txt ({', '.join(_lacking) or 'it is too old'}):"
             f" {_first}start it as {_python} {Path(_script).name}",
             file=sys.stderr,
         )

@@ -16,7 +16,7 @@ import traceback
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NoReturn
 
-from arena.data_folder import data_folder
+from arena.data_folder import data_folder, expanded
 
 from tqdm import tqdm
 
@@ -122,8 +122,11 @@ def at_least(low: int, high: int | None = None) -> Callable[[str], int]:
 
 
 def names(text: str) -> list[str]:
-    """An argparse type: at least one name, with commas between several."""
-    found = [name for name in text.split(",") if name]
+    """An argparse type: at least one name or path, with commas between several.
+
+    Spaces around a name do not count, and `~` is expanded, which a shell does not do after a comma.
+    """
+    found = [str(expanded(name)) for part in text.split(",") if (name := part.strip())]
     if not found:
         raise argparse.ArgumentTypeError("at least one name is needed")
     return found
@@ -181,8 +184,9 @@ def run(main: Callable[[], None]) -> NoReturn:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         _leave(1)
     except OSError as error:
-        where = f": {error.filename}" if error.filename else ""
-        _leave(2, f"error: {error.strerror or error}{where}")
+        where = f"{error.filename}: " if error.filename else ""
+        remedy = "put that right, then run the same command again; finished work is kept"
+        _leave(2, f"error: {where}{error.strerror or error}: {remedy}")
     except Exception as error:
         # torch has no exception of its own for this.
         if isinstance(error, MemoryError) or os.strerror(errno.ENOMEM) in str(error):

@@ -128,7 +128,9 @@ class DataFolder:
 
 
 def data_folder(text: str) -> DataFolder:
-    """An argparse type: the folder of that path, `~` expanded."""
+    """An argparse type: the folder of that path, `~` expanded. Empty where a variable was unset."""
+    if not text.strip():
+        raise argparse.ArgumentTypeError("an empty path: give a folder, or . for this one")
     return DataFolder(expanded(text))
 
 

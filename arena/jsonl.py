@@ -35,7 +35,9 @@ class Problems:
         if self.count:
             more = ", …" if self.count > len(self.first) else ""
             lines = "line" if self.count == 1 else "lines"
-            warn(f"{path}: skipped {self.count} {lines}: {', '.join(self.first)}{more}")
+            # Such a line keeps no post from being fetched: it names none.
+            again = "; download.py fetches posts that are lost by this again"
+            warn(f"{path}: skipped {self.count} {lines}: {', '.join(self.first)}{more}{again}")
 
 
 def post_id(value: Any) -> int | None:

@@ -4,6 +4,7 @@ A model is a name (the TOML file's stem in this folder) or a path to a TOML file
 """
 
 import csv
+import difflib
 import re
 import tomllib
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from arena.data_folder import DataFolder
 from arena.tagger import ImageSettings
 
 FOLDER = Path(__file__).parent
+EXPORTED = "wd-v1-4-vit-tagger-v2"  # The name of what export_sw.py writes unless it is told other.
 # selected_tags.csv's category numbers are Danbooru's; 9 is the tagger authors' own, for ratings.
 CATEGORIES = {"0": "general", "1": "artist", "3": "copyright", "4": "character", "5": "meta"}
 CATEGORIES["9"] = "rating"
@@ -83,7 +85,10 @@ def card(name: str) -> ModelCard:
     """Read and check a model's TOML file; UserError names the file and the key that is wrong."""
     path = Path(name) if name.endswith(".toml") else FOLDER / f"{name}.toml"
     if not name.endswith(".toml") and name not in names():
-        raise UserError(f"there is no model '{name}': have {', '.join(names())}, or give a .toml")
+        raise UserError(
+            f"there is no model '{name}'{_meant(name)}: the models are {', '.join(names())}; one of"
+            " your own is given as the path of its .toml file"
+        )
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -110,12 +115,25 @@ def card(name: str) -> ModelCard:
     return ModelCard(name=path.stem, path=path, image=made, **table)
 
 
+def _meant(name: str) -> str:
+    """A question that offers the model whose label or name is like `name`, if there is one."""
+    labels = {_label(known).lower(): known for known in names()}
+    labels |= {known.lower(): known for known in names()}
+    close = difflib.get_close_matches(name.lower(), labels, n=1)
+    return f" (did you mean {labels[close[0]]}?)" if close else ""
+
+
+def _label(name: str) -> str:
+    table = tomllib.loads((FOLDER / f"{name}.toml").read_text(encoding="utf-8"))
+    return str(table.get("label", name))
+
+
 def _check_keys(
     path: Path, prefix: str, table: dict[str, Any], keys: dict[str, tuple[type, ...]]
 ) -> None:
     for key in table:
         if key not in keys:
-            raise UserError(f"{path}: unknown key '{prefix}{key}'")
+            raise UserError(f"{path}: unknown key '{prefix}{key}': the keys are {', '.join(keys)}")
     for key, types in keys.items():
         if key not in table:
             if key == "revision":
@@ -167,9 +185,14 @@ def is_folder(source: str) -> bool:
     return source.startswith((".", "/", "~"))
 
 
+def is_exported(model: ModelCard) -> bool:
+    """Whether a model's files are those that export_sw.py writes into the data folder."""
+    return model.source == "." and Path(model.file).stem.removesuffix("-half") == EXPORTED
+
+
 def remedy(model: ModelCard, *keys: str) -> str:
     """What to do about files that do not fit: the data folder's own come from export_sw.py."""
-    again = " or run export_sw.py again" if model.source == "." else ""
+    again = " or run export_sw.py again" if is_exported(model) else ""
     named = " or ".join(f"'{key}'" for key in keys)
     return f"change {named} in {model.path}{again}"
 
@@ -194,8 +217,9 @@ def locate(model: ModelCard, data: DataFolder, *filenames: str) -> list[Path]:
     folder = data.root / Path(model.source).expanduser()
     for name in filenames:
         if not (folder / name).is_file():
-            export = f"run export_sw.py --data {data}"
-            remedy = export if model.source == "." else "check the file"
+            remedy = f"put it there, or correct its name or 'source' in {model.path}"
+            if is_exported(model):
+                remedy = f"run export_sw.py --data {data}"
             raise UserError(f"{model.name}: {folder / name} is missing: {remedy}")
     return [folder / name for name in filenames]
 

@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from arena.cli import UserError
+from arena.cli import UserError, say
 from arena.data_folder import DataFolder
 from arena.tagger import RESIZE_VERSIONS, About, ImageSettings, Network
 from danbooru_metadata import TagMappings
@@ -158,7 +158,14 @@ def tagger(name: str, data: DataFolder, mappings: TagMappings) -> CardTagger:
     """
     card = cards.card(name)
     (path,) = cards.locate(card, data, card.tags)
-    names, categories = cards.read_tags(path)
+    try:
+        names, categories = cards.read_tags(path)
+    except UserError as error:
+        raise UserError(f"{error}: {cards.remedy(card, 'tags')}") from None
+    # The site's tags hold no spaces.
+    if spaced := [name for name in names if " " in name]:
+        say(f"{card.name}: {len(spaced)} tags, such as '{spaced[0]}', are read with _ for spaces")
+        names = [name.replace(" ", "_") for name in names]
     if isinstance(card.threshold, dict):
         for category in sorted(set(categories) - {"rating"} - card.threshold.keys()):
             raise UserError(

@@ -53,6 +53,17 @@ def mcc(tp: Any, predicted: Any, support: Any, total: Any) -> Any:
     return safe_divide(total * tp - predicted * support, np.sqrt(spread))
 
 
+def chance_average_precision(support: Any, total: int) -> Any:
+    """The mean average precision of scores that know nothing: posts in a random order.
+
+    With k of n posts that have the tag and H_n = 1 + 1/2 + ... + 1/n it is
+    ((k - 1) / (n - 1) (n - H_n) + H_n) / n. Bestgen, Information Processing & Management 51, 2015.
+    """
+    harmonic = (1 / np.arange(1, total + 1)).sum()
+    share = (np.asarray(support) - 1) / max(1, total - 1)
+    return (share * (total - harmonic) + harmonic) / total
+
+
 def rates(tp: Any, predicted: Any, support: Any, total: Any) -> dict[str, Any]:
     """Precision, recall, F1 and MCC from counts of posts, element by element, in float64.
 

@@ -3,15 +3,18 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from arena import jsonl, posts
-from arena.cli import UserError
+from arena.cli import UserError, warn
 from arena.data_folder import DataFolder
 from arena.tagger import Tagger, vocabulary
 from danbooru_metadata import TagMappings
 
 import numpy as np
+
+USUAL_TAGS = 20  # The most common tags of the posts, most of which every tagger knows.
 
 
 @dataclass(frozen=True)
@@ -57,9 +60,14 @@ def mappings(data: DataFolder) -> TagMappings:
     try:
         return TagMappings(data.metadata)
     except FileNotFoundError as error:
-        raise UserError(
-            f"{error.filename} is missing: run download.py --tags-only --data {data}"
-        ) from None
+        path = Path(error.filename)
+        if path not in (data.tag_rows("tag_aliases"), data.tag_rows("tag_implications")):
+            raise UserError(
+                f"{path} is missing, which the danbooru-metadata library asks for: an empty file"
+                " will do"
+            ) from None
+        command = "download.py --tags-only" if data.posts.exists() else "download.py"
+        raise UserError(f"{path} is missing: run {command} --data {data}") from None
     except ValueError as error:
         remedy = f"correct it, or run download.py --tags-only --data {data}"
         raise UserError(f"{error}: {remedy}") from None
@@ -138,13 +146,38 @@ def common_tags(truth: GroundTruth, taggers: Sequence[Tagger], min_count: int) -
     if not known:
         raise UserError("the chosen models have no tag in common: choose others with --models")
     counts = dict(zip(truth.tags, truth.counts().tolist(), strict=True))
+    for tagger in taggers:
+        _check_vocabulary(tagger, counts)
     tags = [tag for tag in known if counts.get(tag, 0) >= min_count]
     if not tags:
         raise UserError(
             f"none of the models' {len(known)} common tags is on {min_count} of the"
-            f" {len(truth.post_ids)} posts: download more posts or lower --min-count"
+            f" {len(truth.post_ids)} posts: lower --min-count, raise --posts, or download more"
         )
     return sorted(tags, key=lambda tag: (-counts[tag], tag))
+
+
+def _check_vocabulary(tagger: Tagger, counts: dict[str, int]) -> None:
+    """Raise UserError for a tagger that knows no tag of the posts, and warn where it is like that.
+
+    Most of a vocabulary may be on none of a few posts; but then the posts' usual tags are in it.
+    """
+    known = sorted(vocabulary(tagger))
+    absent = [tag for tag in known if not counts.get(tag)]
+    usual = sorted(counts, key=lambda tag: -counts[tag])[:USUAL_TAGS]
+    unknown = [tag for tag in usual if tag not in known]
+    examples = ", ".join(f"'{tag}'" for tag in absent[:3])
+    if len(absent) == len(known):
+        raise UserError(
+            f"none of {tagger.name}'s {len(known)} tags (such as {examples}) is on any of the"
+            f" posts: {tagger.remedy('tags')}"
+        )
+    if 2 * len(absent) > len(known) and 2 * len(unknown) > len(usual):
+        missed = ", ".join(f"'{tag}'" for tag in unknown[:3])
+        warn(
+            f"{tagger.name}: {len(absent)} of its {len(known)} tags are on none of the posts (such"
+            f" as {examples}), and it lacks usual ones ({missed}): {tagger.remedy('tags')}"
+        )
 
 
 def _id(post: tuple[int, str, np.ndarray]) -> int:

@@ -58,20 +58,17 @@ def load(path: Path) -> dict[str, Any]:
     """
     try:
         found = torch.load(path, weights_only=True, mmap=True, map_location="cpu")
-        rows, columns = found["predictions"].shape
-        fine = (
-            found["predictions"].dtype == torch.float32
-            and found["post_ids"].dtype == found["images"].dtype == torch.int64
-            and found["post_ids"].shape == (rows,)
-            and found["images"].shape == (rows, 3)
-            and len(found["tags"]) == columns
-            and re.fullmatch("[0-9a-f]{64}", found["fingerprint"]) is not None
-        )
+        fine = _is_whole(found)
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, TypeError, KeyError,
             AttributeError, IndexError) as error:  # fmt: skip
         for code in SYSTEM_ERRORS:
             if os.strerror(code) in str(error):
                 raise _unreadable_now(path, os.strerror(code)) from None
+        fine = False
+    except OSError as error:
+        # torch looks for the places that a file cut short names, before its beginning even.
+        if error.errno != errno.EINVAL:
+            raise
         fine = False
     except MemoryError:
         raise _unreadable_now(path, os.strerror(errno.ENOMEM)) from None
@@ -81,6 +78,26 @@ def load(path: Path) -> dict[str, Any]:
             " give --fresh to delete it"
         )
     return dict(found)
+
+
+def _is_whole(found: Any) -> bool:
+    """Whether what was read has the form of a predictions file."""
+    tensors = [found[key] for key in ("predictions", "post_ids", "images")]
+    rows, columns = tensors[0].shape
+    forms = [(torch.float32, (rows, columns)), (torch.int64, (rows,)), (torch.int64, (rows, 3))]
+    return (
+        all(
+            # A view of few numbers can claim to be billions of rows.
+            (tensor.dtype, tensor.shape) == form
+            and tensor.layout == torch.strided
+            and tensor.is_contiguous()
+            and not tensor.requires_grad
+            for tensor, form in zip(tensors, forms, strict=True)
+        )
+        and len(found["tags"]) == columns
+        and all(isinstance(tag, str) for tag in found["tags"])
+        and re.fullmatch("[0-9a-f]{64}", found["fingerprint"]) is not None
+    )
 
 
 def _unreadable_now(path: Path, reason: str) -> UserError:

@@ -72,6 +72,7 @@ def preprocess(path: Path, geometries: Iterable[Geometry], device: torch.device)
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
         raise UserError(
             f"{path} is no whole WebP image: delete it and run trainable.py with the same --data"
+            f" (which needs originals/{path.stem})"
         ) from None
     if device.type == "cpu":
         on_cpu = torch.empty(pixels.shape, dtype=torch.uint8)

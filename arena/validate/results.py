@@ -8,10 +8,11 @@ from importlib.metadata import version
 from typing import TypedDict, cast
 
 from arena import files
-from arena.cli import progress
+from arena.cli import progress, warn
 from arena.data_folder import DataFolder
 from arena.metrics import Evaluation, TestSet, bootstrap, compare, evaluate
 from arena.metrics.figures import Figure
+from arena.metrics.formulas import chance_average_precision
 from arena.posts import CATEGORIES, RATINGS
 from arena.report import page, text
 from arena.tagger import About, Tagger, vocabulary
@@ -22,6 +23,7 @@ from arena.validate.predictions import Cache, common_scores
 import numpy as np
 import torch
 
+ENOUGH_POSTS = 100  # Fewer may look like chance by chance.
 SEED = 0  # Of the bootstrap: a rerun prints the same intervals.
 
 
@@ -131,6 +133,7 @@ def score(
         )
         known, _ = ground_truth.covered(vocabulary(tagger))
         found = evaluate(test, scores, threshold, known)
+        warn_if_like_chance(tagger, found, truth)
         for groups, order in (("by_category", CATEGORIES), ("by_rating", RATINGS)):
             given = found.results[groups]
             found.results[groups] = {name: given[name] for name in order if name in given}
@@ -169,6 +172,19 @@ def score(
             for (a, of_a), (b, of_b) in pairs
         ],
     }
+
+
+def warn_if_like_chance(tagger: Tagger, found: Evaluation, truth: np.ndarray) -> None:
+    """Warn of a tagger that ranks posts hardly better than scores that know nothing would."""
+    posts = len(truth)
+    chance = float(chance_average_precision(truth.sum(axis=0), posts).mean())
+    reached = found.results["overall"]["ap"]["macro"]["value"]
+    if posts >= ENOUGH_POSTS and reached < 2 * chance < 0.5:
+        warn(
+            f"{tagger.name}: its average precision, {reached:.3f}, is near that of random scores,"
+            f" {chance:.3f}: see whether its tags are in the order of its outputs, and [image] in"
+            " its card"
+        )
 
 
 def save_truth(data: DataFolder, truth: np.ndarray, post_ids: np.ndarray, tags: list[str]) -> None:

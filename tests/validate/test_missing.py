@@ -14,7 +14,7 @@ def test_too_few_resamples_are_refused(tmp_path: Path) -> None:
 
 def test_what_is_missing_is_named_with_what_to_do(tmp_path: Path) -> None:
     refused(call("validate.py", "--data", tmp_path / "no"), "--data")
-    refused(call("validate.py", "--data", tmp_path), "download.py --tags-only")
+    refused(call("validate.py", "--data", tmp_path), "run download.py --data")
     make_data(tmp_path, 12)
     refused(call("validate.py", "--data", tmp_path), "wd-v1-4-vit-tagger-v2", "export_sw.py")
     refused(validate(tmp_path, "no-such"), "no-such", "joytag")
