@@ -13,6 +13,14 @@ os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 _ROOT = Path(__file__).resolve().parent.parent
 _script = getattr(sys.modules["__main__"], "__file__", None)
 if _script and Path(_script).resolve().parent == _ROOT:
+    # Where stdin, stdout or stderr is closed, the next file that is opened would take its number,
+    # and what libraries print would end up in that file.
+    for _number, _name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(_number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # Takes the lowest free number: this one.
+            setattr(sys, _name, os.fdopen(_number, "w" if _number else "r"))
     # A script spends its first seconds importing, when Ctrl-C must end it as it does later:
     # quietly, with 130. arena.cli.run takes over from here.
     signal.signal(signal.SIGINT, lambda *_: os._exit(130))

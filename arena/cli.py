@@ -12,8 +12,10 @@ import math
 import os
 import signal
 import sys
+import threading
 import traceback
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, NoReturn
 
 from arena.data_folder import data_folder, expanded
@@ -22,6 +24,16 @@ from tqdm import tqdm
 
 # torchrun numbers the processes that it starts: one of them speaks for all.
 SPEAKS = "TORCHELASTIC_RUN_ID" not in os.environ or os.environ["RANK"] == "0"
+
+
+STOPPED = "stopped; finished work is kept, run the same command to go on"
+PATIENCE = 5  # Seconds that native code gets to come back after Ctrl-C.
+# What to do about a limit of the system's, by what it says.
+LIMITS = {
+    errno.EMFILE: "raise the limit on open files (ulimit -n), or lower --workers",
+    errno.ENFILE: "close other programs, or lower --workers",
+    errno.EAGAIN: "raise the limit on processes (ulimit -u), or lower --workers",
+}
 
 
 class UserError(Exception):
@@ -172,27 +184,66 @@ def run(main: Callable[[], None]) -> NoReturn:
         # A terminal that has no such letter must not end a run; stderr does the same by itself.
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        main()
-        sys.stdout.flush()
+        with _ended_by_ctrl_c():
+            main()
+            sys.stdout.flush()
     except UserError as error:
         _leave(2, f"error: {error}")
     except KeyboardInterrupt:
-        _leave(130, "stopped; finished work is kept, run the same command to go on")
+        _leave(130, STOPPED)
     except BrokenPipeError:
         # The reader of our stdout has gone (`… | head`): nobody is left to tell.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         _leave(1)
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
-        remedy = "put that right, then run the same command again; finished work is kept"
+        remedy = LIMITS.get(error.errno or 0, "put that right, then run the same command again")
         _leave(2, f"error: {where}{error.strerror or error}: {remedy}")
     except Exception as error:
         # torch has no exception of its own for this.
         if isinstance(error, MemoryError) or os.strerror(errno.ENOMEM) in str(error):
             _leave(2, f"error: memory ran out ({error}): free some, or raise its limit (ulimit -v)")
+        if "can't start new thread" in str(error):
+            _leave(2, f"error: {error}: {LIMITS[errno.EAGAIN]}")
         _leave(1, *traceback.format_exc().rstrip("\n").split("\n"))
     sys.exit(0)
+
+
+@contextmanager
+def _ended_by_ctrl_c() -> Iterator[None]:
+    """Let Ctrl-C end the block, also where native code does not come back to Python for long.
+
+    Python acts on a signal only between its own steps, in the main thread. What wakes up the thread
+    here is written by the system's handler at once. Files are whole at any moment, so an end like
+    this loses what a kill loses.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    acted = threading.Event()
+    woken, wakes = os.pipe()
+    os.set_blocking(wakes, False)
+
+    def interrupt(number: int, frame: Any) -> NoReturn:
+        acted.set()
+        signal.default_int_handler(number, frame)
+
+    def watch() -> None:
+        while (number := os.read(woken, 1)) not in (b"", bytes([signal.SIGINT])):
+            continue
+        if number and not acted.wait(PATIENCE):
+            print(plain(STOPPED), file=sys.stderr, flush=True)
+            os._exit(130)
+        os.close(woken)
+
+    signal.signal(signal.SIGINT, interrupt)
+    signal.set_wakeup_fd(wakes, warn_on_full_buffer=False)
+    threading.Thread(target=watch, daemon=True).start()
+    try:
+        yield
+    finally:
+        signal.set_wakeup_fd(-1)
+        os.close(wakes)
 
 
 def _leave(code: int, *lines: str) -> NoReturn:

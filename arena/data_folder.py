@@ -122,6 +122,19 @@ class DataFolder:
 
     # --- all four
 
+    @property
+    def folders(self) -> list[Path]:
+        """The folders of fixed names."""
+        return [self.metadata, self.originals, self.resized]
+
+    @property
+    def files(self) -> list[Path]:
+        """The files of fixed names."""
+        texts = [self.posts, self.walked, self.failed_posts, self.verdicts, self.per_tag]
+        rows = [self.tag_rows(name) for name in ("tag_aliases", "tag_implications")]
+        results = [self.ground_truth, self.validation_post_ids, self.detailed_metrics]
+        return [*texts, *rows, *results, self.metrics, self.report]
+
     def lock(self, script: str) -> Path:
         """The file that a run of a script holds, so that there is one run at a time."""
         return self.root / f".{script}.lock"

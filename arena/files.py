@@ -1,5 +1,6 @@
 """Files that survive a kill: written under a temporary name and renamed, one writer per folder."""
 
+import errno
 import fcntl
 import os
 import socket
@@ -8,8 +9,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-from arena.cli import UserError
+from arena.cli import UserError, warn
 from arena.data_folder import DataFolder
+
+# What flock says where there are none: some network file systems, and those of other systems.
+NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
 
 
 def temporary(path: Path) -> Path:
@@ -37,6 +41,17 @@ def atomic(path: Path, *, sync: bool = True) -> Iterator[IO[bytes]]:
         if isinstance(error, OSError):
             error.filename = str(path)  # Not the temporary name, nor, of a full disk, none.
         raise
+
+
+def check_name(path: Path) -> None:
+    """Raise UserError for a path that torch and ONNX Runtime cannot be told: not in UTF-8."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        raise UserError(
+            f"{path} is not a name in UTF-8, so torch and ONNX Runtime cannot open what is in it:"
+            " rename it"
+        ) from None
 
 
 def save_tensors(path: Path, contents: dict[str, Any]) -> None:
@@ -72,10 +87,27 @@ def lock(data: DataFolder, script: str) -> Iterator[None]:
     """
     if not data.root.is_dir():
         raise UserError(f"{data} is not a folder: give an existing one with --data")
+    for path, fits, kind in (
+        *((path, path.is_file, "file") for path in data.files),
+        *((path, path.is_dir, "folder") for path in data.folders),
+    ):
+        # A pipe would be waited for without end.
+        if path.exists() and not fits():
+            raise UserError(f"{path} is not a {kind}: move it elsewhere")
     with data.lock(script).open("a+") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        except OSError as error:
+            if error.errno in NO_LOCKS:
+                warn(
+                    f"the file system of {data} has no locks ({error.strerror}): see to it yourself"
+                    f" that no other {script}.py uses the folder"
+                )
+                yield
+                return
+            if not isinstance(error, BlockingIOError):
+                error.filename = str(data.lock(script))
+                raise
             file.seek(0)
             holder = file.read(200).strip() or "another process"
             raise UserError(

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from arena import files
 from arena.cli import UserError
 from arena.data_folder import DataFolder
 from arena.tagger import ImageSettings
@@ -90,7 +91,9 @@ def card(name: str) -> ModelCard:
             " your own is given as the path of its .toml file"
         )
     try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
+        if path.exists() and not path.is_file():
+            raise UserError(f"{path} is not a file: give the path of a model's TOML file")
+        table = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         raise UserError(f"{path} is missing: give the path of a model's TOML file") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
@@ -215,6 +218,7 @@ def locate(model: ModelCard, data: DataFolder, *filenames: str) -> list[Path]:
 
         return [hub.fetch(model.source, str(model.revision), name) for name in filenames]
     folder = data.root / Path(model.source).expanduser()
+    files.check_name(folder)
     for name in filenames:
         if not (folder / name).is_file():
             remedy = f"put it there, or correct its name or 'source' in {model.path}"

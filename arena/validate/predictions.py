@@ -56,6 +56,8 @@ def load(path: Path) -> dict[str, Any]:
     and hash. Raises DamagedError when it is not one of ours, and UserError when it cannot be read
     now.
     """
+    if path.exists() and not path.is_file():  # A pipe would be waited for without end.
+        raise UserError(f"{path} is not a file: move it elsewhere")
     try:
         found = torch.load(path, weights_only=True, mmap=True, map_location="cpu")
         fine = _is_whole(found)
@@ -291,6 +293,7 @@ def caches(
     With auto, scores of all the posts that were worked out on another device are good too. With
     `fresh`, what is cached is deleted first.
     """
+    files.check_name(data.root)
     lead = distributed.rank() == 0
     found = []
     for tagger in taggers:
