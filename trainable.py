@@ -7,10 +7,10 @@ transparent pixel and is no GIF is written to resized/<id>.webp: RGB, upright, i
 most --max-size. Every post's verdict goes to trainable.jsonl with the reason. Run it again at any
 time: only files that are new, changed or lost are decoded.
 
-Only an original that is there, can be read and is judged not ok takes a resized image away. An
-image without its original stays as it is, whatever --max-size and --quality are now, and its post
-is ok, also where only resized/ was copied to: then the image is checked to be whole, and the reason
-says that it was kept. So originals/ may be emptied to free the disk.
+A resized image is removed only when its original is there, can be read, and is not ok. Where the
+original is gone, the image stays as it is and its post stays ok; --max-size and --quality change
+nothing then. An image that came here without its original is checked to be whole. So originals/
+may be emptied to free the disk.
 """
 
 import argparse
