@@ -2,8 +2,9 @@
 
 Products, which take the time and the memory, and what is done with them are in float16. Sums of
 many numbers, squares, roots, exponents and the last node would lose too much or leave float16's
-range: they are in float32, and so is what is worked out from such numbers alone, up to the next
-product. LayerNormalization and Softmax take float16 and sum in float32 by themselves.
+range: they are in float32, and so is what is worked out from such numbers alone or multiplied by
+one, up to the next product. LayerNormalization and Softmax take float16 and sum in float32 by
+themselves.
 """
 
 from collections.abc import Iterable, Mapping
@@ -39,9 +40,9 @@ def convert(model: onnx.ModelProto) -> onnx.ModelProto:
     for original in model.graph.node:
         node = onnx.NodeProto()
         node.CopyFrom(original)
-        half = node.op_type in PRODUCTS or not halves.isdisjoint(node.input)
-        if node.op_type in WHOLE or _is_square(node) or model.graph.output[0].name in node.output:
-            half = False
+        given = floats.intersection(node.input).difference(weights)
+        half = _is_in_half(node, given & halves, given - halves)
+        half = half and model.graph.output[0].name not in node.output
         for index, name in enumerate(node.input):
             if name not in floats or (name in halves) == half:
                 continue
@@ -88,8 +89,15 @@ def rounded(model: onnx.ModelProto) -> onnx.ModelProto:
     return _like(model, nodes, whole)
 
 
-def _is_square(node: onnx.NodeProto) -> bool:
-    return node.op_type == "Mul" and node.input[0] == node.input[1]
+def _is_in_half(node: onnx.NodeProto, halves: set[str], whole: set[str]) -> bool:
+    """Whether a node computes in float16; what it takes in each precision is without weights."""
+    if node.op_type in PRODUCTS:
+        return True
+    if node.op_type in WHOLE or not halves:
+        return False
+    if node.op_type in ("Mul", "Div"):
+        return not whole and node.input[0] != node.input[1]
+    return True
 
 
 def _halved(weight: NDArray[np.float32]) -> NDArray[np.float16]:

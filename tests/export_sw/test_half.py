@@ -98,6 +98,17 @@ def test_squares_beyond_its_range_do_no_harm(data: Path, tmp_path: Path, export:
     assert "LayerNormalization" not in {node.op_type for node in model.graph.node}
 
 
+def test_factors_beyond_its_range_do_no_harm(data: Path, tmp_path: Path, export: Export) -> None:
+    """The inverse length of a vector of zeros, 1e6, as in SwinV2's attention."""
+    mask = np.arange(8, dtype=np.float32)[:, None] > 2
+
+    def normalised(x: Any) -> Any:
+        return tf.math.l2_normalize(tf.nn.relu(x) * mask.astype(np.float32), -1, 1e-12) * 9.0
+
+    code, _, err = export("--saved-model", scorer(tmp_path / "saved", normalised, 1), "--half")
+    assert (code, err) == (0, "")
+
+
 def test_numbers_beyond_its_range_on_the_way_are_found(
     tmp_path: Path, export: Export, refused: Callable[..., str]
 ) -> None:
