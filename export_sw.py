@@ -5,7 +5,8 @@
 
 The SavedModel comes from the model hub (--repo at --revision) or from a folder (--saved-model).
 Writes <data>/<repository>.onnx and <data>/<repository>.csv, its tags, and checks the file against
-TensorFlow before it gets its name. A second run finds its work done.
+TensorFlow before it gets its name. A second run finds its work done. With --half the numbers are
+float16, the file half as large, and the names <repository>-half.onnx and <repository>-half.csv.
 """
 
 import argparse
@@ -23,9 +24,11 @@ from google.protobuf.message import DecodeError
 
 TAGS = "selected_tags.csv"
 NEEDED = ("saved_model.pb", "variables/variables.index", "variables/variables.data-*", TAGS)
-LARGEST_DIFFERENCE = 1e-4  # Of one score between ONNX Runtime and TensorFlow.
+# Of one score between ONNX Runtime and TensorFlow.
+LARGEST_DIFFERENCE = 1e-4
+LARGEST_DIFFERENCE_OF_HALF = 5e-3
 BATCHES = (1, 3)
-VERSION = "1"  # Of the conversion: a file made by another one is made anew.
+VERSION = "2"  # Of the conversion: a file made by another one is made anew.
 
 
 def main() -> None:
@@ -34,15 +37,16 @@ def main() -> None:
     model, table = args.data.exported(args.name)
     with files.lock(args.data, "export_sw"):
         source, tags = find(args)
-        made_from = fingerprint(source)
+        made_from = fingerprint(source, args.half)
         if is_made_from(model, made_from) and same_bytes(table, source / TAGS):
             say(f"{model} is up to date: nothing to do")
             return
-        difference = export(source, model, table, tags, made_from)
+        difference = export(source, model, table, tags, made_from, args.half)
     size = model.stat().st_size / 1e6
     say(f"wrote {model} ({size:.1f} MB) and {table} ({tags} tags)")
     batches = " and ".join(map(str, BATCHES))
-    say(f"checked at batch sizes {batches}: within {difference:.1e} of TensorFlow")
+    precision = "in half precision, " if args.half else ""
+    say(f"checked at batch sizes {batches}: {precision}within {difference:.1e} of TensorFlow")
 
 
 def arguments() -> argparse.Namespace:
@@ -60,12 +64,14 @@ def arguments() -> argparse.Namespace:
         "DIR",
         f"folder with saved_model.pb, variables/ and {TAGS}, instead of the hub's",
     )
+    options.flag("--half", "write a model in half precision (float16), beside the other")
     args = options.parse_args()
     args.name = args.repo.rpartition("/")[2]
     if not args.name.strip("."):
         raise UserError(f"'{args.repo}' names no hub repository: give organisation/name")
     if not args.revision:
         raise UserError("--revision is empty: give a tag, branch or commit")
+    args.name += "-half" if args.half else ""
     return args
 
 
@@ -79,9 +85,9 @@ def find(args: argparse.Namespace) -> tuple[Path, int]:
     return source, len(read_tags(source / TAGS)[0])
 
 
-def fingerprint(source: Path) -> str:
+def fingerprint(source: Path, half: bool) -> str:
     """A hash of everything the export is made from."""
-    total = hashlib.sha256(VERSION.encode())
+    total = hashlib.sha256(f"{VERSION} half\n".encode() if half else VERSION.encode())
     for path in sorted(path for pattern in NEEDED for path in source.glob(pattern)):
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
@@ -103,14 +109,16 @@ def same_bytes(one: Path, other: Path) -> bool:
     return one.is_file() and one.read_bytes() == other.read_bytes()
 
 
-def export(source: Path, target: Path, table: Path, tags: int, made_from: str) -> float:
+def export(
+    source: Path, target: Path, table: Path, tags: int, made_from: str, in_half: bool
+) -> float:
     """Convert `source` to the ONNX file `target` and its tags to `table`.
 
     Returns the largest difference from TensorFlow's scores. Raises UserError, and leaves the old
     files as they are, when that is too large.
     """
     # TensorFlow takes seconds to load: only when there is work.
-    from arena.export_sw import convert, saved_model
+    from arena.export_sw import convert, half, saved_model
 
     signature = saved_model.load(source)
     if tags != signature.width:
@@ -119,6 +127,7 @@ def export(source: Path, target: Path, table: Path, tags: int, made_from: str) -
             "take both from one revision"
         )
     model = convert.convert(signature)
+    model = half.convert(model) if in_half else model
     onnx.helper.set_model_props(model, {"made_from": made_from})
     shape = (max(BATCHES), *signature.image_shape)
     images = np.random.default_rng(0).uniform(0, 255, shape).astype(np.float32)
@@ -128,12 +137,16 @@ def export(source: Path, target: Path, table: Path, tags: int, made_from: str) -
         file.flush()
         given = [{signature.input_name: images[:batch]} for batch in BATCHES]
         answers = convert.run(str(files.temporary(target)), given, [signature.output_name])
+        if in_half:
+            rounded = convert.serialised(half.rounded(model))
+            answers += convert.run(rounded, given, [signature.output_name])
         apart = [np.abs(scores - expected[: len(scores)]).max() for (scores,) in answers]
         difference = float(np.max(apart))  # NaN if there is one anywhere, unlike max().
-        if not difference <= LARGEST_DIFFERENCE:
+        if not difference <= (LARGEST_DIFFERENCE_OF_HALF if in_half else LARGEST_DIFFERENCE):
+            remedy = "export without --half" if in_half else "please report the model"
             raise UserError(
                 f"the ONNX file's scores are up to {difference:.1e} away from TensorFlow's: it was "
-                "not kept; please report the model"
+                f"not kept; {remedy}"
             )
         # The old model goes first: a kill in between must not leave it beside the new tags.
         with (source / TAGS).open("rb") as original, files.atomic(table) as copy:

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from arena.cli import UserError
+from arena.export_sw import einsum, layer_norm
 
 # This loads TensorFlow without its notes: it must come before whatever else loads TensorFlow.
 from arena.export_sw.saved_model import (
@@ -177,6 +178,7 @@ def _small_onnx(
         output_names=[scores],
         opset=OPSET,
         custom_op_handlers={"Erf": (erf, []), "Erfc": (erf, [])},
+        custom_rewriter=[layer_norm.rewrite, einsum.rewrite],
         tensors_to_rename={
             images: signature.input_name,
             scores: signature.output_name,

@@ -38,6 +38,36 @@ def save(
     return folder
 
 
+def fused_norm(
+    x: Any, gamma: Any, beta: Any, ones: float = 1, training: bool = True, split: int = 1
+) -> Any:
+    """Keras 2.10's LayerNormalization over the last axis: through a batch norm in training mode.
+
+    With other values than the defaults it is something else that looks alike: every row scaled,
+    a batch norm that takes given moments, rows of a fraction of the axis.
+    """
+    rows, width = split, 1
+    shape = tf.shape(x)
+    for side in range(len(x.shape)):
+        if side < len(x.shape) - 1:
+            rows = rows * shape[side]
+        else:
+            width = width * shape[side]
+    y = tf.reshape(x, [1, rows, width // split, 1])
+    scale, offset = tf.fill([rows], float(ones)), tf.zeros([rows])
+    moments = {} if training else {"mean": tf.zeros([rows]), "variance": tf.fill([rows], 0.5)}
+    y, _, _ = tf.compat.v1.nn.fused_batch_norm(
+        y, scale, offset, **moments, epsilon=1e-3, data_format="NCHW", is_training=training
+    )
+    return tf.reshape(y, shape) * gamma + beta
+
+
+def moments_norm(x: Any, gamma: Any, beta: Any, axis: int = -1, epsilon: Any = 1e-6) -> Any:
+    """Keras 2.10's LayerNormalization where a batch norm would not be as exact."""
+    mean, variance = tf.nn.moments(x, [axis], keepdims=True)
+    return tf.nn.batch_normalization(x, mean, variance, beta, gamma, epsilon)
+
+
 def old_keras(folder: Path) -> Path:
     """What Keras 2.10 made of its layers: Erf, LayerNormalization through a batch norm in training
     mode, Dense through Tensordot, an Embedding read in place, a frozen constant, depthwise conv.
@@ -56,21 +86,12 @@ def old_keras(folder: Path) -> Path:
     moments = [weight(32), tf.Variable(numbers.uniform(0.5, 1, 32).astype(np.float32))]
     frozen = tf.constant(numbers.normal(0, 0.1, (64, 32)).astype(np.float32))
 
-    def layer_norm(x: Any) -> Any:
-        shape = tf.shape(x)
-        rows = shape[0] * shape[1]
-        y = tf.reshape(x, [1, rows, shape[2], 1])
-        y, _, _ = tf.compat.v1.nn.fused_batch_norm(
-            y, tf.ones([rows]), tf.zeros([rows]), epsilon=1e-3, data_format="NCHW"
-        )
-        return tf.reshape(y, shape) * scale + offset
-
     def network(images: Any) -> Any:
         x = tf.nn.conv2d(images / 255.0, stem, 4, "VALID") + stem_bias
         x = tf.nn.depthwise_conv2d(x, depthwise, [1, 1, 1, 1], "SAME")
         x, *_ = tf.compat.v1.nn.fused_batch_norm(x, scale, offset, *moments, is_training=False)
         x = tf.reshape(x, [-1, 16, 32]) + tf.gather(position, tf.range(16))
-        y = tf.tensordot(layer_norm(x), up, 1) + up_bias
+        y = tf.tensordot(fused_norm(x, scale, offset), up, 1) + up_bias
         y = 0.5 * y * (1.0 + tf.math.erf(y / tf.cast(2.0**0.5, y.dtype)))
         x = x + tf.matmul(y, down) + tf.matmul(y, frozen)
         return tf.sigmoid(tf.matmul(tf.reduce_mean(x, 1), head) + head_bias)
