@@ -5,7 +5,7 @@ all its scores are cached, it is not.
 """
 
 from dataclasses import dataclass
-from typing import Any, Protocol, TypedDict
+from typing import Any, NamedTuple, Protocol, TypedDict
 
 import numpy as np
 import torch
@@ -13,14 +13,22 @@ import torch
 Array = np.ndarray[Any, Any]
 
 # Raise one when that resize gives other pixels than before: scores kept from then are not reused.
-RESIZE_VERSIONS = {"bicubic": 2, "area": 3}
+RESIZE_VERSIONS = {"bicubic": 2, "bilinear": 1, "lanczos": 1, "area": 3}
+
+
+class First(NamedTuple):
+    """A first step: resized to fit into a square of `size`, which the pad's colour fills up."""
+
+    size: int
+    resize: str
 
 
 @dataclass(frozen=True)
 class ImageSettings:
-    """What a tagger needs done to an image: pad to a white square, resize to `size`, normalise.
+    """What a tagger needs done to an image: pad, resize to `size`, normalise.
 
-    A pixel value v of 0 to 255 becomes (v * scale - mean) / std, per channel in `channels` order.
+    `pad` is `square`, `at_least` (the square is never smaller than `size`), or `stretch`: none. A
+    pixel value v of 0 to 255 becomes (v * scale - mean) / std, per channel in `channels` order.
     """
 
     size: int
@@ -31,6 +39,8 @@ class ImageSettings:
     scale: float
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
+    color: tuple[int, int, int] = (255, 255, 255)  # Of the pad, RGB.
+    first: First | None = None
 
 
 class Network(Protocol):

@@ -17,7 +17,8 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from arena.validate.preprocess import area_taps, area_total, geometry, normalise, place, preprocess
+from arena.validate.preprocess import geometry, normalise, placed, preprocess
+from arena.validate.resample import area_taps, area_total
 from bench import measure
 from bench.images import make_images
 from models import card as cards
@@ -34,9 +35,9 @@ def plain(path: Path, model: cards.ModelCard) -> np.ndarray:
     """One image for one model, float32 (1, 3, size, size) or (1, size, size, 3)."""
     settings = model.image
     image = Image.open(path).convert("RGB")
-    side, left, top = place(image.width, image.height, geometry(settings))
-    canvas = Image.new("RGB", (side, side), "white")
-    canvas.paste(image, (left, top))
+    whole = placed(image.width, image.height, geometry(settings))
+    canvas, side = Image.new("RGB", whole.size, "white"), whole.size[0]
+    canvas.paste(image, whole.corner)
     size = settings.size
     if settings.resize == "bicubic":
         square = np.asarray(canvas.resize((size, size), Image.Resampling.BICUBIC), np.float32)

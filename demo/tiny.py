@@ -143,8 +143,14 @@ def toml(card: dict[str, Any], image: dict[str, Any]) -> str:
     tables = {key: value for key, value in card.items() if isinstance(value, dict)}
     lines = [f"{k} = {json.dumps(v)}" for k, v in card.items() if k not in tables]
     for name, table in {**tables, "image": image}.items():
-        lines += [f"[{name}]", *(f"{k} = {json.dumps(v)}" for k, v in table.items())]
+        lines += [f"[{name}]", *(f"{k} = {_toml_value(v)}" for k, v in table.items())]
     return "\n".join(lines) + "\n"
+
+
+def _toml_value(value: Any) -> str:
+    if not isinstance(value, dict):
+        return json.dumps(value)
+    return "{" + ", ".join(f"{key} = {json.dumps(each)}" for key, each in value.items()) + "}"
 
 
 def make_model(

@@ -5,6 +5,7 @@ A model is a name (the TOML file's stem in this folder) or a path to a TOML file
 
 import csv
 import difflib
+import math
 import re
 import tomllib
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from typing import Any
 from arena import files
 from arena.cli import UserError
 from arena.data_folder import DataFolder
-from arena.tagger import ImageSettings
+from arena.tagger import RESIZE_VERSIONS, First, ImageSettings
 
 FOLDER = Path(__file__).parent
 EXPORTED = "wd-v1-4-vit-tagger-v2"  # The name of what export_sw.py writes unless it is told other.
@@ -66,20 +67,24 @@ _IMAGE_KEYS: dict[str, tuple[type, ...]] = {
     "resize": _TEXT,
     "channels": _TEXT,
     "layout": _TEXT,
-    "scale": _NUMBER,
+    "scale": (int, float, str),
     "mean": (list,),
     "std": (list,),
+    "color": (list,),
+    "first": (dict,),
 }
+_OPTIONAL = ("revision", "image.color", "image.first")
 _CHOICES = {
     "kind": ("onnx", "joytag"),
     "activation": ("sigmoid", "none"),
-    "pad": ("square", "at_least"),
-    "resize": ("bicubic", "area"),
+    "pad": ("square", "at_least", "stretch"),
+    "resize": tuple(RESIZE_VERSIONS),
     "channels": ("rgb", "bgr"),
     "layout": ("nchw", "nhwc"),
 }
 _KIND_NAMES = {str: "a text", int: "a whole number", float: "a number", dict: "a table"}
 _KIND_NAMES[list] = "a list of three numbers"
+PILLOW = tuple(resize for resize in RESIZE_VERSIONS if resize != "area")
 
 
 def card(name: str) -> ModelCard:
@@ -113,7 +118,12 @@ def card(name: str) -> ModelCard:
     if table.get("revision") == "":
         raise UserError(f"{path}: key 'revision' must be a tag, branch or commit")
     _check_values(path, table, image)
-    made = ImageSettings(**{**image, "mean": tuple(image["mean"]), "std": tuple(image["std"])})
+    for key in ("mean", "std", "color"):
+        if key in image:
+            image[key] = tuple(image[key])
+    if "first" in image:
+        image["first"] = First(**image["first"])
+    made = ImageSettings(**{**image, "scale": _fraction(image["scale"])})
     table.setdefault("revision", None)
     return ModelCard(name=path.stem, path=path, image=made, **table)
 
@@ -139,7 +149,7 @@ def _check_keys(
             raise UserError(f"{path}: unknown key '{prefix}{key}': the keys are {', '.join(keys)}")
     for key, types in keys.items():
         if key not in table:
-            if key == "revision":
+            if prefix + key in _OPTIONAL:
                 continue
             raise UserError(f"{path}: key '{prefix}{key}' is missing")
         if type(table[key]) not in types:
@@ -175,12 +185,31 @@ def _check_values(path: Path, table: dict[str, Any], image: dict[str, Any]) -> N
         check(type(value) in _NUMBER and 0 <= value <= 1, key, "a number from 0 to 1")
     check(table["last_post_id"] >= 0, "last_post_id", "at least 0")
     check(1 <= image["size"] <= 4096, "image.size", "from 1 to 4096")
-    check(image["scale"] > 0, "image.scale", "above 0")
+    scale = _fraction(image["scale"])
+    check(0 < scale < math.inf, "image.scale", 'a number above 0, or a fraction such as "1/255"')
+    if "first" in image:
+        _check_keys(path, "image.first.", image["first"], {"size": (int,), "resize": _TEXT})
+        check(1 <= image["first"]["size"] <= 4096, "image.first.size", "from 1 to 4096")
+        fine = image["first"]["resize"] in PILLOW
+        check(fine, "image.first.resize", f"one of {', '.join(PILLOW)}")
+    if "color" in image:
+        fine = len(image["color"]) == 3 and all(
+            type(value) is int and 0 <= value <= 255 for value in image["color"]
+        )
+        check(fine, "image.color", "a list of three whole numbers from 0 to 255: red, green, blue")
     for key in ("mean", "std"):
         values = image[key]
         fine = len(values) == 3 and all(type(value) in _NUMBER for value in values)
         check(fine, f"image.{key}", "a list of three numbers")
     check(all(value > 0 for value in image["std"]), "image.std", "above 0 in every channel")
+
+
+def _fraction(value: float | str) -> float:
+    """A number, also one written as a fraction such as 1/255; not a number where it is neither."""
+    if not isinstance(value, str):
+        return value
+    parts = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*/\s*(\d+(?:\.\d+)?)\s*", value, re.ASCII)
+    return float(parts[1]) / float(parts[2]) if parts and float(parts[2]) else math.nan
 
 
 def is_folder(source: str) -> bool:

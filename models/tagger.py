@@ -108,8 +108,9 @@ class CardTagger:
     def _digest(self) -> str:
         """A hash of the weights' files and of the settings, read once."""
         card = self.card
-        resize = RESIZE_VERSIONS[card.image.resize]
-        settings = json.dumps([card.kind, card.activation, asdict(card.image), resize])
+        steps = [card.image.resize, *([card.image.first.resize] if card.image.first else [])]
+        versions = [RESIZE_VERSIONS[step] for step in steps]
+        settings = json.dumps([card.kind, card.activation, asdict(card.image), versions])
         digest = hashlib.sha256(settings.encode())
         for path in self._weight_files():
             if card.kind == "onnx":

@@ -8,9 +8,11 @@ from arena.cli import UserError
 from demo.tiny import SIZE, make_data, make_model, make_onnx
 from models import card as cards
 from tests.helpers import refused
-from tests.validate.helpers import TAGS, ok, validate
+from tests.validate.helpers import TAGS, ok, saved, validate
 
+import numpy as np
 import pytest
+from PIL import Image
 
 
 @pytest.mark.parametrize(
@@ -56,6 +58,17 @@ def test_a_wrong_model_is_caught_at_once(
         ("size = 32", "sise = 32", ["unknown key 'image.sise'"]),
         ("std = [1.0, 1.0, 1.0]", "std = [1.0, 0.0, 1.0]", ["'image.std'", "above 0"]),
         ('label = "Tiny"', "label = Tiny", ["not valid TOML"]),
+        ("scale = 0.0039", 'scale = "1/0"', ["'image.scale'", '"1/255"']),
+        ("scale = 0.0039", 'scale = "x"', ["'image.scale'", '"1/255"']),
+        ("size = 32", "size = 32\ncolor = [1, 2]", ["'image.color'", "0 to 255"]),
+        ("size = 32", "size = 32\ncolor = [1, 2, 256]", ["'image.color'", "0 to 255"]),
+        ("size = 32", "size = 32\nfirst = {size = 9}", ["'image.first.resize' is missing"]),
+        (
+            "size = 32",
+            'size = 32\nfirst = {size = 9, resize = "area"}',
+            ["'image.first.resize'", "bicubic, bilinear, lanczos"],
+        ),
+        ("size = 32", 'size = 32\nfirst = {side = 9, resize = "area"}', ["first.side'"]),
     ],
 )
 def test_a_wrong_card_names_its_file_and_key(
@@ -112,3 +125,49 @@ def test_thresholds_by_category_hold_for_categories_in_words(tmp_path: Path) -> 
         assert recall["tag_0"] == 0 and recall["tag_11"] == 1
         found.append(recall)
     assert found[0] == found[1] == found[2]
+
+
+STEPS: list[dict[str, Any]] = [
+    {"pad": "stretch", "resize": "bilinear", "scale": "1/255"},
+    {"pad": "square", "resize": "lanczos", "color": [0, 0, 0]},
+    {"pad": "square", "resize": "bicubic", "first": {"size": 40, "resize": "bilinear"}},
+    {"pad": "at_least", "resize": "bilinear", "color": [124, 116, 104], "channels": "rgb"},
+]
+
+
+@pytest.mark.parametrize("steps", STEPS)
+def test_steps_of_an_image_are_pillows(tmp_path: Path, steps: dict[str, Any]) -> None:
+    make_data(tmp_path, 6)
+    image: dict[str, Any] = {
+        "channels": "bgr",
+        "scale": 0.01,
+        "mean": [0.3, 0.4, 0.5],
+        "std": [0.2, 0.5, 1.0],
+    }
+    image |= steps
+    card = make_model(tmp_path, "a", TAGS, image=image)
+    weight, bias = make_onnx(tmp_path / "a.onnx", len(TAGS), layout="nhwc")
+    ok(validate(tmp_path, card))
+    found = saved(tmp_path, "a")
+    scale = 1 / 255 if image["scale"] == "1/255" else 0.01
+    color = tuple(image.get("color", [255, 255, 255]))
+    for post_id, scores in zip(found["post_ids"], found["predictions"], strict=True):
+        picture = Image.open(tmp_path / "resized" / f"{post_id}.webp").convert("RGB")
+        if first := image.get("first"):
+            times = first["size"] / max(picture.size)
+            sides = [max(1, int(side * times)) for side in picture.size]
+            picture = picture.resize((sides[0], sides[1]), Image.Resampling.BILINEAR)
+        if image["pad"] != "stretch":
+            least = {"at_least": SIZE, "square": 1}[image["pad"]]
+            side = first["size"] if first else max(*picture.size, least)
+            canvas = Image.new("RGB", (side, side), color)
+            canvas.paste(picture, ((side - picture.width) // 2, (side - picture.height) // 2))
+            picture = canvas
+        filters = Image.Resampling[image["resize"].upper()]
+        pixels = np.asarray(picture.resize((SIZE, SIZE), filters), np.float64)
+        if image["channels"] == "bgr":
+            pixels = pixels[:, :, ::-1]
+        ready = (pixels * scale - np.array(image["mean"])) / np.array(image["std"])
+        grid = ready.reshape(4, SIZE // 4, 4, SIZE // 4, 3).mean(axis=(1, 3))
+        logits = grid.transpose(2, 0, 1).ravel() @ weight + bias
+        np.testing.assert_allclose(scores, 1 / (1 + np.exp(-logits)), atol=1e-5)
