@@ -16,7 +16,7 @@ from pathlib import Path
 
 from arena import files, hub
 from arena.cli import Options, UserError, run, say
-from models.card import read_tags
+from models import tags as tags_files
 
 import numpy as np
 import onnx
@@ -82,7 +82,7 @@ def find(args: argparse.Namespace) -> tuple[Path, int]:
         raise UserError(f"{source} is no folder: give one with saved_model.pb")
     if not (source / TAGS).is_file():
         raise UserError(f"{source / TAGS} is missing: put the model's tags there")
-    return source, len(read_tags(source / TAGS)[0])
+    return source, len(tags_files.read(source / TAGS).names)
 
 
 def fingerprint(source: Path, half: bool) -> str:

@@ -12,17 +12,20 @@ the results table. Predictions are kept: a rerun runs a network only over posts 
 
 import argparse
 import os
-from collections.abc import Sequence
 from contextlib import nullcontext
 
 import models
-from arena import files, posts
-from arena.cli import Options, UserError, at_least, names, run, say, warn
+from arena import files
+from arena.cli import Options, at_least, names, run, say
 from arena.report import text
-from arena.tagger import Tagger
-from arena.validate import distributed, ground_truth, inference, predictions, results
-from arena.validate.ground_truth import GroundTruth
-from danbooru_metadata import TagMappings
+from arena.validate import (
+    distributed,
+    ground_truth,
+    inference,
+    predictions,
+    results,
+    selection,
+)
 
 
 def main() -> None:
@@ -36,7 +39,9 @@ def main() -> None:
     with distributed.group(), files.lock(args.data, "validate") if lead else nullcontext():
         mappings = ground_truth.mappings(args.data)
         taggers = models.taggers(args.models, args.data, mappings)
-        truth = choose_posts(args, taggers, mappings)
+        truth = selection.choose_posts(
+            args.data, taggers, mappings, args.posts, args.post_ids, unseen_only=args.unseen_only
+        )
         tags = ground_truth.common_tags(truth, taggers, args.min_count)
         # What process 0 sees holds for all: files may appear meanwhile.
         post_ids = distributed.share(truth.post_ids)
@@ -104,43 +109,6 @@ def resample_count(text: str) -> int:
     if 0 < count < 100:
         raise argparse.ArgumentTypeError(f"{count} resamples are too few: give 0 or at least 100")
     return count
-
-
-def choose_posts(
-    args: argparse.Namespace, taggers: Sequence[Tagger], mappings: TagMappings
-) -> GroundTruth:
-    """The posts to score on, ids ascending: those of --post-ids, or the first --posts."""
-    usable = ground_truth.usable_posts(args.data)
-    asked = set(posts.ids(args.post_ids)) if args.post_ids else usable
-    usable &= asked
-    newest = max(tagger.last_post_id for tagger in taggers)
-    if args.unseen_only:
-        usable = {post_id for post_id in usable if post_id > newest}
-    limit = max(1, len(usable)) if args.post_ids else args.posts
-    truth = ground_truth.read(args.data, usable, limit, mappings)
-    if args.post_ids and (lacking := len(asked - set(truth.post_ids.tolist()))):
-        warn(
-            f"of the {len(asked)} posts in {args.post_ids}, {lacking} are left out, without a"
-            " resized image or a line in posts.jsonl, or seen by a model: run download.py --data"
-            f" {args.data} --post-ids {args.post_ids} and trainable.py --data {args.data}"
-        )
-    if not len(truth.post_ids):
-        remedy = f"run download.py and trainable.py with --data {args.data}"
-        if args.unseen_only:
-            remedy = (
-                f"all are at or below {newest}, which a model may have been trained on: download"
-                " newer posts with download.py --start-id"
-            )
-        raise UserError(
-            f"no post with both a resized image and a line in posts.jsonl is left: {remedy}"
-        )
-    for tagger in taggers:
-        if seen := int(tagger.may_have_seen(truth.post_ids).sum()):
-            warn(
-                f"{tagger.label} may have been trained on {seen} of the {len(truth.post_ids)} posts"
-                f" (ids up to {tagger.last_post_id}): --unseen-only leaves them out"
-            )
-    return truth
 
 
 if __name__ == "__main__":

@@ -64,8 +64,11 @@ class About(TypedDict):
     label: str
     source: str  # A hub repository or a folder.
     revision: str | None  # Of the repository.
-    threshold: float | dict[str, float]  # One number, or one for each category.
-    last_post_id: int  # The newest post it may have been trained on.
+    # One number, one for each category, or the column of its tags file that has one for each tag.
+    threshold: float | dict[str, float] | str
+    last_post_id: int | None  # The newest post it may have been trained on; None: it is not known.
+    held_out: tuple[int, int] | None  # The first and last id % 1000 that it was not trained on,
+    validated_on: tuple[int, int] | None  # and those of them that chose checkpoint or threshold.
     vocabulary: int  # Its outputs.
 
 
@@ -102,14 +105,15 @@ class Tagger(Protocol):
         """The category of each output."""
 
     @property
-    def last_post_id(self) -> int:
-        """The newest post that it may have been trained on."""
+    def last_post_id(self) -> int | None:
+        """The newest post that it may have been trained on, None where that is not known."""
 
     def thresholds(self) -> Array:
         """The threshold of each output: float (outputs,)."""
 
     def may_have_seen(self, post_ids: Array) -> Array:
-        """Whether it may have been trained on each post: bool (posts,)."""
+        """Whether it may have been trained on each post: bool (posts,). Of a tagger of which it is
+        not known, no post is."""
 
     @property
     def precisions(self) -> list[str]:

@@ -126,7 +126,7 @@ def make_tagger(
     """A tagger of a file in the data folder."""
     kind = "joytag" if name == "joytag" else "onnx"
     activation = "sigmoid" if kind == "joytag" else "none"
-    card = ModelCard(name, Path(name), name, kind, ".", None, file, "", 0.5, 0, image, activation)
+    card = ModelCard(name, Path(name), name, kind, ".", None, file, "", 0.5, image, activation)
     names = [f"tag_{number}" for number in range(tags)]
     return RandomTagger(card, data, names, ["general"] * tags)
 

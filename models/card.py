@@ -3,7 +3,6 @@
 A model is a name (the TOML file's stem in this folder) or a path to a TOML file elsewhere.
 """
 
-import csv
 import difflib
 import math
 import re
@@ -19,14 +18,17 @@ from arena.tagger import RESIZE_VERSIONS, First, ImageSettings
 
 FOLDER = Path(__file__).parent
 EXPORTED = "wd-v1-4-vit-tagger-v2"  # The name of what export_sw.py writes unless it is told other.
-# selected_tags.csv's category numbers are Danbooru's; 9 is the tagger authors' own, for ratings.
-CATEGORIES = {"0": "general", "1": "artist", "3": "copyright", "4": "character", "5": "meta"}
-CATEGORIES["9"] = "rating"
 
 
 @dataclass(frozen=True)
 class ModelCard:
-    """A model's TOML file. `threshold` is one number, or one for each tag category."""
+    """A model's TOML file.
+
+    `threshold` is one number, one for each tag category, or the name of a column of the tags file.
+    `held_out` are the first and last id % 1000 that were never trained on, `validated_on` those of
+    them that chose its checkpoint or threshold. `output` names the output with the scores where
+    several fit. Tags come from the model's own source unless `tags_source` names another.
+    """
 
     name: str
     path: Path
@@ -36,10 +38,15 @@ class ModelCard:
     revision: str | None
     file: str
     tags: str
-    threshold: float | dict[str, float]
-    last_post_id: int
+    threshold: float | dict[str, float] | str
     image: ImageSettings
     activation: str
+    last_post_id: int | None = None
+    held_out: tuple[int, int] | None = None
+    validated_on: tuple[int, int] | None = None
+    output: str | None = None
+    tags_source: str | None = None
+    tags_revision: str | None = None
 
 
 def names() -> list[str]:
@@ -56,8 +63,13 @@ _KEYS: dict[str, tuple[type, ...]] = {
     "revision": _TEXT,
     "file": _TEXT,
     "tags": _TEXT,
-    "threshold": (int, float, dict),
+    "threshold": (int, float, dict, str),
     "last_post_id": (int,),
+    "held_out": (list,),
+    "validated_on": (list,),
+    "output": _TEXT,
+    "tags_source": _TEXT,
+    "tags_revision": _TEXT,
     "image": (dict,),
     "activation": _TEXT,
 }
@@ -73,7 +85,10 @@ _IMAGE_KEYS: dict[str, tuple[type, ...]] = {
     "color": (list,),
     "first": (dict,),
 }
-_OPTIONAL = ("revision", "image.color", "image.first")
+_OPTIONAL = (
+    *("revision", "last_post_id", "held_out", "validated_on", "output"),
+    *("tags_source", "tags_revision", "image.color", "image.first"),
+)
 _CHOICES = {
     "kind": ("onnx", "joytag"),
     "activation": ("sigmoid", "none"),
@@ -83,7 +98,7 @@ _CHOICES = {
     "layout": ("nchw", "nhwc"),
 }
 _KIND_NAMES = {str: "a text", int: "a whole number", float: "a number", dict: "a table"}
-_KIND_NAMES[list] = "a list of three numbers"
+_KIND_NAMES[list] = "a list of numbers"
 PILLOW = tuple(resize for resize in RESIZE_VERSIONS if resize != "area")
 
 
@@ -106,26 +121,35 @@ def card(name: str) -> ModelCard:
     _check_keys(path, "", table, _KEYS)
     image = table.pop("image")
     _check_keys(path, "image.", image, _IMAGE_KEYS)
-    hub_source = not is_folder(table["source"])
-    if hub_source and not re.fullmatch(r"[\w.-]+/[\w.-]+", table["source"]):
-        raise UserError(
-            f"{path}: key 'source' is neither a hub repository (org/name) nor a folder"
-            " (starting with . or / or ~)"
-        )
-    if hub_source != ("revision" in table):
-        wrong = "is missing (the hub revision)" if hub_source else "has no use with a folder"
-        raise UserError(f"{path}: key 'revision' {wrong}")
-    if table.get("revision") == "":
-        raise UserError(f"{path}: key 'revision' must be a tag, branch or commit")
+    _check_source(path, table, "source", "revision")
+    if "tags_source" in table or "tags_revision" in table:
+        _check_source(path, table, "tags_source", "tags_revision")
     _check_values(path, table, image)
-    for key in ("mean", "std", "color"):
-        if key in image:
-            image[key] = tuple(image[key])
+    for each in (table, image):
+        for key, value in each.items():
+            if isinstance(value, list):
+                each[key] = tuple(value)
     if "first" in image:
         image["first"] = First(**image["first"])
     made = ImageSettings(**{**image, "scale": _fraction(image["scale"])})
     table.setdefault("revision", None)
     return ModelCard(name=path.stem, path=path, image=made, **table)
+
+
+def _check_source(path: Path, table: dict[str, Any], source: str, revision: str) -> None:
+    """Raise UserError unless a source is a folder, or a hub repository with its revision."""
+    place = table.get(source, "")
+    on_hub = not is_folder(place)
+    if on_hub and not re.fullmatch(r"[\w.-]+/[\w.-]+", place):
+        raise UserError(
+            f"{path}: key '{source}' is neither a hub repository (org/name) nor a folder"
+            " (starting with . or / or ~)"
+        )
+    if on_hub != (revision in table):
+        wrong = "is missing (the hub revision)" if on_hub else "has no use with a folder"
+        raise UserError(f"{path}: key '{revision}' {wrong}")
+    if table.get(revision) == "":
+        raise UserError(f"{path}: key '{revision}' must be a tag, branch or commit")
 
 
 def _meant(name: str) -> str:
@@ -172,18 +196,22 @@ def _check_values(path: Path, table: dict[str, Any], image: dict[str, Any]) -> N
             "a file inside the source",
         )
     thresholds = table["threshold"]
-    if isinstance(thresholds, dict):
+    if isinstance(thresholds, str):
+        check(bool(thresholds), "threshold", "a number, a table or the name of a column")
+        thresholds = {}
+    elif isinstance(thresholds, dict):
         check(bool(thresholds), "threshold", "a number, or a table of at least one category")
-        for category in thresholds:
-            check(
-                category in CATEGORIES.values(), f"threshold.{category}", "a Danbooru tag category"
-            )
     else:
         thresholds = {"": thresholds}
     for category, value in thresholds.items():
         key = f"threshold.{category}".removesuffix(".")
         check(type(value) in _NUMBER and 0 <= value <= 1, key, "a number from 0 to 1")
-    check(table["last_post_id"] >= 0, "last_post_id", "at least 0")
+    check(table.get("last_post_id", 0) >= 0, "last_post_id", "at least 0")
+    for key in ("held_out", "validated_on"):
+        ends = table.get(key, [0, 999])
+        whole = len(ends) == 2 and all(type(end) is int for end in ends)
+        fine = whole and 0 <= ends[0] <= ends[1] <= 999
+        check(fine, key, "a list of the first and the last id % 1000, such as [900, 999]")
     check(1 <= image["size"] <= 4096, "image.size", "from 1 to 4096")
     scale = _fraction(image["scale"])
     check(0 < scale < math.inf, "image.scale", 'a number above 0, or a fraction such as "1/255"')
@@ -242,59 +270,31 @@ def locate(model: ModelCard, data: DataFolder, *filenames: str) -> list[Path]:
 
     A folder is relative to `data`, where export_sw.py leaves its file. Raises UserError.
     """
-    if not is_folder(model.source):
+    return [_locate(model, data, model.source, model.revision, name) for name in filenames]
+
+
+def locate_tags(model: ModelCard, data: DataFolder) -> Path:
+    """The tags file of a model, as `locate` finds files. Raises UserError."""
+    if model.tags_source is None:
+        return locate(model, data, model.tags)[0]
+    return _locate(model, data, model.tags_source, model.tags_revision, model.tags)
+
+
+def _locate(
+    model: ModelCard, data: DataFolder, source: str, revision: str | None, name: str
+) -> Path:
+    if not is_folder(source):
         from arena import hub  # Here, as it takes half a second that a folder's models never need.
 
-        return [hub.fetch(model.source, str(model.revision), name) for name in filenames]
-    folder = data.root / Path(model.source).expanduser()
+        return hub.fetch(source, str(revision), name)
+    folder = data.root / Path(source).expanduser()
     files.check_name(folder)
-    for name in filenames:
-        if not (folder / name).is_file():
-            remedy = f"put it there, or correct its name or 'source' in {model.path}"
-            if is_exported(model):
-                remedy = f"run export_sw.py --data {data}"
-            raise UserError(f"{model.name}: {folder / name} is missing: {remedy}")
-    return [folder / name for name in filenames]
-
-
-def read_tags(path: Path) -> tuple[list[str], list[str]]:
-    """The tag names and categories of a model's outputs, in order.
-
-    A CSV with `name` and `category` columns, the latter Danbooru's numbers or names, or one name a
-    line (category `general`). UserError says what is wrong with the file, and in which row.
-    """
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-        reader = csv.DictReader(text.splitlines())
-        rows = [(reader.line_num, row) for row in reader] if path.suffix.lower() == ".csv" else []
-    except (UnicodeDecodeError, csv.Error):
-        raise UserError(f"{path} is not a text file of tags in UTF-8") from None
-    if path.suffix.lower() != ".csv":
-        tags = [line.strip() for line in text.splitlines() if line.strip()]
-        categories = ["general"] * len(tags)
-    else:
-        if not rows or not {"name", "category"} <= rows[0][1].keys():
-            raise UserError(f"{path} has no columns name and category, or no row under them")
-        tags, categories = [], []
-        for number, row in rows:
-            if not row["name"] or row["category"] is None:
-                raise UserError(f"{path} row {number} has no name or no category")
-            tags.append(row["name"])
-            categories.append(_category(row["category"], f"{path} row {number}"))
-    if not tags:
-        raise UserError(f"{path} has no tag in it")
-    return tags, categories
-
-
-def _category(text: str, where: str) -> str:
-    """A tag's category from one of Danbooru's numbers, also as `4.0`, or from its name."""
-    word = text.strip().lower()
-    number = re.fullmatch(r"0*(\d+)(\.0*)?", word, re.ASCII)
-    category = CATEGORIES.get(number[1], word) if number else word
-    if category not in CATEGORIES.values():
-        known = ", ".join(f"{key} {name}" for key, name in CATEGORIES.items())
-        raise UserError(f"{where}: category {text!r} is none of {known}: give its number or name")
-    return category
+    if not (folder / name).is_file():
+        remedy = f"put it there, or correct its name or 'source' in {model.path}"
+        if is_exported(model):
+            remedy = f"run export_sw.py --data {data}"
+        raise UserError(f"{model.name}: {folder / name} is missing: {remedy}")
+    return folder / name
 
 
 def weight_names(model: ModelCard) -> list[str]:
@@ -304,10 +304,14 @@ def weight_names(model: ModelCard) -> list[str]:
 
 def is_cached(model: ModelCard, data: DataFolder) -> bool:
     """Whether a run would find the model's weights and tags on this machine."""
-    names = [*weight_names(model), model.tags]
-    if is_folder(model.source):
-        folder = data.root / Path(model.source).expanduser()
-        return all((folder / name).is_file() for name in names)
+    tags = model.tags_source or model.source, model.tags_revision or model.revision, model.tags
+    weights = [(model.source, model.revision, name) for name in weight_names(model)]
+    return all(_is_here(data, *each) for each in (*weights, tags))
+
+
+def _is_here(data: DataFolder, source: str, revision: str | None, name: str) -> bool:
+    if is_folder(source):
+        return (data.root / Path(source).expanduser() / name).is_file()
     from arena import hub
 
-    return all(hub.cached(model.source, str(model.revision), name) for name in names)
+    return hub.cached(source, str(revision), name)

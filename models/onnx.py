@@ -142,7 +142,15 @@ def _checked(
 
 
 def _output(model: ModelCard, outputs: list[onnxruntime.NodeArg], tags: int) -> onnxruntime.NodeArg:
-    """The only output that can hold a score for every tag, whatever the others are."""
+    """The card's output, or else the only one that can hold a score for every tag."""
+    if model.output is not None:
+        named = [output for output in outputs if output.name == model.output]
+        if not named:
+            raise UserError(
+                f"{model.name}: the network has no output '{model.output}', but {_all(outputs)}:"
+                f" {remedy(model, 'output')}"
+            )
+        outputs = named
     scores = [
         output for output in outputs if output.type == "tensor(float)" and len(output.shape) == 2
     ]
@@ -163,7 +171,7 @@ def _output(model: ModelCard, outputs: list[onnxruntime.NodeArg], tags: int) -> 
     if len(fitting) > 1:
         raise UserError(
             f"{model.name}: any of the network's outputs {_all(fitting)} may hold the scores of the"
-            f" {tags} tags in {model.tags}: export it with one of them only (key 'file')"
+            f" {tags} tags in {model.tags}: say which with 'output' in {model.path}"
         )
     return fitting[0]
 

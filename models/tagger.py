@@ -13,6 +13,7 @@ from arena.data_folder import DataFolder
 from arena.tagger import RESIZE_VERSIONS, About, ImageSettings, Network
 from danbooru_metadata import TagMappings
 from models import card as cards
+from models import tags
 from models.card import ModelCard
 
 import numpy as np
@@ -30,6 +31,7 @@ class CardTagger:
     data: DataFolder
     tags: list[str]
     categories: list[str]
+    by_output: list[float] | None = None  # Thresholds, where the tags file has them.
 
     @property
     def name(self) -> str:
@@ -52,23 +54,32 @@ class CardTagger:
         return self.card.activation
 
     @property
-    def last_post_id(self) -> int:
-        """The card's newest training post."""
+    def last_post_id(self) -> int | None:
+        """The card's newest training post, None where it does not say."""
         return self.card.last_post_id
 
     def thresholds(self) -> np.ndarray:
-        """The card's one number, or its number for each output's category: float (outputs,).
+        """The card's one number, its number for each output's category, or the tags file's for each
+        output: float (outputs,).
 
         No threshold is asked of a rating: where the card has none, it is not a number.
         """
+        if self.by_output is not None:
+            return np.array(self.by_output)
         if not isinstance(self.card.threshold, dict):
             return np.full(len(self.tags), self.card.threshold)
         by_category = {"rating": np.nan, **self.card.threshold}
         return np.array([by_category[category] for category in self.categories])
 
     def may_have_seen(self, post_ids: np.ndarray) -> np.ndarray:
-        """Whether each post is at or below the card's newest training post: bool (posts,)."""
+        """Whether each post is at or below the card's newest training post, and not among those
+        that were held out by their id: bool (posts,). None where the card does not know."""
+        if self.card.last_post_id is None:
+            return np.zeros(len(post_ids), bool)
         seen: np.ndarray = post_ids <= self.card.last_post_id
+        if self.card.held_out:
+            rest, (first, last) = post_ids % 1000, self.card.held_out
+            seen = seen & ((rest < first) | (rest > last))
         return seen
 
     @property
@@ -110,7 +121,9 @@ class CardTagger:
         card = self.card
         steps = [card.image.resize, *([card.image.first.resize] if card.image.first else [])]
         versions = [RESIZE_VERSIONS[step] for step in steps]
-        settings = json.dumps([card.kind, card.activation, asdict(card.image), versions])
+        settings = json.dumps(
+            [card.kind, card.output, card.activation, asdict(card.image), versions]
+        )
         digest = hashlib.sha256(settings.encode())
         for path in self._weight_files():
             if card.kind == "onnx":
@@ -144,6 +157,8 @@ class CardTagger:
             "revision": self.card.revision,
             "threshold": self.card.threshold,
             "last_post_id": self.card.last_post_id,
+            "held_out": self.card.held_out,
+            "validated_on": self.card.validated_on,
             "vocabulary": len(self.tags),
         }
 
@@ -158,21 +173,26 @@ def tagger(name: str, data: DataFolder, mappings: TagMappings) -> CardTagger:
     tags file that is wrong, or that do not fit each other.
     """
     card = cards.card(name)
-    (path,) = cards.locate(card, data, card.tags)
+    path = cards.locate_tags(card, data)
+    by_output: list[float] | None = None
     try:
-        names, categories = cards.read_tags(path)
+        found = tags.read(path)
+        if isinstance(card.threshold, str):
+            by_output = tags.thresholds(found, card.threshold, path)
     except UserError as error:
         raise UserError(f"{error}: {cards.remedy(card, 'tags')}") from None
+    if isinstance(card.threshold, dict):
+        for category in sorted(set(found.categories) - {"rating"} - card.threshold.keys()):
+            raise UserError(
+                f"{card.path}: key 'threshold' has no {category}, a category of {path.name}"
+            )
+    names = found.names
     # The site's tags hold no spaces.
     if spaced := [name for name in names if " " in name]:
         say(f"{card.name}: {len(spaced)} tags, such as '{spaced[0]}', are read with _ for spaces")
         names = [name.replace(" ", "_") for name in names]
-    if isinstance(card.threshold, dict):
-        for category in sorted(set(categories) - {"rating"} - card.threshold.keys()):
-            raise UserError(
-                f"{card.path}: key 'threshold' has no {category}, a category of {path.name}"
-            )
-    return CardTagger(card, data, [mappings.get_canonical(tag) for tag in names], categories)
+    canonical = [mappings.get_canonical(name) for name in names]
+    return CardTagger(card, data, canonical, found.categories, by_output)
 
 
 def taggers(names: Sequence[str], data: DataFolder, mappings: TagMappings) -> list[CardTagger]:
@@ -205,7 +225,8 @@ def table(data: DataFolder) -> list[str]:
         threshold = json.dumps(card.threshold).strip("{}").replace('"', "")
         cached = "yes" if cards.is_cached(card, data) else "no"
         lines.append(
-            f"| {name} | {card.label} | {source} | {threshold} | {card.last_post_id} | {cached} |"
+            f"| {name} | {card.label} | {source} | {threshold} | {card.last_post_id or 'unknown'} |"
+            f" {cached} |"
         )
     return lines
 

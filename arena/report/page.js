@@ -149,6 +149,7 @@
       const { overall } = models[index];
       const threshold = overall[set].threshold;
       const name = el("span", {}, swatch(index), nameOf(index));
+      if (models[index].maybe_seen === null) name.append("?");
       if (models[index].maybe_seen) name.append("*");
       const at = !("threshold" in overall[set]) ? "per tag"
         : threshold === null ? "by category" : shown(threshold);
@@ -346,6 +347,9 @@
         `${bootstrap.resamples} resamples of the posts` : "");
     document.body.classList.toggle("one", models.length < 2);
     byId("verdicts").append(...metrics.verdicts.map((verdict) => el("li", {}, verdict)));
+    byId("seen").append(...models.filter((model) => model.maybe_seen === null).map((model) =>
+      el("p", { className: "note" }, "? It is not known which posts ",
+        el("bdi", {}, model.label), " was trained on.")));
     byId("seen").append(...models.filter((model) => model.maybe_seen).map((model) =>
       el("p", { className: "note" }, "* ", el("bdi", {}, model.label),
         ` may have been trained on ${whole(model.maybe_seen)} of these posts ` +
@@ -387,9 +391,9 @@
       ["Model", "Name", "Source", "Revision", "Threshold", "Newest post trained on", "Tags"],
       models.map((model, index) => [
         el("span", {}, swatch(index), nameOf(index)), model.name, model.source, model.revision,
-        typeof model.threshold === "number" ? String(model.threshold)
+        typeof model.threshold !== "object" ? String(model.threshold)
           : Object.entries(model.threshold).map(([key, value]) => `${key} ${value}`).join(", "),
-        String(model.last_post_id), whole(model.vocabulary),
+        model.last_post_id === null ? "not known" : String(model.last_post_id), whole(model.vocabulary),
       ]), "Models"));
     byId("run-software").textContent = Object.entries(metrics.software)
       .map(([name, version]) => `${name} ${version}`).join(", ") +

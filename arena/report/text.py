@@ -37,7 +37,7 @@ def markdown_table(metrics: Metrics, ci: bool = False) -> str:
     """The results as a Markdown table: means over tags at each model's own threshold.
 
     `ci` adds the intervals. Below it stand the models that may have seen some of the posts, which
-    the table marks with `*`, then the posts and tags it rests on.
+    the table marks with `*` (`?` where it is not known), then the posts and tags it rests on.
     """
     posts, tags = metrics["posts"], metrics["tags"]
     rows, notes = [], []
@@ -45,11 +45,14 @@ def markdown_table(metrics: Metrics, ci: bool = False) -> str:
         own = model["overall"]["own"]["macro"]
         figures = [own[key] for key in ("precision", "recall", "f1")]
         figures.append(model["overall"]["ap"]["macro"])
-        mark = "*" if model["maybe_seen"] else ""
+        seen = model["maybe_seen"]
+        mark = "?" if seen is None else "*" if seen else ""
         rows.append([label + mark, *(_figure(figure, ci) for figure in figures)])
-        if mark:
+        if seen is None:
+            notes.append(f"? it is not known which posts {label} was trained on")
+        elif seen:
             notes.append(
-                f"* {label} may have been trained on {model['maybe_seen']} of the posts "
+                f"* {label} may have been trained on {seen} of the posts "
                 f"(those up to ID {model['last_post_id']}); --unseen-only leaves them out"
             )
     least = [len("Model"), *COLUMNS.values()]

@@ -65,7 +65,7 @@ class ModelResults(About):
     """One model: what About says, and its figures. Lists by tag are in the order of `tag_names`."""
 
     precision: str  # Of the sums that its scores come from: float32, tf32, float16 or bfloat16.
-    maybe_seen: int  # Posts that it may have been trained on.
+    maybe_seen: int | None  # Posts that it may have been trained on; None: it is not known.
     overall: Overall
     by_category: dict[str, Group]  # By the tag's category on the site.
     by_rating: dict[str, Group]  # By the post's rating: g, s, q, e.
@@ -161,7 +161,7 @@ def score(
                 {
                     **cache.tagger.about(),
                     "precision": cache.precision,
-                    "maybe_seen": int(cache.tagger.may_have_seen(ids).sum()),
+                    "maybe_seen": maybe_seen(cache.tagger, ids),
                     **evaluation.results,
                 },
             )
@@ -172,6 +172,13 @@ def score(
             for (a, of_a), (b, of_b) in pairs
         ],
     }
+
+
+def maybe_seen(tagger: Tagger, post_ids: np.ndarray) -> int | None:
+    """How many of the posts it may have been trained on, None where that is not known."""
+    if tagger.last_post_id is None:
+        return None
+    return int(tagger.may_have_seen(post_ids).sum())
 
 
 def warn_if_like_chance(tagger: Tagger, found: Evaluation, truth: np.ndarray) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 from arena.cli import UserError
 from demo.tiny import SIZE, make_data, make_model, make_onnx
-from models import card as cards
+from models import tags
 from tests.helpers import refused
 from tests.validate.helpers import TAGS, ok, saved, validate
 
@@ -47,7 +47,7 @@ def test_a_wrong_model_is_caught_at_once(
     [
         ("threshold = 0.5", "treshold = 0.5", ["unknown key 'treshold'"]),
         ("threshold = 0.5\n", "", ["key 'threshold' is missing"]),
-        ("threshold = 0.5", 'threshold = "0.5"', ["'threshold'", "a number"]),
+        ("threshold = 0.5", 'threshold = "0.5"', ["no column '0.5'", "'threshold'"]),
         ("threshold = 0.5", "threshold = 1.5", ["'threshold'", "0 to 1"]),
         ('kind = "onnx"', 'kind = "tflite"', ["'kind'", "onnx or joytag"]),
         ('source = "."', 'source = "nowhere"', ["'source'", "org/name"]),
@@ -97,7 +97,7 @@ def test_categories_are_numbers_or_words(tmp_path: Path) -> None:
     lines = "".join(f"tag_{row},{text}\n" for row, (_, text) in enumerate(pairs))
     path = tmp_path / "tags.csv"
     path.write_text("name,category\n" + lines)
-    assert cards.read_tags(path)[1] == [name for name, _ in pairs]
+    assert tags.read(path).categories == [name for name, _ in pairs]
 
 
 @pytest.mark.parametrize("text", ["2", "4.5", "-4", "", "generall", "nan", "٤", "4,0", "1e0", "10"])
@@ -105,7 +105,7 @@ def test_a_category_that_is_none_names_file_and_row(tmp_path: Path, text: str) -
     path = tmp_path / "tags.csv"
     path.write_text(f'name,category\nfine,0\n\nodd,"{text}"\n', encoding="utf-8")
     with pytest.raises(UserError) as error:
-        cards.read_tags(path)
+        tags.read(path)
     assert f"{path} row 4: category {text!r}" in str(error.value)
 
 
