@@ -16,9 +16,6 @@ objects) and files/<md5>.<ext>; the hub folder holds <org>/<name>/<files>.
 import argparse
 import base64
 import email.utils
-import functools
-import hashlib
-import json
 import random
 import re
 import socket
@@ -30,20 +27,17 @@ import urllib.parse
 from collections import Counter
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from arena.cli import UserError, run
+from arena.cli import run
+from demo.answer import Answer, json_answer
+from demo.hub_server import Hub
+from demo.site import Site
 
-Json = dict[str, Any]
-
-POSTS_LIMIT = 200
-TAGS_LIMIT = 1000
-DEFAULT_LIMIT = 20
 CHUNK = 65536
-DEFAULT_REVISIONS = ("main", "v2.0", "v1.0")
 CHALLENGE = (
     b"<!DOCTYPE html><html><head><title>Just a moment...</title></head>"
     b"<body>Checking that you are not a robot</body></html>"
@@ -62,15 +56,6 @@ class Request(NamedTuple):
     method: str
     path: str
     headers: dict[str, str]
-
-
-class Answer(NamedTuple):
-    """What is sent back: a body in memory, or a file of which `body` is the path."""
-
-    status: int
-    kind: str
-    body: bytes | Path
-    headers: dict[str, str] = {}  # noqa: RUF012 (never written to)
 
 
 @dataclass(frozen=True)
@@ -97,184 +82,7 @@ class Faults:
         return dice.choice(kinds) if dice.random() < self.rate else None
 
 
-@dataclass
-class Site:
-    """Danbooru's answers, from a site folder.
-
-    Posts in `vanishing` are shown until their file is first asked for, then hidden: deleted
-    between page and file. `file_host` is the base of file URLs, when it is another server.
-    """
-
-    folder: Path
-    file_host: str | None = None
-    vanishing: frozenset[int] = frozenset()
-    vanished: set[int] = field(default_factory=set)
-
-    def __post_init__(self) -> None:
-        self.posts = sorted(self._read("posts.json"), key=lambda post: -int(post["id"]))
-        self.aliases = self._read("tag_aliases.json")
-        self.implications = self._read("tag_implications.json")
-        self.owner = {f"{post['md5']}": int(post["id"]) for post in self.posts if post.get("md5")}
-
-    def _read(self, name: str) -> list[Json]:
-        path = self.folder / name
-        try:
-            found: list[Json] = json.loads(path.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            raise UserError(f"{path} is missing: give a site folder with --site") from None
-        return found
-
-    def page(self, path: str, query: dict[str, str], base: str) -> list[Json] | None:
-        """The answer to an API path, None where there is no such path."""
-        if path == "/posts.json":
-            found = _page(_tagged(self.posts, query.get("tags", "")), query, POSTS_LIMIT)
-            return [self._shown(post, base) for post in found]
-        if path == "/tag_aliases.json":
-            return _page(_newest_first(self.aliases), query, TAGS_LIMIT)
-        if path == "/tag_implications.json":
-            return _page(_newest_first(self.implications), query, TAGS_LIMIT)
-        return None
-
-    def _shown(self, post: Json, base: str) -> Json:
-        if post["id"] in self.vanished:
-            return {key: value for key, value in post.items() if key != "md5"}
-        if not (md5 := post.get("md5")):
-            return post
-        url = f"{self.file_host or base}/original/{md5[:2]}/{md5[2:4]}/{md5}.{post['file_ext']}"
-        return post | {"file_url": url, "large_file_url": url, "preview_file_url": url}
-
-    def original(self, path: str) -> Path | None:
-        """The file behind a file_url, None where there is none (any more)."""
-        match = re.fullmatch(r"/original/\w\w/\w\w/(([0-9a-f]{32})\.\w+)", path)
-        if not match:
-            return None
-        if self.owner.get(match[2]) in self.vanishing:
-            self.vanished.add(self.owner[match[2]])
-            return None
-        file = self.folder / "files" / match[1]
-        return file if file.is_file() else None
-
-
-def _newest_first(rows: list[Json]) -> list[Json]:
-    return sorted(rows, key=lambda row: -int(row["id"]))
-
-
-def _tagged(posts: list[Json], tags: str) -> list[Json]:
-    for tag in tags.split():
-        if tag.startswith("id:"):
-            wanted = set(tag.removeprefix("id:").split(","))
-            posts = [post for post in posts if str(post["id"]) in wanted]
-        else:
-            posts = [post for post in posts if tag in post["tag_string"].split()]
-    return posts
-
-
-def _page(rows: list[Json], query: dict[str, str], cap: int) -> list[Json]:
-    """One page of rows sorted newest first: `page=b<id>` (below), `a<id>` (above) or a number."""
-    limit = min(int(query.get("limit", DEFAULT_LIMIT)), cap)
-    page = query.get("page", "1")
-    if page.startswith("b"):
-        return [row for row in rows if row["id"] < int(page[1:])][:limit]
-    if page.startswith("a"):
-        above = [row for row in rows if row["id"] > int(page[1:])]
-        return above[max(0, len(above) - limit) :]
-    first = (int(page) - 1) * limit
-    return rows[first : first + limit]
-
-
-@dataclass
-class Hub:
-    """The model hub's answers, from a hub folder.
-
-    `tokens` maps a gated repository to the token that opens it. `lies` are told in place of the
-    truth: headers of a file by their name (with `Location` its answer is a redirect), `sha` of a
-    repository, `oid` of the files in its tree, which then count as large.
-    """
-
-    folder: Path
-    tokens: dict[str, str] = field(default_factory=dict)
-    lies: dict[str, str] = field(default_factory=dict)
-
-    def answer(self, path: str, token: str | None) -> Answer | None:
-        """The answer to a hub path, None where the path is not the hub's."""
-        if match := re.fullmatch(
-            r"/api/models/([^/]+/[^/]+)(/revision/[^/]+|/tree/[^/]+)?/?", path
-        ):
-            repo, name = match[1], None
-            _, ask, revision = (match[2] or "/revision/main").split("/")
-        elif match := re.fullmatch(r"/([^/]+/[^/]+)/resolve/([^/]+)/(.+)", path):
-            repo, revision, name = match[1], match[2], match[3]
-            ask = "resolve"
-        else:
-            return None
-        folder = self.folder / repo
-        if ".." in repo.split("/") or not folder.is_dir():
-            return _hub_error(404, "RepoNotFound", "Repository not found")
-        files = {
-            path.relative_to(folder).as_posix(): path
-            for path in sorted(folder.rglob("*"))
-            if path.is_file() and path.name != ".revisions"
-        }
-        listed = folder / ".revisions"
-        revisions = listed.read_text().split() if listed.is_file() else DEFAULT_REVISIONS
-        held = "".join(f"{file} {_etag(files[file])}" for file in files)
-        # A full commit among the revisions is the one that all the others stand for.
-        commits = [name for name in revisions if re.fullmatch("[0-9a-f]{40}", name)]
-        sha = commits[0] if commits else hashlib.sha1(held.encode()).hexdigest()
-        if revision not in revisions and revision != sha:
-            return _hub_error(404, "RevisionNotFound", f"Invalid rev id: {revision}")
-        if ask == "revision":
-            siblings = [{"rfilename": file} for file in files]
-            told = self.lies.get("sha", sha)
-            return _json({"id": repo, "modelId": repo, "sha": told, "siblings": siblings})
-        if ask == "tree":
-            return _json([_tree_entry(file, files[file], self.lies.get("oid")) for file in files])
-        if repo in self.tokens and token != self.tokens[repo]:
-            return _hub_error(403 if token else 401, "GatedRepo", f"Access to {repo} is restricted")
-        lies = {name: value for name, value in self.lies.items() if name not in ("sha", "oid")}
-        commit = {"X-Repo-Commit": sha} | lies
-        if name not in files:
-            missing = _hub_error(404, "EntryNotFound", "Entry not found")
-            return missing._replace(headers=missing.headers | commit)
-        headers = {"ETag": f'"{_etag(files[name])}"'} | commit
-        status = 302 if "Location" in lies else 200
-        return Answer(status, "application/octet-stream", files[name], headers)
-
-
-def _tree_entry(name: str, path: Path, large: str | None) -> Json:
-    size, oid = path.stat().st_size, _etag(path)
-    entry = {"type": "file", "path": name, "size": size, "oid": oid}
-    if large is None:
-        return entry
-    lfs = {"oid": large, "size": size, "pointerSize": 130}
-    return entry | {"lfs": lfs, "xetHash": hashlib.sha256(oid.encode()).hexdigest()}
-
-
-def _etag(path: Path) -> str:
-    """The file's identity as the hub gives it for small files: the SHA-1 of git's blob."""
-    about = path.stat()
-    return _blob_sha(path, about.st_mtime_ns, about.st_size)
-
-
-@functools.lru_cache(maxsize=1000)
-def _blob_sha(path: Path, changed: int, size: int) -> str:
-    sha = hashlib.sha1(b"blob %d\0" % size)
-    with path.open("rb") as file:
-        while chunk := file.read(CHUNK):
-            sha.update(chunk)
-    return sha.hexdigest()
-
-
-def _hub_error(status: int, code: str, message: str) -> Answer:
-    headers = {"X-Error-Code": code, "X-Error-Message": message}
-    return Answer(status, "application/json", json.dumps({"error": message}).encode(), headers)
-
-
-def _json(value: Any, status: int = 200) -> Answer:
-    return Answer(status, "application/json; charset=utf-8", json.dumps(value).encode())
-
-
-NOT_FOUND = _json({"success": False, "message": "Not found"}, 404)
+NOT_FOUND = json_answer({"success": False, "message": "Not found"}, 404)
 
 
 class Server(ThreadingHTTPServer):
@@ -327,7 +135,7 @@ class Server(ThreadingHTTPServer):
         if fault in ("429", "500", "503"):
             soon = {"429": str(faults.retry_after), "503": email.utils.formatdate(usegmt=True)}
             headers = {"Retry-After": soon[fault]} if fault in soon else {}
-            return _json({"success": False, "message": "Try later"}, int(fault))._replace(
+            return json_answer({"success": False, "message": "Try later"}, int(fault))._replace(
                 headers=headers
             )
         if fault == "challenge":
@@ -400,12 +208,14 @@ class _Handler(BaseHTTPRequestHandler):
         try:
             rows = site.page(path, query, self.server.url)
         except ValueError:
-            return self._send(_json({"success": False, "message": "Invalid page or limit"}, 400))
+            return self._send(
+                json_answer({"success": False, "message": "Invalid page or limit"}, 400)
+            )
         if rows is None:
             return self._send(NOT_FOUND)
         if fault == "repeat":
             rows = rows[:5] + rows[:-5]
-        return self._send(_json(rows), fault)
+        return self._send(json_answer(rows), fault)
 
     def _refusal(self) -> Answer | None:
         """What meets a client without a name of its own, or with the wrong password."""
@@ -414,7 +224,7 @@ class _Handler(BaseHTTPRequestHandler):
         if self.server.login and (given := self.headers.get("Authorization")):
             right = base64.b64encode(":".join(self.server.login).encode()).decode()
             if given != f"Basic {right}":
-                return _json({"success": False, "message": "Invalid API key"}, 401)
+                return json_answer({"success": False, "message": "Invalid API key"}, 401)
         return None
 
     def _send(self, answer: Answer, fault: str | None = None) -> None:
