@@ -15,8 +15,7 @@ objects) and files/<md5>.<ext>; the hub folder holds <org>/<name>/<files>.
 
 import argparse
 import base64
-import email.utils
-import random
+import gzip
 import re
 import socket
 import struct
@@ -27,27 +26,21 @@ import urllib.parse
 from collections import Counter
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from arena.cli import run
-from demo.answer import Answer, json_answer
+from demo.answer import Answer
+from demo.faults import CHALLENGE, FAULTS, FILE_FAULTS, JSON_FAULTS, NO_FILE, Faults
 from demo.hub_server import Hub
-from demo.site import Site
+from demo.site import NOT_FOUND, WRONG_KEY, Site
+
+__all__ = ["FAULTS", "Answer", "Faults", "Request", "Server", "serve"]
 
 CHUNK = 65536
-CHALLENGE = (
-    b"<!DOCTYPE html><html><head><title>Just a moment...</title></head>"
-    b"<body>Checking that you are not a robot</body></html>"
-)
-
-# What may go wrong with an answer, by the kind of answer.
-ANY_FAULTS = ("429", "500", "503", "reset", "cut", "challenge", "html", "stall")
-JSON_FAULTS = (*ANY_FAULTS, "cut json", "overlap", "repeat")
-FILE_FAULTS = (*ANY_FAULTS, "flip")
-FAULTS = (*JSON_FAULTS, "flip")
+HTTP_CHUNK = 8192  # Bytes of an answer of the site that are sent as one chunk.
+CLOUDFLARE = {"CF-RAY": "0123456789abcdef-AMS", "CF-Cache-Status": "DYNAMIC", "Vary": "Accept"}
 
 
 class Request(NamedTuple):
@@ -58,38 +51,40 @@ class Request(NamedTuple):
     headers: dict[str, str]
 
 
-@dataclass(frozen=True)
-class Faults:
-    """Which requests fail, decided by seed, path and how often that path was asked for.
-
-    A path fails with probability `rate`, but never more than `most` times, so that a client that
-    tries again gets through. `stall` seconds of silence precede an answer that stalls.
-    """
-
-    rate: float = 0.3
-    seed: int = 0
-    most: int = 3
-    kinds: Collection[str] = tuple(kind for kind in FAULTS if kind != "stall")
-    retry_after: int = 1
-    stall: float = 5.0
-
-    def pick(self, path: str, nth: int, possible: Collection[str]) -> str | None:
-        """The fault that meets the `nth` (from 0) request for `path`, if any."""
-        kinds = [kind for kind in possible if kind in self.kinds]
-        if not kinds or nth >= self.most:
-            return None
-        dice = random.Random(f"{self.seed} {path} {nth}")
-        return dice.choice(kinds) if dice.random() < self.rate else None
-
-
-NOT_FOUND = json_answer({"success": False, "message": "Not found"}, 404)
-
-
-class Server(ThreadingHTTPServer):
-    """Both stand-ins behind one port. `requests` is the log of what was asked, in order."""
+class _Listener(ThreadingHTTPServer):
+    """A port of the stand-in."""
 
     daemon_threads = True
     request_queue_size = 64
+
+    @property
+    def url(self) -> str:
+        """The base URL, without a slash at the end."""
+        return f"http://127.0.0.1:{self.server_address[1]}"
+
+    def shutdown_request(self, request: Any) -> None:
+        """Close without the shutdown that comes first elsewhere: it would forestall a reset."""
+        self.close_request(request)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that went away is no error of ours; anything else is shown."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
+
+
+class FileHost(_Listener):
+    """The host of the site's files: another port, which has neither the API nor the login."""
+
+    def __init__(self, main: "Server") -> None:
+        super().__init__(("127.0.0.1", 0), _FileHandler)
+        self.main = main
+
+
+class Server(_Listener):
+    """Site and hub behind one port, and `files`, the site's file host, at another.
+
+    `requests` is the log of what both ports were asked, in order.
+    """
 
     def __init__(
         self,
@@ -102,6 +97,7 @@ class Server(ThreadingHTTPServer):
         login: tuple[str, str] | None = None,
     ) -> None:
         super().__init__(("127.0.0.1", port), _Handler)
+        self.main, self.files = self, FileHost(self)
         self.site = site
         self.hub = hub
         self.faults = faults
@@ -113,10 +109,22 @@ class Server(ThreadingHTTPServer):
         self._asked: Counter[str] = Counter()
         self._lock = threading.Lock()
 
-    @property
-    def url(self) -> str:
-        """The base URL, without a slash at the end."""
-        return f"http://127.0.0.1:{self.server_address[1]}"
+    def serve_forever(self, poll_interval: float = 0.5) -> None:
+        """Answer at both ports until `shutdown`."""
+        threading.Thread(
+            target=self.files.serve_forever, args=(poll_interval,), daemon=True
+        ).start()
+        super().serve_forever(poll_interval)
+
+    def shutdown(self) -> None:
+        """End `serve_forever`."""
+        self.files.shutdown()
+        super().shutdown()
+
+    def server_close(self) -> None:
+        """Close both ports."""
+        self.files.server_close()
+        super().server_close()
 
     def fault(self, path: str, possible: Collection[str]) -> str | None:
         """The fault due for this request, counted in `failed`."""
@@ -129,138 +137,142 @@ class Server(ThreadingHTTPServer):
                 self.failed[kind] += 1
         return kind
 
-    def spoil(self, answer: Answer, fault: str) -> Answer:
-        """What is sent in place of `answer` (`cut` and `reset` happen while it is sent)."""
-        faults = self.faults or Faults()
-        if fault in ("429", "500", "503"):
-            soon = {"429": str(faults.retry_after), "503": email.utils.formatdate(usegmt=True)}
-            headers = {"Retry-After": soon[fault]} if fault in soon else {}
-            return json_answer({"success": False, "message": "Try later"}, int(fault))._replace(
-                headers=headers
-            )
-        if fault == "challenge":
-            return Answer(403, "text/html", CHALLENGE, {"cf-mitigated": "challenge"})
-        if fault == "html":
-            return Answer(200, "text/html; charset=utf-8", CHALLENGE)
-        if fault == "stall":
-            time.sleep(faults.stall)
-        elif fault == "cut json" and isinstance(answer.body, bytes):
-            return answer._replace(body=answer.body[: len(answer.body) // 2])
-        elif fault == "flip" and isinstance(answer.body, Path):
-            data = bytearray(answer.body.read_bytes())
-            data[len(data) // 3] ^= 1
-            return answer._replace(body=bytes(data))
-        return answer
-
-    def shutdown_request(self, request: Any) -> None:
-        """Close without the shutdown that comes first elsewhere: it would forestall a reset."""
-        self.close_request(request)
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that went away is no error of ours; anything else is shown."""
-        if not isinstance(sys.exception(), ConnectionError):
-            super().handle_error(request, client_address)
-
 
 class _Handler(BaseHTTPRequestHandler):
-    server: Server
+    server: Server | FileHost
     protocol_version = "HTTP/1.1"
     wbufsize = CHUNK
     disable_nagle_algorithm = True
 
     def setup(self) -> None:
         super().setup()
-        self.server.connections += 1
-        time.sleep(self.server.latency)  # Opening a connection costs a round trip as well.
+        self.main = self.server.main
+        self.main.connections += 1
+        time.sleep(self.main.latency)  # Opening a connection costs a round trip as well.
 
     def log_message(self, format: str, *args: Any) -> None:
         """Nothing on stderr; the log is `Server.requests`."""
 
+    def version_string(self) -> str:
+        """What stands before the real site."""
+        return "cloudflare"
+
     def do_HEAD(self) -> None:
-        self._respond()
+        self.do_GET()
 
     def do_GET(self) -> None:
-        self._respond()
-
-    def _respond(self) -> None:
         headers = {name.lower(): value for name, value in self.headers.items()}
-        self.server.requests.append(Request(self.command, self.path, headers))
-        time.sleep(self.server.latency)
+        self.main.requests.append(Request(self.command, self.path, headers))
+        time.sleep(self.main.latency)
         path, _, text = self.path.partition("?")
-        path, query = urllib.parse.unquote(path), dict(urllib.parse.parse_qsl(text))
+        self._respond(urllib.parse.unquote(path), dict(urllib.parse.parse_qsl(text)))
+
+    def _respond(self, path: str, query: dict[str, str]) -> None:
         token = self.headers.get("Authorization", "").removeprefix("Bearer ") or None
-        if self.server.hub and (answer := self.server.hub.answer(path, token)) is not None:
+        if self.main.hub and (answer := self.main.hub.answer(path, token)) is not None:
             self._send(answer)
-        elif self.server.site:
-            self._respond_as_site(self.server.site, path, query)
+        elif self.main.site:
+            self._respond_as_site(self.main.site, path, query)
         else:
             self._send(NOT_FOUND)
 
     def _respond_as_site(self, site: Site, path: str, query: dict[str, str]) -> None:
         if (refusal := self._refusal()) is not None:
-            return self._send(refusal)
-        if (file := site.original(path)) is not None:
-            fault = self.server.fault(self.path, FILE_FAULTS)
-            return self._send(Answer(200, _media_type(file), file), fault)
-        fault = self.server.fault(self.path, JSON_FAULTS)
+            return self._send_compressed(refusal)
+        fault = self.main.fault(self.path, JSON_FAULTS)
         if fault == "overlap" and (below := re.fullmatch(r"b(\d+)", query.get("page", ""))):
             query |= {"page": f"b{int(below[1]) + 7}"}
-        try:
-            rows = site.page(path, query, self.server.url)
-        except ValueError:
-            return self._send(
-                json_answer({"success": False, "message": "Invalid page or limit"}, 400)
-            )
-        if rows is None:
-            return self._send(NOT_FOUND)
+        rows = site.rows(path, query)
+        if isinstance(rows, Answer):
+            return self._send_compressed(rows)
         if fault == "repeat":
             rows = rows[:5] + rows[:-5]
-        return self._send(json_answer(rows), fault)
+        return self._send_compressed(site.answer(rows, self.main.files.url), fault)
 
     def _refusal(self) -> Answer | None:
         """What meets a client without a name of its own, or with the wrong password."""
         if self.headers.get("User-Agent", "").startswith("python-requests"):
-            return Answer(403, "text/html", CHALLENGE, {"cf-mitigated": "challenge"})
-        if self.server.login and (given := self.headers.get("Authorization")):
-            right = base64.b64encode(":".join(self.server.login).encode()).decode()
+            return CHALLENGE
+        if self.main.login and (given := self.headers.get("Authorization")):
+            right = base64.b64encode(":".join(self.main.login).encode()).decode()
             if given != f"Basic {right}":
-                return json_answer({"success": False, "message": "Invalid API key"}, 401)
+                return WRONG_KEY
+        return None
+
+    def _send_compressed(self, answer: Answer, fault: str | None = None) -> None:
+        """Send as the site does whatever it says: compressed, in chunks, of no size told before."""
+        if fault == "reset":
+            return self._reset()
+        if fault:
+            answer = (self.main.faults or Faults()).spoil(answer, fault)
+        assert isinstance(answer.body, bytes)
+        body = gzip.compress(answer.body, compresslevel=1, mtime=0)
+        self._send_head(
+            answer, {"Content-Encoding": "gzip", "Transfer-Encoding": "chunked"} | CLOUDFLARE
+        )
+        if fault == "cut":
+            body = body[: len(body) // 2]
+            self.close_connection = True
+        if self.command == "HEAD":
+            return None
+        for first in range(0, len(body), HTTP_CHUNK):
+            part = body[first : first + HTTP_CHUNK]
+            self.wfile.write(b"%x\r\n%b\r\n" % (len(part), part))
+        if fault != "cut":
+            self.wfile.write(b"0\r\n\r\n")
         return None
 
     def _send(self, answer: Answer, fault: str | None = None) -> None:
+        """Send a file, or part of one, with its size."""
         if fault == "reset":
-            # Closing a socket that lingers for no time sends a reset in place of an end.
-            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-            self.close_connection = True
-            return
+            return self._reset()
         if fault:
-            answer = self.server.spoil(answer, fault)
+            answer = (self.main.faults or Faults()).spoil(answer, fault)
         size = len(answer.body) if isinstance(answer.body, bytes) else answer.body.stat().st_size
-        status, first, end = answer.status, 0, size
-        headers = {"Content-Type": answer.kind, "Accept-Ranges": "bytes"} | answer.headers
+        first, end, headers = 0, size, {"Accept-Ranges": "bytes"}
         ranged = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))
-        if ranged and status == 200 and int(ranged[1]) < size:
-            status, first = 206, int(ranged[1])
+        if ranged and answer.status == 200 and int(ranged[1]) < size:
+            answer, first = answer._replace(status=206), int(ranged[1])
             end = min(int(ranged[2]) + 1, size) if ranged[2] else size
             headers["Content-Range"] = f"bytes {first}-{end - 1}/{size}"
-        self.send_response(status)
-        for name, value in headers.items():
-            self.send_header(name, value)
-        self.send_header("Content-Length", str(end - first))
-        self.end_headers()
+        self._send_head(answer, headers | {"Content-Length": str(end - first)})
         if fault == "cut":
             end -= (end - first + 1) // 2
             self.close_connection = True
         if self.command == "HEAD":
-            return
+            return None
         if isinstance(answer.body, bytes):
             self.wfile.write(answer.body[first:end])
-            return
+            return None
         with answer.body.open("rb") as file:
             file.seek(first)
             while first < end and (chunk := file.read(min(CHUNK, end - first))):
                 self.wfile.write(chunk)
                 first += len(chunk)
+        return None
+
+    def _send_head(self, answer: Answer, headers: dict[str, str]) -> None:
+        self.send_response(answer.status)
+        for name, value in ({"Content-Type": answer.kind} | headers | answer.headers).items():
+            self.send_header(name, value)
+        self.end_headers()
+
+    def _reset(self) -> None:
+        # Closing a socket that lingers for no time sends a reset in place of an end.
+        self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.close_connection = True
+
+
+class _FileHandler(_Handler):
+    def _respond(self, path: str, query: dict[str, str]) -> None:
+        site = self.main.site
+        if self.headers.get("User-Agent", "").startswith("python-requests"):
+            self._send(CHALLENGE)
+        elif site and (file := site.original(path)) is not None:
+            fault = self.main.fault(self.path, FILE_FAULTS)
+            self._send(Answer(200, _media_type(file), file, CLOUDFLARE), fault)
+        else:
+            self._send(NO_FILE)
 
 
 def _media_type(file: Path) -> str:

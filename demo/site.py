@@ -6,11 +6,34 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from arena.cli import UserError
-from demo.answer import Json
+from demo.answer import Answer, Json, json_answer
+from demo.record import CDN, file_urls, hidden
 
 POSTS_LIMIT = 200
 TAGS_LIMIT = 1000
 DEFAULT_LIMIT = 20
+MAX_PAGE = 1000  # Of numbered pages; those with `b` and `a` go on for ever.
+MAX_TAGS = 2  # Terms with `id:` do not count.
+
+
+def error(status: int, name: str, message: str) -> Answer:
+    """The site's answer where something is wrong."""
+    # The files of the site's own program, which a client has no use for.
+    trace = ["app/logical/danbooru.rb:12:in `answer'", "app/controllers/application.rb:7"]
+    body = {"success": False, "error": name, "message": message, "backtrace": trace}
+    return json_answer(body, status)
+
+
+NOT_FOUND = error(404, "ActiveRecord::RecordNotFound", "That record was not found.")
+TIMED_OUT = error(500, "ActiveRecord::QueryCanceled", "The database timed out running your query.")
+TOO_MANY_TAGS = error(
+    422, "PostQuery::TagLimitError", "You cannot search for more than 2 tags at a time."
+)
+PAST_THE_END = error(
+    410, "PaginationExtension::PaginationError", f"You cannot go beyond page {MAX_PAGE}."
+)
+NO_PAGE = error(400, "ArgumentError", "Invalid page or limit")
+WRONG_KEY = error(401, "SessionLoader::AuthenticationFailure", "Invalid API key")
 
 
 @dataclass
@@ -40,24 +63,36 @@ class Site:
             raise UserError(f"{path} is missing: give a site folder with --site") from None
         return found
 
-    def page(self, path: str, query: dict[str, str], base: str) -> list[Json] | None:
-        """The answer to an API path, None where there is no such path."""
-        if path == "/posts.json":
-            found = _page(_tagged(self.posts, query.get("tags", "")), query, POSTS_LIMIT)
-            return [self._shown(post, base) for post in found]
-        if path == "/tag_aliases.json":
-            return _page(_newest_first(self.aliases), query, TAGS_LIMIT)
-        if path == "/tag_implications.json":
-            return _page(_newest_first(self.implications), query, TAGS_LIMIT)
-        return None
+    def rows(self, path: str, query: dict[str, str]) -> list[Json] | Answer:
+        """The rows that an API path answers, or the error."""
+        tags = query.get("tags", "").split()
+        try:
+            if path == "/posts.json":
+                if sum(not tag.startswith("id:") for tag in tags) > MAX_TAGS:
+                    return TOO_MANY_TAGS
+                found = _page(_tagged(self.posts, tags), query, POSTS_LIMIT)
+                return [self._shown(post) for post in found] if isinstance(found, list) else found
+            if path == "/tag_aliases.json":
+                return _page(_newest_first(self.aliases), query, TAGS_LIMIT)
+            if path == "/tag_implications.json":
+                return _page(_newest_first(self.implications), query, TAGS_LIMIT)
+        except ValueError:
+            return NO_PAGE
+        return NOT_FOUND
 
-    def _shown(self, post: Json, base: str) -> Json:
+    def _shown(self, post: Json) -> Json:
         if post["id"] in self.vanished:
-            return {key: value for key, value in post.items() if key != "md5"}
+            return hidden(post)
         if not (md5 := post.get("md5")):
             return post
-        url = f"{self.file_host or base}/original/{md5[:2]}/{md5[2:4]}/{md5}.{post['file_ext']}"
-        return post | {"file_url": url, "large_file_url": url, "preview_file_url": url}
+        return file_urls(md5, post["file_ext"]) | post
+
+    def answer(self, rows: list[Json], file_host: str) -> Answer:
+        """The answer with these rows, its files at `file_host` in place of the real one."""
+        answer = json_answer(rows)
+        assert isinstance(answer.body, bytes)
+        there = self.file_host or file_host
+        return answer._replace(body=answer.body.replace(CDN.encode(), there.encode()))
 
     def original(self, path: str) -> Path | None:
         """The file behind a file_url, None where there is none (any more)."""
@@ -75,8 +110,8 @@ def _newest_first(rows: list[Json]) -> list[Json]:
     return sorted(rows, key=lambda row: -int(row["id"]))
 
 
-def _tagged(posts: list[Json], tags: str) -> list[Json]:
-    for tag in tags.split():
+def _tagged(posts: list[Json], tags: list[str]) -> list[Json]:
+    for tag in tags:
         if tag.startswith("id:"):
             wanted = set(tag.removeprefix("id:").split(","))
             posts = [post for post in posts if str(post["id"]) in wanted]
@@ -85,7 +120,7 @@ def _tagged(posts: list[Json], tags: str) -> list[Json]:
     return posts
 
 
-def _page(rows: list[Json], query: dict[str, str], cap: int) -> list[Json]:
+def _page(rows: list[Json], query: dict[str, str], cap: int) -> list[Json] | Answer:
     """One page of rows sorted newest first: `page=b<id>` (below), `a<id>` (above) or a number."""
     limit = min(int(query.get("limit", DEFAULT_LIMIT)), cap)
     page = query.get("page", "1")
@@ -94,5 +129,7 @@ def _page(rows: list[Json], query: dict[str, str], cap: int) -> list[Json]:
     if page.startswith("a"):
         above = [row for row in rows if row["id"] > int(page[1:])]
         return above[max(0, len(above) - limit) :]
+    if int(page) > MAX_PAGE:
+        return PAST_THE_END
     first = (int(page) - 1) * limit
     return rows[first : first + limit]
