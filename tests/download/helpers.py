@@ -6,6 +6,7 @@ import http.server
 import json
 import random
 import threading
+import urllib.parse
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -101,7 +102,7 @@ def saved_posts(data: Path) -> dict[int, Json]:
         post = json.loads(line)
         assert post["id"] not in found
         found[post["id"]] = {
-            key: value.split("/original/")[-1]
+            key: urllib.parse.urlsplit(value).path
             if key.endswith("_url") and isinstance(value, str)
             else value
             for key, value in post.items()
