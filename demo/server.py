@@ -8,7 +8,8 @@ prints its base URL, to be given to the scripts as DANBOORU_URL and HF_ENDPOINT.
         ... server.url, server.requests ...
 
 The site folder holds posts.json, tag_aliases.json, tag_implications.json (lists of the API's
-objects) and files/<md5>.<ext>; the hub folder holds <org>/<name>/<files>.
+objects) and files/<md5>.<ext>; the hub folder holds <org>/<name>/<files>. The files have a host of
+their own, at another port: `server.files.url`.
 
 `Faults` makes it fail the way a real site does, and `latency` makes it as slow as a distant one.
 """
