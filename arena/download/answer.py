@@ -30,7 +30,7 @@ def check(response: requests.Response, *, at_site: bool, login: bool) -> None:
         return
     wait = retry_after(response.headers.get("Retry-After", ""))
     if "cf-mitigated" in response.headers:
-        remedy = f"try fewer --workers, or {LOG_IN}" if at_site else ELSEWHERE
+        remedy = f"try fewer --workers, or {LOG_IN}" if at_site and not login else ELSEWHERE
         raise TransientError(f"a challenge page for browsers instead of data: {remedy}", wait)
     if status == 503 and _is_page(response):
         raise TransientError("503, down for maintenance", wait)

@@ -115,7 +115,7 @@ class Client:
         digest, length = hashlib.md5(usedforsecurity=False), 0
         with self._open(url) as response:
             announced = response.headers.get("Content-Length", "")
-            if size is None and announced.isdecimal() and int(announced) > max_bytes:
+            if size is None and announced.isdecimal() and float(announced) > max_bytes:
                 raise RefusedError("larger than --max-file-size")
             # Without waiting for the disk, as a later run notices a file of a wrong size.
             with files.atomic(path, sync=False) as file:

@@ -34,7 +34,8 @@ class Pauses:
             if now < self._quiet_until:
                 return
             self._quiet_until = now + max(seconds, QUIET_SECONDS)
-        warn(f"the site asks for a pause of {seconds:.0f} s (Retry-After); the run goes on then")
+        pause = max(1, round(seconds))
+        warn(f"the site asks for a pause of {pause} s (Retry-After); the run goes on then")
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,8 @@ import hashlib
 import http.server
 import json
 import random
+import re
 import threading
-import urllib.parse
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -102,7 +102,7 @@ def saved_posts(data: Path) -> dict[int, Json]:
         post = json.loads(line)
         assert post["id"] not in found
         found[post["id"]] = {
-            key: urllib.parse.urlsplit(value).path
+            key: re.sub(r"^http://127\.0\.0\.1:\d+", "", value)
             if key.endswith("_url") and isinstance(value, str)
             else value
             for key, value in post.items()

@@ -217,6 +217,20 @@ def test_a_folder_in_the_way_costs_one_post(size: int | None, small_site: Path, 
     assert (data / "originals" / "1005").is_file()
 
 
+@pytest.mark.parametrize("size", ["9" * 5000, "1e3", "²", "-1", "1001"])
+def test_a_size_that_is_none(size: str, small_site: Path, data: Path) -> None:
+    def respond(path: str, headers: dict[str, str]) -> tuple[int, dict[str, str], bytes]:
+        return 200, {"Content-Length": size}, b"x" * 1000
+
+    with answering(respond) as files, serve(small_site, file_host=files) as server:
+        assert server.site
+        for post in server.site.posts:
+            del post["file_size"]
+        download(data, server.url, "--tries", 1, code=2)
+    reasons = {"MD5 is not the post's", "connection dropped", "larger than --max-file-size"}
+    assert set(failed(data).values()) <= reasons
+
+
 def test_exit_2_where_not_one_file_could_be_had(small_site: Path, data: Path) -> None:
     with serve(small_site) as server, answering(always(404, HTML)) as files:
         assert server.site

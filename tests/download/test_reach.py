@@ -199,6 +199,25 @@ def test_a_site_on_this_machine_leads_to_no_other(
     assert set(failed(data).values()) == {REFUSED.format(kind)}
 
 
+def test_all_addresses_of_a_name_are_tried_in_a_limited_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    many = [(2, 1, 6, "", (f"8.8.{n // 250}.{n % 250 + 1}", 80)) for n in range(4000)]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *args, **options: many)
+    waits: list[float] = []
+
+    def silent(address: Any, timeout: float, **options: Any) -> None:
+        waits.append(timeout)
+        raise TimeoutError
+
+    monkeypatch.setattr(urllib3.util.connection, "create_connection", silent)
+    client = Client(Site("http://site.test", tries=1, timeout=30), threading.Event())
+    with pytest.raises(UserError, match="timed out"):
+        client.posts(2000)
+    (wait,) = waits
+    assert wait * len(many) <= 4 * 30
+
+
 @pytest.mark.parametrize("pair", [("127.0.0.1", "localhost"), ("localhost", "127.0.0.2")])
 def test_a_site_on_this_machine_may_lead_about_it(
     pair: tuple[str, str], small_site: Path, data: Path

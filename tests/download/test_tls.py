@@ -105,6 +105,39 @@ def test_a_record_of_tls(certificate: Path, posts: Callable[[str], object]) -> N
         posts(f"https://{address}")
 
 
+# requests itself does not verify a proxy for addresses in plain http.
+@pytest.mark.filterwarnings("ignore:Unverified HTTPS request")
+def test_tls_and_plain_http_through_a_tls_proxy(
+    certificate: Path, posts: Callable[[str], object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def site(client: ssl.SSLSocket, ended: threading.Event) -> None:
+        client.recv(65536)
+        client.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n[]")
+
+    def pump(source: socket.socket, target: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while data := source.recv(65536):
+                target.sendall(data)
+
+    def proxy(client: ssl.SSLSocket, ended: threading.Event) -> None:
+        asked = client.recv(65536)
+        if not asked.startswith(b"CONNECT "):
+            return client.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n[]")
+        client.sendall(b"HTTP/1.1 200 Connected\r\n\r\n")
+        with socket.create_connection(("127.0.0.1", int(there.split(":")[1]))) as inner:
+            back = threading.Thread(target=pump, args=(inner, client), daemon=True)
+            back.start()
+            pump(client, inner)
+        return back.join()
+
+    with serving(certificate, site) as there, serving(certificate, proxy) as address:
+        for name in ("http_proxy", "https_proxy"):
+            monkeypatch.setenv(name, f"https://{address}")
+        monkeypatch.setenv("no_proxy", "")
+        assert posts(f"https://{there}") == []
+        assert posts("http://127.0.0.1:9") == []
+
+
 @pytest.mark.parametrize("trick", HANDSHAKES)
 def test_a_handshake_through_a_tls_proxy(
     trick: str,
