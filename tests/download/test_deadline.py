@@ -31,6 +31,7 @@ def client(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Client]:
     return make
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("trick", TRICKLES)
 def test_what_trickles_ends(trick: str, client: Callable[[str], Client]) -> None:
     with hostile(TRICKLES[trick]) as server:
@@ -40,6 +41,7 @@ def test_what_trickles_ends(trick: str, client: Callable[[str], Client]) -> None
         until(lambda: server.left)  # The connection is closed, too.
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("trick", FLOODS)
 def test_what_floods_ends(trick: str, client: Callable[[str], Client]) -> None:
     with hostile(FLOODS[trick], slow=False) as server:
