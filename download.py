@@ -18,10 +18,11 @@ import time
 
 from arena import files, posts
 from arena.cli import Options, run, say, seconds
-from arena.download import danbooru
+from arena.download.danbooru import Client
 from arena.download.fetch import NOT_SHOWN, Outcome, fetch_files
 from arena.download.metadata import fetch_metadata
 from arena.download.post_file import Filter, PostFile, ratings
+from arena.download.site import Site, login_from_environment, site_url, user_agent
 from arena.download.walk import Walk, changed_posts, listed_posts, walked_posts
 from arena.jsonl import MAX_ID
 
@@ -31,15 +32,16 @@ DANBOORU = "https://danbooru.donmai.us"
 def main() -> None:
     """Fetch what is missing: tag aliases and implications, posts, files."""
     args = arguments()
-    site = danbooru.Site(
+    site = Site(
         args.url,
-        danbooru.login_from_environment(args.url),
+        login_from_environment(args.url),
+        args.user_agent,
         api_interval=args.api_interval,
         tries=args.tries,
         backoff=args.backoff,
         timeout=args.timeout,
     )
-    client = danbooru.Client(site, threading.Event())
+    client = Client(site, threading.Event())
     # Read before anything is asked of the site, as the file may be missing.
     listed = set(posts.ids(args.post_ids)) if args.post_ids else None
     with files.lock(args.data, "download"):
@@ -48,7 +50,7 @@ def main() -> None:
             fetch_posts(client, listed, args)
 
 
-def fetch_posts(client: danbooru.Client, listed: set[int] | None, args: argparse.Namespace) -> None:
+def fetch_posts(client: Client, listed: set[int] | None, args: argparse.Namespace) -> None:
     """Fetch the listed posts, or else those of the walk, with their files; then say the counts."""
     post_file, outcome = PostFile(args.data), Outcome()
     max_bytes = args.max_file_size * 1_000_000
@@ -76,6 +78,7 @@ def fetch_posts(client: danbooru.Client, listed: set[int] | None, args: argparse
     span = f", IDs {min(ids)} to {max(ids)}" if ids else ""
     say(f"{args.data.posts}: {len(ids)} posts{span}")
     outcome.say_counts()
+    outcome.check_any()
 
 
 def arguments() -> argparse.Namespace:
@@ -107,8 +110,16 @@ def arguments() -> argparse.Namespace:
         "URL",
         "the site",
         os.environ.get("DANBOORU_URL") or DANBOORU,
-        type=danbooru.site_url,
+        type=site_url,
         shown=f"DANBOORU_URL, else {DANBOORU}",
+    )
+    options.value(
+        "--user-agent",
+        "TEXT",
+        "what to call this program to the site",
+        os.environ.get("DANBOORU_USER_AGENT", ""),
+        type=user_agent,
+        shown="DANBOORU_USER_AGENT, else the arena's name and yours",
     )
     options.number("--workers", 1, 4, "files fetched at once", high=64)
     options.value(

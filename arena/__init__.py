@@ -6,6 +6,8 @@ import signal
 import sys
 from pathlib import Path
 
+__version__ = "2.0.0"
+
 # ONNX Runtime reads this when it is imported, which is never before this package; left to itself,
 # it makes an id of the device and sends events to its makers.
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"

@@ -5,6 +5,7 @@ every other line is skipped and counted with its number.
 """
 
 import json
+import math
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -40,6 +41,22 @@ class Problems:
             warn(f"{path}: skipped {self.count} {lines}: {', '.join(self.first)}{more}{again}")
 
 
+def loads(text: bytes | bytearray) -> Any:
+    """The value of a JSON text. Raises ValueError, also for what Python takes and JSON has not:
+    NaN, Infinity, and a number too large to be anything else; RecursionError for a deep one."""
+    return _DECODER.decode(text.decode("utf-8", "surrogatepass"))
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"{text} is no number of JSON")
+    return value
+
+
+_DECODER = json.JSONDecoder(parse_float=_finite, parse_constant=_finite)
+
+
 def post_id(value: Any) -> int | None:
     """`value` if it is an integer that can name a post (and so a file), else None."""
     if type(value) is int and 0 < value <= MAX_ID:
@@ -70,7 +87,7 @@ def lines(path: Path, problems: Problems) -> Iterator[tuple[int, dict[str, Any]]
             if not text:
                 continue
             try:
-                record = json.loads(text)
+                record = loads(text)
             except (ValueError, RecursionError):
                 problems.add(number, "is not JSON")
                 continue
@@ -148,6 +165,6 @@ def _after_last_newline(file: IO[bytes], end: int) -> int:
 
 def _is_object(text: bytes) -> bool:
     try:
-        return isinstance(json.loads(text), dict)
+        return isinstance(loads(text), dict)
     except (ValueError, RecursionError):
         return False

@@ -17,7 +17,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from arena.download.danbooru import USER_AGENT
+from arena.download.site import Site
 from bench import measure
 from demo.server import serve
 
@@ -66,7 +66,7 @@ def by_script(url: str, count: int, data: Path) -> tuple[float, float]:
 def one_by_one(url: str, count: int, folder: Path) -> float:
     """Seconds for a plain `requests.get` per file of the first `count` posts."""
     folder.mkdir()
-    headers = {"User-Agent": USER_AGENT}
+    headers = {"User-Agent": Site(url).agent}
     rows: list[dict[str, Any]] = []
     while len(rows) < count:
         params = {"limit": "200", "page": f"b{rows[-1]['id'] if rows else 6800000}"}

@@ -16,13 +16,14 @@ import math
 import struct
 import zipfile
 import zlib
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta, timezone
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from arena.cli import at_least, run
 from arena.files import atomic
+from demo.record import file_urls, hidden, media_asset
 
 import numpy as np
 from numpy.typing import NDArray
@@ -647,8 +648,7 @@ def _toned(image: Image.Image, ends: tuple[Color, Color] | None) -> Image.Image:
 def make_site(folder: Path, count: int = 400, seed: int = 1) -> None:
     """Write a Site folder: posts.json, files/, tag_aliases.json and tag_implications.json.
 
-    posts.json holds API objects, newest first, without the file URLs: the server adds those to
-    visible posts.
+    posts.json holds API objects, newest first; the server puts itself for the host of the files.
     """
     (folder / "files").mkdir(parents=True, exist_ok=True)
     gaps = np.random.default_rng([seed, 0]).integers(1, 90, size=count)
@@ -667,8 +667,7 @@ def make_site(folder: Path, count: int = 400, seed: int = 1) -> None:
         content, extension = _encoded(drawing.image, kind, rng)
         post = _post(int(post_id), drawing, content, extension, rng)
         if kind == "hidden":
-            del post["md5"]
-            post["is_banned"] = True
+            post = hidden(post)
         else:
             with atomic(folder / "files" / f"{post['md5']}.{extension}", sync=False) as file:
                 file.write(content)
@@ -730,7 +729,7 @@ def noisy(tags: frozenset[str], rng: np.random.Generator) -> list[str]:
 def _post(
     post_id: int, drawing: Drawing, content: bytes, extension: str, rng: np.random.Generator
 ) -> dict[str, Any]:
-    """A post as the API gives it, without the URLs of its files."""
+    """A post as the API gives it, with all of its fields."""
     typed = noisy(drawing.tags, rng)
     tags: dict[str, list[str]] = {
         "general": [], "character": [], "copyright": [], "artist": [], "meta": []
@@ -739,9 +738,10 @@ def _post(
         tags[CATEGORY.get(tag, "general")].append(tag)
     # About 3.2 posts a minute in 2023.
     age = timedelta(minutes=(NEWEST_ID - post_id) * 5.5, seconds=int(rng.integers(60)))
-    created = (datetime(2023, 11, 20, 12, tzinfo=UTC) - age).isoformat(timespec="milliseconds")
+    newest = datetime(2023, 11, 20, 7, tzinfo=timezone(timedelta(hours=-5)))
+    created = (newest - age).isoformat(timespec="milliseconds")
     up, down = int(rng.integers(0, 60)), -int(rng.integers(0, 4))
-    return {
+    post: dict[str, Any] = {
         "id": post_id,
         "created_at": created,
         "uploader_id": int(rng.integers(1, 900_000)),
@@ -777,6 +777,8 @@ def _post(
         "has_visible_children": False,
         **{f"tag_string_{category}": " ".join(sorted(names)) for category, names in tags.items()},
     }
+    post["media_asset"] = media_asset(post)
+    return post | file_urls(post["md5"], extension, has_large=post["has_large"])
 
 
 def _encoded(image: Image.Image, kind: str, rng: np.random.Generator) -> tuple[bytes, str]:

@@ -2,6 +2,7 @@
 
 import queue
 import re
+import stat
 import threading
 import time
 from collections import Counter
@@ -14,8 +15,8 @@ from typing import Any, NamedTuple
 from arena import files, jsonl
 from arena.cli import UserError, progress, say
 from arena.data_folder import DataFolder
-from arena.download.danbooru import (
-    Client,
+from arena.download.danbooru import Client
+from arena.download.errors import (
     DeniedError,
     MismatchError,
     RefusedError,
@@ -27,6 +28,8 @@ STILL_IMAGES = ("jpg", "jpeg", "png", "webp", "avif")  # What trainable.py can u
 # What becomes of a post's file if it does not fail, in the order in which it is said.
 OUTCOMES = ("downloaded", "already there", "hidden", "not images", "too large")
 NOT_SHOWN = "not shown by the site"
+IN_THE_WAY = "originals/ has a folder of that name: move it away"
+MAX_REASONS = 10  # That are said; failed_posts.jsonl has them all.
 MAX_QUEUED_FILES = 500  # Then looking for more posts waits for the workers.
 MAX_FAILURES_IN_A_ROW = 20  # Files, each after all its tries; then the run gives up.
 
@@ -57,14 +60,26 @@ class Outcome:
         """Say the counts, and how often each reason for a failure came up."""
         counts = [f"{kind} {self.counts[kind]}" for kind in OUTCOMES]
         say(", ".join([*counts, f"failed {len(self.failed)}"]))
-        for reason, count in Counter(self.failed.values()).most_common():
+        reasons = Counter(self.failed.values())
+        for reason, count in reasons.most_common(MAX_REASONS):
             say(f"failed {count}: {reason}")
+        if len(reasons) > MAX_REASONS:
+            say(f"and {len(reasons) - MAX_REASONS} other reasons")
         missing = sorted(number for number, why in self.failed.items() if why == NOT_SHOWN)
         if missing:
             more = ", …" if len(missing) > 20 else ""
             say(f"{NOT_SHOWN}: {', '.join(map(str, missing[:20]))}{more}")
         if self.failed:
             say("failed posts are listed in failed_posts.jsonl; the same command tries them again")
+
+    def check_any(self) -> None:
+        """Raise UserError where files were wanted and not one of them is there."""
+        if self.failed and not self.counts["downloaded"] + self.counts["already there"]:
+            reason = Counter(self.failed.values()).most_common(1)[0][0]
+            raise UserError(
+                f"not one of {len(self.failed)} files could be had, most of them for this reason: "
+                f"{reason}. Put that right, or run the same command later"
+            )
 
 
 def remote_file(post: dict[str, Any], max_bytes: int) -> RemoteFile | str:
@@ -87,12 +102,12 @@ def remote_file(post: dict[str, Any], max_bytes: int) -> RemoteFile | str:
 
 
 def is_fetched(remote: RemoteFile, data: DataFolder) -> bool:
-    """Whether originals/ has the file. A file of another size does not count."""
+    """Whether originals/ has the file. A file of another size does not count, nor does a folder."""
     try:
-        size = data.original(remote.post_id).stat().st_size
+        about = data.original(remote.post_id).stat()
     except FileNotFoundError:
         return False
-    return remote.size is None or remote.size == size
+    return stat.S_ISREG(about.st_mode) and remote.size in (None, about.st_size)
 
 
 def fetch_files(
@@ -227,6 +242,8 @@ class Fetcher:
         path = self.data.original(remote.post_id)
         size, max_bytes = remote.size, self.max_bytes
         try:
+            if path.is_dir():
+                raise RefusedError(IN_THE_WAY)
             client.save(remote.url, path, size=size, md5=remote.md5, max_bytes=max_bytes)
         except (MismatchError, RefusedError, TransientError) as error:
             self._fail(remote.post_id, str(error))

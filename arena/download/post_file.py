@@ -7,7 +7,6 @@ posts were kept. A page whose posts are all still in posts.jsonl is not asked fo
 import argparse
 import bisect
 import datetime
-import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -120,7 +119,7 @@ class PostFile:
         pages = {}
         for line in self.data.walked.read_bytes().splitlines():
             try:
-                page = Page(**json.loads(line))
+                page = Page(**jsonl.loads(line))
             except (ValueError, TypeError, RecursionError):
                 continue  # One page is then asked for again.
             if not page.valid() or (page.until is not None and page.until <= keep.now):

@@ -8,13 +8,16 @@ it is looked up and to another when it is connected to.
 import ipaddress
 import socket
 import threading
+from collections.abc import Callable
 from typing import Any
 
+from arena.download.deadline import Deadline, ending
+
 import requests
-import urllib3
 from requests.adapters import HTTPAdapter
 
 PUBLIC, LOOPBACK = "public", "loopback"
+MAX_CONNECT_TIMEOUTS = 4  # All addresses of a name may take as long as this many time-outs.
 # IPv4 inside IPv6, as translators between the two and old systems write it.
 TRANSLATED = (ipaddress.ip_network("64:ff9b::/96"), ipaddress.ip_network("::/96"))
 
@@ -43,13 +46,18 @@ def address_kind(text: str) -> str:
     return PUBLIC if address.is_global and not address.is_multicast and not local else "private"
 
 
-def address_kinds(host: str, flags: int = 0) -> set[str]:
-    """The kinds of all addresses of a host name; empty when it has none."""
+def addresses(host: str, flags: int = 0) -> set[str]:
+    """All addresses of a host name; empty when it has none."""
     try:
         found = socket.getaddrinfo(host.strip("[]"), None, type=socket.SOCK_STREAM, flags=flags)
     except (OSError, UnicodeError):
         return set()
-    return {address_kind(str(entry[4][0])) for entry in found}
+    return {str(entry[4][0]) for entry in found}
+
+
+def address_kinds(host: str, flags: int = 0) -> set[str]:
+    """The kinds of all addresses of a host name; empty when it has none."""
+    return {address_kind(address) for address in addresses(host, flags)}
 
 
 class Reach:
@@ -81,9 +89,16 @@ def _checked(kind: Any, reach: Reach) -> Any:
     """The connection class `kind`, with a check of the address before and after connecting."""
 
     class Connection(kind):
+        timeout: float
+
         def _new_conn(self) -> socket.socket:
+            found = addresses(self.host)
             # Before, as a port that is closed or silent would only look like a passing failure.
-            reach.check(self.host, address_kinds(self.host))
+            reach.check(self.host, {address_kind(address) for address in found})
+            # A name may have thousands of silent addresses, each of which is waited for.
+            self.timeout = min(
+                self.timeout, MAX_CONNECT_TIMEOUTS * self.timeout / (len(found) or 1)
+            )
             connected: socket.socket = super()._new_conn()
             try:
                 reach.check(self.host, {address_kind(str(connected.getpeername()[0]))})
@@ -95,14 +110,35 @@ def _checked(kind: Any, reach: Reach) -> Any:
     return Connection
 
 
-def mount(session: requests.Session, reach: Reach) -> None:
-    """Make a session check every connection, other than those to a proxy, by `reach`."""
-    adapter = HTTPAdapter()
-    adapter.poolmanager.pool_classes_by_scheme = {
-        kind.scheme: type(
-            kind.__name__, (kind,), {"ConnectionCls": _checked(kind.ConnectionCls, reach)}
-        )
-        for kind in (urllib3.HTTPConnectionPool, urllib3.HTTPSConnectionPool)
+class _Adapter(HTTPAdapter):
+    """An adapter with connections of other classes, to a proxy as well."""
+
+    def __init__(self, direct: Callable[[Any], Any], proxied: Callable[[Any], Any]) -> None:
+        self.proxied = proxied
+        super().__init__()
+        _change(self.poolmanager, direct)
+
+    def proxy_manager_for(self, proxy: str, **options: Any) -> Any:
+        known = proxy in self.proxy_manager
+        manager: Any = super().proxy_manager_for(proxy, **options)
+        if not known:
+            _change(manager, self.proxied)
+        return manager
+
+
+def _change(manager: Any, connection: Callable[[Any], Any]) -> None:
+    """Make all connections of urllib3's manager those that `connection` makes of their class."""
+    manager.pool_classes_by_scheme = {
+        scheme: type(pool.__name__, (pool,), {"ConnectionCls": connection(pool.ConnectionCls)})
+        for scheme, pool in manager.pool_classes_by_scheme.items()
     }
+
+
+def mount(session: requests.Session, reach: Reach, deadline: Deadline) -> None:
+    """Make all answers of a session end at the deadline, and check every connection by `reach`,
+    other than those to a proxy."""
+    adapter = _Adapter(
+        lambda kind: _checked(ending(kind, deadline), reach), lambda kind: ending(kind, deadline)
+    )
     for scheme in ("http://", "https://"):
         session.mount(scheme, adapter)

@@ -3,54 +3,22 @@
 import hashlib
 import io
 import json
+import re
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from demo import drawings
+from demo import drawings, record
+from tests.helpers import ROOT
 
 import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
 COUNT = 100  # Enough for every kind of unusable post.
-POST_KEYS = {
-    "id",
-    "created_at",
-    "uploader_id",
-    "score",
-    "source",
-    "rating",
-    "image_width",
-    "image_height",
-    "tag_string",
-    "fav_count",
-    "file_ext",
-    "file_size",
-    "parent_id",
-    "has_children",
-    "is_pending",
-    "is_flagged",
-    "is_deleted",
-    "is_banned",
-    "tag_count",
-    "updated_at",
-    "up_score",
-    "down_score",
-    "pixiv_id",
-    "has_large",
-    "bit_flags",
-    "tag_string_general",
-    "tag_string_artist",
-    "tag_string_copyright",
-    "tag_string_character",
-    "tag_string_meta",
-    "tag_count_general",
-    "tag_count_artist",
-    "tag_count_copyright",
-    "tag_count_character",
-    "tag_count_meta",
-}
+RECORDED = json.loads((ROOT / "tests" / "real" / "danbooru" / "posts.json").read_text())
+SHOWN = next(post for post in RECORDED if "md5" in post)
+HIDDEN = next(post for post in RECORDED if "md5" not in post)
 
 
 @pytest.fixture(scope="module")
@@ -121,11 +89,28 @@ def test_posts_have_the_api_fields_newest_first(site: Path) -> None:
     assert max(ids) < 6_800_000
     assert ids[0] - ids[-1] > 2 * COUNT
     for post in posts:
-        assert post.keys() >= POST_KEYS
-        assert not {"file_url", "large_file_url", "preview_file_url"} & post.keys()
+        record = SHOWN if "md5" in post else HIDDEN
+        assert post.keys() == record.keys()
+        assert post["media_asset"].keys() == record["media_asset"].keys()
         assert datetime.fromisoformat(post["created_at"]).year == 2023
+        assert re.fullmatch(r"[\d-]+T[\d:]+\.\d{3}[+-]\d\d:\d\d", post["created_at"])
         assert post["rating"] in "gsqe"
         assert post["score"] == post["up_score"] + post["down_score"]
+
+
+@pytest.mark.parametrize("post", RECORDED, ids=lambda post: str(post["id"]))
+def test_addresses_and_sizes_are_as_the_site_makes_them(post: dict[str, Any]) -> None:
+    if "md5" not in post:
+        return
+    urls = record.file_urls(post["md5"], post["file_ext"], has_large=post["has_large"])
+    assert urls.items() <= post.items()
+    made = record.media_asset(post)["variants"]
+    wanted = post["media_asset"]["variants"]
+    assert [variant["url"] for variant in made] == [variant["url"] for variant in wanted]
+    for one, other in zip(made, wanted, strict=True):
+        assert abs(one["width"] - other["width"]) <= 1
+        assert abs(one["height"] - other["height"]) <= 1
+    assert record.hidden(post).keys() == HIDDEN.keys()
 
 
 def test_tag_strings_agree(site: Path) -> None:

@@ -17,6 +17,7 @@ import requests
 
 ROOT = Path(__file__).parents[2]
 NAMED = {"User-Agent": "test"}
+RECORDED = json.loads((ROOT / "tests" / "real" / "danbooru" / "errors.json").read_text())
 
 
 @pytest.fixture(scope="module")
@@ -79,6 +80,7 @@ def test_files_and_hidden_posts(server: Server) -> None:
     ).json()
     hidden, shown = rows
     assert "file_url" not in hidden
+    assert shown["file_url"].startswith(f"{server.files.url}/original/")
     data = requests.get(shown["file_url"], headers=NAMED, timeout=PATIENCE)
     assert data.headers["Content-Length"] == str(shown["file_size"])
     assert hashlib.md5(data.content).hexdigest() == shown["md5"]
@@ -93,6 +95,11 @@ def test_files_and_hidden_posts(server: Server) -> None:
         ("/posts.json", NAMED | {"Authorization": "Basic bm8="}, 401),
         ("/posts.json", NAMED | {"Authorization": "Basic bWU6a2V5"}, 200),
         ("/posts.json?page=bx", NAMED, 400),
+        ("/posts.json?page=1000", NAMED, 200),
+        ("/posts.json?page=1001", NAMED, 410),
+        ("/posts.json?page=b1001", NAMED, 200),
+        ("/posts.json?tags=even+odd+id:1,2", NAMED, 200),
+        ("/posts.json?tags=even+odd+x", NAMED, 422),
         ("/nothing.json", NAMED, 404),
         ("/original/ab/cd/../../posts.json", NAMED, 404),
         ("/org/name/resolve/main/%2e%2e/gated/file", NAMED, 404),
@@ -100,6 +107,54 @@ def test_files_and_hidden_posts(server: Server) -> None:
 )
 def test_refusals(server: Server, path: str, headers: dict[str, str], status: int) -> None:
     assert requests.get(server.url + path, headers=headers, timeout=PATIENCE).status_code == status
+
+
+def test_the_site_answers_compressed_and_in_chunks(server: Server) -> None:
+    for path in ("/posts.json?limit=200", "/none.json", "/posts.json?page=1001"):
+        answer = requests.get(server.url + path, headers=NAMED, timeout=PATIENCE, stream=True)
+        assert answer.headers["Content-Encoding"] == "gzip"
+        assert answer.headers["Transfer-Encoding"] == "chunked"
+        assert answer.headers["Content-Type"] == "application/json; charset=utf-8"
+        assert "Content-Length" not in answer.headers
+        assert answer.json()
+
+
+@pytest.mark.parametrize("record", RECORDED, ids=lambda record: str(record["status"]))
+def test_errors_are_the_recorded_ones(record: dict[str, Any], site: Path) -> None:
+    path = record["url"].removeprefix("https://danbooru.donmai.us")
+    faults = Faults(1, kinds=["500"]) if record["status"] == 500 else None
+    with serve(site, faults=faults) as server:
+        answer = requests.get(server.url + path, headers=NAMED, timeout=PATIENCE)
+    assert answer.status_code == record["status"]
+    assert answer.headers["Content-Type"] == record["content_type"]
+    body = answer.json()
+    assert body.pop("backtrace")
+    assert body == record["body"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "status", "mitigated"),
+    [("challenge", 403, "challenge"), ("challenge 503", 503, "challenge"), ("503", 503, None)],
+)
+def test_pages_for_browsers(kind: str, status: int, mitigated: str | None, site: Path) -> None:
+    with serve(site, faults=Faults(1, kinds=[kind])) as server:
+        url = f"{server.url}/posts.json"
+        answer = requests.get(url, headers=NAMED, timeout=PATIENCE)
+    assert (answer.status_code, answer.headers.get("cf-mitigated")) == (status, mitigated)
+    assert answer.headers["Content-Type"].startswith("text/html")
+
+
+def test_the_file_host_has_files_only(server: Server) -> None:
+    assert (
+        requests.get(f"{server.files.url}/posts.json", headers=NAMED, timeout=PATIENCE).status_code
+        == 404
+    )
+    row = requests.get(
+        f"{server.url}/posts.json?tags=id:440", headers=NAMED, timeout=PATIENCE
+    ).json()[0]
+    path = row["file_url"].removeprefix(server.files.url)
+    assert requests.get(server.url + path, headers=NAMED, timeout=PATIENCE).status_code == 404
+    assert requests.get(row["file_url"], timeout=PATIENCE).status_code == 403
 
 
 def test_latency_counts_for_each_request_and_each_connection(

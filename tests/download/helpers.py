@@ -5,6 +5,7 @@ import hashlib
 import http.server
 import json
 import random
+import re
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -101,7 +102,7 @@ def saved_posts(data: Path) -> dict[int, Json]:
         post = json.loads(line)
         assert post["id"] not in found
         found[post["id"]] = {
-            key: value.split("/original/")[-1]
+            key: re.sub(r"^http://127\.0\.0\.1:\d+", "", value)
             if key.endswith("_url") and isinstance(value, str)
             else value
             for key, value in post.items()
@@ -147,7 +148,8 @@ def answering(respond: Respond, host: str = "127.0.0.1") -> Iterator[str]:
             for name, value in headers.items():
                 self.send_header(name, value)
             self.end_headers()
-            self.wfile.write(body)
+            with contextlib.suppress(ConnectionError):
+                self.wfile.write(body)
 
         def log_message(self, format: str, *args: Any) -> None:
             pass

@@ -4,7 +4,7 @@ import json
 import time
 from pathlib import Path
 
-from arena.download import danbooru
+from arena.download.site import Site
 from demo.server import serve
 from tests.download.helpers import download, expected, originals, saved_posts, site_posts
 
@@ -30,7 +30,7 @@ def test_a_whole_site(site: Path, data: Path) -> None:
     assert connections <= 5  # Kept alive: one for the API, one for each worker.
     files = [request.path for request in requests if "/original/" in request.path]
     assert len(files) == len(set(files)) == len(expected(posts))
-    assert {request.headers["user-agent"] for request in requests} == {danbooru.USER_AGENT}
+    assert {request.headers["user-agent"] for request in requests} == {Site(server.url).agent}
     assert not any("authorization" in request.headers for request in requests)
 
 

@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from arena.cli import UserError
-from arena.download import danbooru, reach
+from arena.download import reach
+from arena.download.danbooru import Client
 from arena.download.reach import OutOfReachError, Reach
+from arena.download.site import Site
 from demo.server import serve
 from tests.download.helpers import answering, download, failed, fetchable, originals, site_posts
 from tests.helpers import refused
@@ -148,8 +150,8 @@ def test_a_public_site_leads_nowhere_on_this_machine(
     with serve(small_site) as inner, serve(small_site) as outer:
         assert outer.site
         port = outer.server_address[1]
-        outer.site.file_host = f"http://{name}:{inner.server_address[1]}"
-        download(data, f"http://site.test:{port}")
+        outer.site.file_host = f"http://{name}:{inner.files.server_address[1]}"
+        download(data, f"http://site.test:{port}", code=2)
         wanted = {post["id"] for post in fetchable(site_posts(small_site))}
         assert failed(data) == dict.fromkeys(wanted, REFUSED.format("loopback"))
         assert inner.requests == []
@@ -161,10 +163,10 @@ def test_redirects_of_a_public_site_pass_the_same_checks(
 ) -> None:
     names |= {"site.test": [PUBLIC], "cdn.test": [PUBLIC]}
     with serve(small_site) as inner, serve(small_site) as outer:
-        with answering(lambda path, _: (302, {"Location": inner.url + path}, b"")) as cdn:
+        with answering(lambda path, _: (302, {"Location": inner.files.url + path}, b"")) as cdn:
             assert outer.site
             outer.site.file_host = cdn.replace("127.0.0.1", "cdn.test")
-            ended = download(data, f"http://site.test:{outer.server_address[1]}")
+            ended = download(data, f"http://site.test:{outer.server_address[1]}", code=2)
         assert set(failed(data).values()) == {REFUSED.format("loopback")}, ended
         assert inner.requests == []
     with answering(
@@ -193,8 +195,27 @@ def test_a_site_on_this_machine_leads_to_no_other(
 ) -> None:
     """Also behind a proxy, for a host that is written as an address."""
     with serve(small_site, file_host=f"http://{host}") as server:
-        download(data, server.url, env=proxy)
+        download(data, server.url, code=2, env=proxy)
     assert set(failed(data).values()) == {REFUSED.format(kind)}
+
+
+def test_all_addresses_of_a_name_are_tried_in_a_limited_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    many = [(2, 1, 6, "", (f"8.8.{n // 250}.{n % 250 + 1}", 80)) for n in range(4000)]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *args, **options: many)
+    waits: list[float] = []
+
+    def silent(address: Any, timeout: float, **options: Any) -> None:
+        waits.append(timeout)
+        raise TimeoutError
+
+    monkeypatch.setattr(urllib3.util.connection, "create_connection", silent)
+    client = Client(Site("http://site.test", tries=1, timeout=30), threading.Event())
+    with pytest.raises(UserError, match="timed out"):
+        client.posts(2000)
+    (wait,) = waits
+    assert wait * len(many) <= 4 * 30
 
 
 @pytest.mark.parametrize("pair", [("127.0.0.1", "localhost"), ("localhost", "127.0.0.2")])
@@ -202,12 +223,16 @@ def test_a_site_on_this_machine_may_lead_about_it(
     pair: tuple[str, str], small_site: Path, data: Path
 ) -> None:
     def away(path: str, headers: dict[str, str]) -> tuple[int, dict[str, str], bytes]:
-        return 302, {"Location": server.url + path}, b""
+        return 302, {"Location": server.files.url + path}, b""
 
     with serve(small_site) as server, answering(away, "127.0.0.2") as other:
         assert server.site
         port = server.server_address[1]
-        there = other if pair[1] == "127.0.0.2" else f"http://{pair[1]}:{port}"
+        there = (
+            other
+            if pair[1] == "127.0.0.2"
+            else f"http://{pair[1]}:{server.files.server_address[1]}"
+        )
         server.site.file_host = there
         download(data, f"http://{pair[0]}:{port}")
     assert len(originals(data)) == len(fetchable(site_posts(small_site)))
@@ -219,7 +244,7 @@ def test_the_sites_own_name_cannot_turn_to_this_machine(
     names["site.test"] = [PUBLIC]
     with serve(small_site) as server:
         url = f"http://site.test:{server.server_address[1]}"
-        client = danbooru.Client(danbooru.Site(url, api_interval=0), threading.Event())
+        client = Client(Site(url, api_interval=0), threading.Event())
         assert client.posts(2000)
         names["site.test"] = ["127.0.0.1"]
         client.session.close()

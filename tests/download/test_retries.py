@@ -3,7 +3,7 @@
 import time
 from pathlib import Path
 
-from arena.download import danbooru
+from arena.download import answer
 from demo.server import FAULTS, Faults, serve
 from tests.download.helpers import download, originals, saved_posts
 
@@ -51,17 +51,17 @@ def test_retry_after_is_honoured(site: Path, data: Path) -> None:
     [("7", 7, 7), ("99999", 3600, 3600), ("Sun, 06 Nov 1994 08:49:37 GMT", 0, 0)],
 )
 def test_retry_after(header: str, low: float, high: float) -> None:
-    assert low <= danbooru.retry_after(header) <= high
+    assert low <= answer.retry_after(header) <= high
     began = time.time()
     later = time.strftime("%a, %d %b %Y %H:%M:%S GMT", time.gmtime(began + 100))
-    seconds = danbooru.retry_after(later)
+    seconds = answer.retry_after(later)
     assert 99 - (time.time() - began) <= seconds <= 100
 
 
 @pytest.mark.slow
 @given(st.text())
 def test_any_retry_after_gives_seconds(header: str) -> None:
-    assert 0 <= danbooru.retry_after(header) <= danbooru.MAX_RETRY_AFTER_SECONDS
+    assert 0 <= answer.retry_after(header) <= answer.MAX_RETRY_AFTER_SECONDS
 
 
 @pytest.mark.slow
@@ -69,9 +69,11 @@ def test_any_retry_after_gives_seconds(header: str) -> None:
     ("kind", "words"),
     [
         ("challenge", "a challenge page for browsers"),
-        ("html", "a challenge page for browsers"),
+        ("challenge 503", "a challenge page for browsers"),
+        ("html", "a web page instead of data: check --url"),
+        ("503", "503, down for maintenance"),
         ("429", "429, too many requests"),
-        ("500", "500, server error"),
+        ("500", '500, server error ("The database timed out running your query.")'),
         ("reset", "connection failed"),
         ("cut", "connection dropped"),
         ("cut json", "an answer that is not whole JSON"),
