@@ -27,6 +27,7 @@ SPEAKS = "TORCHELASTIC_RUN_ID" not in os.environ or os.environ["RANK"] == "0"
 
 
 STOPPED = "stopped; finished work is kept, run the same command to go on"
+WATCH = "watch for Ctrl-C"  # The name of a thread.
 PATIENCE = 5  # Seconds that native code gets to come back after Ctrl-C.
 # What to do about a limit of the system's, by what it says.
 LIMITS = {
@@ -238,7 +239,7 @@ def _ended_by_ctrl_c() -> Iterator[None]:
 
     signal.signal(signal.SIGINT, interrupt)
     signal.set_wakeup_fd(wakes, warn_on_full_buffer=False)
-    threading.Thread(target=watch, daemon=True).start()
+    threading.Thread(target=watch, name=WATCH, daemon=True).start()
     try:
         yield
     finally:
