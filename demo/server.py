@@ -34,7 +34,7 @@ from typing import Any, NamedTuple
 
 from arena.cli import run
 from demo.answer import Answer, json_answer
-from demo.hub_server import Hub
+from demo.hub_server import Hub, Storage
 from demo.site import Site
 
 CHUNK = 65536
@@ -94,7 +94,7 @@ class Server(ThreadingHTTPServer):
     def __init__(
         self,
         site: Site | None,
-        hub: Hub | None,
+        hub: Hub | Storage | None,
         *,
         port: int = 0,
         faults: Faults | None = None,
@@ -112,6 +112,25 @@ class Server(ThreadingHTTPServer):
         self.failed: Counter[str] = Counter()
         self._asked: Counter[str] = Counter()
         self._lock = threading.Lock()
+        self.storage: Server | None = None
+        if isinstance(hub, Hub):
+            # The hub's large files lie on another host: here, behind another port.
+            self.storage = Server(None, Storage(hub.folder), latency=latency)
+            hub.url, hub.storage = self.url, self.storage.url
+
+    def serve_forever(self, poll_interval: float = 0.5) -> None:
+        """Answer until `shutdown`, the hub's storage too."""
+        if self.storage:
+            waiting = (poll_interval,)
+            threading.Thread(target=self.storage.serve_forever, args=waiting, daemon=True).start()
+        super().serve_forever(poll_interval)
+
+    def shutdown(self) -> None:
+        """End `serve_forever`, and let the hub's storage go."""
+        if self.storage:
+            self.storage.shutdown()
+            self.storage.server_close()
+        super().shutdown()
 
     @property
     def url(self) -> str:

@@ -175,14 +175,6 @@ def remedy(model: ModelCard, *keys: str) -> str:
     return f"change {named} in {model.path}{again}"
 
 
-def fresh(path: Path) -> str:
-    """How to come by a whole copy of a damaged file. The hub's cache keeps links to what it
-    fetched, and fetches again when what a link leads to is gone."""
-    if path.is_symlink():
-        return f"delete {path.resolve()} and run the same command again, which fetches it"
-    return "put a whole copy of it there, from where the model's other files come from"
-
-
 def locate(model: ModelCard, data: DataFolder, *filenames: str) -> list[Path]:
     """The named files of a model's source, fetched from the hub where they are not cached.
 
@@ -196,6 +188,7 @@ def locate(model: ModelCard, data: DataFolder, *filenames: str) -> list[Path]:
             export = f"run export_sw.py --data {data}"
             remedy = export if model.source == "." else "check the file"
             raise UserError(f"{model.name}: {folder / name} is missing: {remedy}")
+        hub.refuse_pointer(folder / name)
     return [folder / name for name in filenames]
 
 

@@ -1,0 +1,113 @@
+"""A hub, or a host that it names, that never comes to an end."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from arena import hub, hub_client
+from arena.cli import UserError
+from demo.server import serve
+from tests.hostile_hub import ANSWERS, BODIES, FILES, hostile
+
+import huggingface_hub
+import pytest
+from huggingface_hub import constants
+
+TOKEN = "hf_secret"
+REPO = "a/b"
+
+
+@pytest.fixture(autouse=True)
+def hasty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(hub_client, "SECONDS", 0.5)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+    yield
+    hub_client.patience.end = float("inf")
+    huggingface_hub.close_session()
+
+
+def point(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    """What HF_ENDPOINT does where huggingface_hub is not imported yet."""
+    monkeypatch.setattr(constants, "ENDPOINT", url)
+    template = url + "/{repo_id}/resolve/{revision}/{filename}"
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+
+
+def failure(many: bool) -> str:
+    """The line that a fetch of one file, or of many, ends with."""
+    with pytest.raises(UserError) as ended:
+        if many:
+            hub.fetch_many(REPO, "main", ["*"])
+        else:
+            hub.fetch(REPO, "main", "file.bin")
+    line = str(ended.value)
+    assert "\n" not in line and TOKEN not in line
+    return line
+
+
+ENDS = (
+    "nothing of use",
+    "does not answer like a model hub",
+    "does not end",
+    "was interrupted",
+    "in circles",
+    "not asked for",
+    "fewer requests",
+)
+
+
+@pytest.mark.parametrize("many", [False, True], ids=["one", "many"])
+@pytest.mark.parametrize("name", ANSWERS)
+def test_every_answer_ends(name: str, many: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    with hostile(ANSWERS[name]) as url:
+        point(monkeypatch, url)
+        line = failure(many)
+    assert any(end in line for end in ENDS), line
+    assert url in line
+
+
+@pytest.mark.parametrize("name", BODIES)
+def test_every_list_ends(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with hostile(BODIES[name]) as url:
+        point(monkeypatch, url)
+        line = failure(many=True)
+    assert any(end in line for end in ENDS), line
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_every_file_ends(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with hostile(FILES[name], files_only=True) as url:
+        point(monkeypatch, url)
+        line = failure(many=False)
+    assert any(end in line for end in (*ENDS, "is failing")), line
+    assert not list((tmp_path / "cache").rglob("*.incomplete"))
+
+
+def test_a_file_may_take_as_long_as_it_comes(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 1000.0
+    monkeypatch.setattr(hub_client.time, "monotonic", lambda: now)
+    patience = hub_client._Patience()
+    patience.begin()
+    for _ in range(1000):  # A little more than the least rate, for far more than the patience.
+        now += 0.1
+        patience.extend(0.11 * hub_client.RATE)
+        assert not patience.over()
+    patience.extend(1e9)
+    now += 0.51  # However much has come, no more silence than the patience.
+    assert patience.over()
+
+
+def test_a_hub_that_stalls_leaves_what_is_cached(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "hub" / REPO).mkdir(parents=True)
+    (tmp_path / "hub" / REPO / "file.bin").write_bytes(b"whole")
+    with serve(hub=tmp_path / "hub") as server:
+        point(monkeypatch, server.url)
+        first = hub.fetch(REPO, "main", "file.bin")
+        many = hub.fetch_many(REPO, "main", ["*"])
+    for name in ("a header in drops", "notices"):
+        with hostile(ANSWERS[name]) as url:
+            point(monkeypatch, url)
+            assert hub.fetch(REPO, "main", "file.bin") == first
+            assert hub.fetch_many(REPO, "main", ["*"]) == many
