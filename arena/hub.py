@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from fnmatch import fnmatch
 from pathlib import Path
 
+from arena import hub_client
 from arena.cli import UserError, warn
 from arena.hub_client import Bar, Slow, XetError, patience, site
 
@@ -199,9 +200,9 @@ def _unreachable() -> str:
 
 def _slow(repo: str, what: str) -> str:
     return (
-        f"{site()}, or the host it names for {what} of {repo}, sends nothing of use for "
-        "a minute: check the connection, and HF_ENDPOINT if you set it, and run the same command "
-        "again (finished files are kept)"
+        f"{site()}, or the host it names for {what} of {repo}, has sent nothing of use for "
+        f"{hub_client.SECONDS:.0f} seconds: check the connection, and HF_ENDPOINT if you set it, "
+        "and run the same command again (finished files are kept)"
     )
 
 

@@ -292,7 +292,7 @@ def _xet_get(**options: Any) -> None:
         )
     except errors.HfHubHTTPError as error:
         raise _xet_error(f"{site()} gives no access, HTTP {error.response.status_code}") from None
-    except ValueError:
+    except (Slow, httpx2.HTTPError, ValueError):
         raise _xet_error(f"{site()} gives no access") from None
     host = urlsplit(info.endpoint).hostname
     done = threading.Event()

@@ -2,11 +2,16 @@
 
 import contextlib
 import gzip
+import os
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+
+from tests.helpers import ROOT, Ended
 
 Trick = Callable[[socket.socket, bytes], None]
 OK = b"HTTP/1.1 200 OK\r\n"
@@ -130,3 +135,21 @@ def dead(how: str) -> Iterator[str]:
                 one.setblocking(False)
                 one.connect_ex(address)
         yield f"http://127.0.0.1:{address[1]}"
+
+
+def hasty(script: str, *args: object, env: dict[str, str]) -> Ended:
+    """Run a script as a user's shell would, but with a patience of four seconds."""
+    code = (
+        "import runpy, sys; from arena import hub_client; hub_client.SECONDS = 4.0; "
+        "sys.argv[:] = sys.argv[1:]; runpy.run_path(sys.argv[0], run_name='__main__')"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", code, script, *map(str, args)],
+        cwd=ROOT,
+        env={**os.environ, **env},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=240,
+    )
+    return Ended(ended.returncode, ended.stdout, ended.stderr)
