@@ -46,8 +46,6 @@ def test_the_sentence_that_says_why(said: str, shown: str) -> None:
     assert _reason(Exception(said)) == shown
 
 
-@pytest.mark.parametrize(
-    "text", ["a" * 10**6, "a.cc:1 " * 10**5, "x.cc:1 a::b(" * 10**5, "(" * 10**6]
-)
+@pytest.mark.parametrize("part", ["a", "a.cc:1 ", "x.cc:1 a::b(", "("])
 def test_names_of_any_length(part: str) -> None:
     assert len(_reason(Exception(part * 10**5))) <= LONGEST_REASON
