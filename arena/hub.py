@@ -89,11 +89,18 @@ def _patiently(download: Callable[[], str]) -> Path:
 
 def _check_token() -> None:
     """Refuse a token that no HTTP header can hold; the message does not show it."""
-    token = os.environ.get("HF_TOKEN", "").strip() or huggingface_hub.get_token() or ""
-    if not constants.HF_HUB_OFFLINE and not (token.isascii() and token.isprintable()):
+    if constants.HF_HUB_OFFLINE:
+        return
+    try:
+        # As it was given: the library leaves out line ends in the middle without a word.
+        token = os.environ.get("HF_TOKEN", "").strip() or huggingface_hub.get_token() or ""
+        fits = token.isascii() and token.isprintable()
+    except UnicodeDecodeError:
+        fits = False
+    if not fits:
         raise UserError(
-            "HF_TOKEN (or the file of `hf auth login`) holds letters that no token has, or more "
-            "than one line: copy the token anew from the hub's settings"
+            f"HF_TOKEN (or the file {constants.HF_TOKEN_PATH}) holds letters that no token has, or "
+            "more than one line: copy the token anew from the hub's settings"
         )
 
 

@@ -20,11 +20,10 @@ from arena.cli import UserError
 import httpcore2
 import httpx2
 import huggingface_hub
-from huggingface_hub import constants, errors, file_download
+from huggingface_hub import constants, errors, file_download, utils
 from huggingface_hub.utils._http import hf_request_event_hook, parse_ratelimit_headers
 from huggingface_hub.utils._xet import abort_xet_session, refresh_xet_connection_info
 from huggingface_hub.utils.tqdm import disable_progress_bars
-from huggingface_hub.utils.tqdm import tqdm as hub_tqdm
 
 SECONDS = 45.0  # That a fetch goes on without a file's data.
 RATE = 4096  # Bytes of a file's data that make up for a second.
@@ -72,10 +71,10 @@ class _Patience:
         left = self.end - time.monotonic()
         if left <= 0:
             raise Slow
+        if timeout is not None:
+            left = min(left, timeout)
         try:
-            yield (
-                min(left, math.inf if timeout is None else timeout) if left < math.inf else timeout
-            )
+            yield None if math.isinf(left) else left
         except httpcore2.TimeoutException:
             if self.over():
                 raise Slow from None
@@ -168,6 +167,7 @@ def _gunzip(stream: Iterable[bytes]) -> Iterator[bytes]:
             except zlib.error as error:
                 raise httpx2.DecodingError(str(error)) from None
             data = unpacked.unconsumed_tail
+    yield unpacked.flush()
 
 
 class _Client(httpx2.Client):
@@ -211,7 +211,9 @@ def _bound(response: httpx2.Response) -> None:
     """Bound the body of an answer, also of a redirect and an error, before anybody reads it."""
     encoding = response.headers.get("Content-Encoding", "identity").strip().lower()
     if encoding not in ("identity", "gzip", ""):
-        raise UserError(f"{site()} answers in a form ({encoding}) not asked for: check HF_ENDPOINT")
+        raise UserError(
+            f"{site()} answers in a form ({encoding[:40]}) not asked for: check HF_ENDPOINT"
+        )
     if encoding == "gzip":
         # Decompressed here, so the headers no longer hold.
         for name in ("Content-Encoding", "Content-Length"):
@@ -267,7 +269,7 @@ def _json(response: httpx2.Response) -> Any:
         return None
 
 
-class Bar(hub_tqdm):
+class Bar(utils.tqdm):  # type: ignore[name-defined]
     """The library's progress bar, which also sees what comes from Xet storage."""
 
     def update(self, n: float | None = 1) -> bool | None:

@@ -1,5 +1,7 @@
 """A hub, or a host that it names, that never comes to an end."""
 
+import gzip
+import random
 import shutil
 import ssl
 import subprocess
@@ -98,6 +100,17 @@ def test_every_file_ends(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPa
         line = failure(many=False)
     assert any(end in line for end in (*ENDS, "is failing")), line
     assert not list((tmp_path / "cache").rglob("*.incomplete"))
+
+
+@pytest.mark.parametrize("size", [0, 1, hub_client.CHUNK, 3_000_001])
+@pytest.mark.parametrize("piece", [1000, 10**6])
+def test_what_a_hub_compresses_unasked(size: int, piece: int) -> None:
+    data = bytes(size // 2) + random.Random(0).randbytes(size - size // 2)
+    packed = gzip.compress(data)
+    pieces = [packed[start : start + piece] for start in range(0, len(packed), piece)]
+    unpacked = list(hub_client._gunzip(pieces))
+    assert b"".join(unpacked) == data
+    assert max(map(len, unpacked)) <= hub_client.CHUNK
 
 
 def test_a_file_may_take_as_long_as_it_comes(monkeypatch: pytest.MonkeyPatch) -> None:
