@@ -12,6 +12,7 @@ from typing import IO, Any
 from arena.cli import UserError, warn
 from arena.data_folder import DataFolder
 
+POINTER = b"version https://git-lfs"  # How Git LFS's stand-in for a file begins.
 # What flock says where there are none: some network file systems, and those of other systems.
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
 
@@ -52,6 +53,23 @@ def check_name(path: Path) -> None:
             f"{path} is not a name in UTF-8, so torch and ONNX Runtime cannot open what is in it:"
             " rename it"
         ) from None
+
+
+def refuse_pointer(path: Path) -> None:
+    """Raise UserError where Git LFS has left its pointer in place of a file."""
+    with path.open("rb") as file:
+        if file.read(len(POINTER)) != POINTER:
+            return
+    again = "; should it come again, the repository has no more" if path.is_symlink() else ""
+    raise UserError(f"{path} is only a pointer of Git LFS to the file: {fresh(path)}{again}")
+
+
+def fresh(path: Path) -> str:
+    """How to come by a whole copy of a damaged file. The hub's cache keeps links to what it
+    fetched, and fetches again when what a link leads to is gone."""
+    if path.is_symlink():
+        return f"to download it again, delete {path.resolve()} and run the same command again"
+    return "put a whole copy of it there, from where the model's other files come from"
 
 
 def save_tensors(path: Path, contents: dict[str, Any]) -> None:

@@ -6,90 +6,19 @@ message here quotes a request or the library's own text, so a token cannot end u
 
 import errno
 import os
-import re
-import sys
-import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import Any
-from urllib.parse import urlsplit
 
-from arena.cli import UserError
+from arena import hub_client
+from arena.cli import UserError, warn
+from arena.files import fresh, refuse_pointer
+from arena.hub_client import Bar, Slow, XetError, patience, site
 
 import httpx2
 import huggingface_hub
 from huggingface_hub import constants, errors
-from huggingface_hub.utils._http import hf_request_event_hook
-from huggingface_hub.utils.tqdm import disable_progress_bars
-
-SAFE_NAME = re.compile("[A-Za-z0-9_-]{1,128}")
-
-
-class _Client(httpx2.Client):
-    """The library's HTTP client, which passes on no answer that would name a file elsewhere.
-
-    huggingface_hub joins an ETag to its folder of blobs, and a commit to its other folders, as
-    they come: `/path` or `../../path` would plant a file there.
-    """
-
-    def send(self, request: httpx2.Request, **options: Any) -> httpx2.Response:
-        """The answer, or a UserError before anything has been written because of it."""
-        response = super().send(request, **options)
-        body = None if options.get("stream") else _json(response)
-        if not all(map(is_safe_name, (*_header_names(response), *_body_names(body)))):
-            response.close()
-            raise UserError(
-                f"{_site()} answered with an unsafe file name, and nothing was written under it: "
-                "check HF_ENDPOINT"
-            )
-        return response
-
-
-def is_safe_name(name: Any) -> bool:
-    """Whether what a hub sent as an ETag (quotes off) or a commit can only name a plain file."""
-    return isinstance(name, str) and SAFE_NAME.fullmatch(name) is not None
-
-
-def _header_names(response: httpx2.Response) -> Iterator[str]:
-    """The names of files and folders that the library takes from an answer's headers."""
-    headers = response.headers
-    if (commit := headers.get("X-Repo-Commit")) is not None:
-        yield commit
-    # The library asks for names by HEAD. Errors and downloads have ETags of their own kind.
-    if response.request.method == "HEAD" and not response.is_error:
-        etag = headers.get("X-Linked-ETag") or headers.get("ETag")
-        if etag is not None:
-            yield etag.lstrip("W/").strip('"')
-
-
-def _body_names(body: Any) -> Iterator[Any]:
-    """The same from an answer's JSON: a repository's commit, or the hashes of a list of files."""
-    entries = body if isinstance(body, list) else [body]
-    for entry in (entry for entry in entries if isinstance(entry, dict)):
-        large = entry.get("lfs")
-        for part in (entry, large if isinstance(large, dict) else {}):
-            yield from (part[key] for key in ("sha", "oid") if part.get(key) is not None)
-
-
-def _json(response: httpx2.Response) -> Any:
-    """An answer's JSON as the library will read it, None where it holds none."""
-    try:
-        return response.json()
-    except ValueError:
-        return None
-
-
-huggingface_hub.set_client_factory(
-    lambda: _Client(
-        event_hooks={"request": [hf_request_event_hook]}, follow_redirects=True, timeout=None
-    )
-)
-huggingface_hub.logging.set_verbosity_error()
-warnings.filterwarnings("ignore", "Not enough free disk space")  # Our own error says so.
-if not sys.stderr.isatty():
-    disable_progress_bars()
 
 
 def fetch(repo: str, revision: str, filename: str) -> Path:
@@ -98,7 +27,13 @@ def fetch(repo: str, revision: str, filename: str) -> Path:
     Raises UserError, with its own line for each way this can fail.
     """
     with explain_errors(repo, revision, filename):
-        return Path(huggingface_hub.hf_hub_download(repo, filename, revision=revision))
+        path = _patiently(
+            lambda: huggingface_hub.hf_hub_download(
+                repo, filename, revision=revision, tqdm_class=Bar
+            )
+        )
+    refuse_pointer(path)
+    return path
 
 
 def fetch_many(repo: str, revision: str, patterns: Sequence[str]) -> Path:
@@ -108,15 +43,64 @@ def fetch_many(repo: str, revision: str, patterns: Sequence[str]) -> Path:
     """
     what = "a file" if len(patterns) > 1 else patterns[0]
     with explain_errors(repo, revision, what):
-        allowed = list(patterns)
-        folder = Path(
-            huggingface_hub.snapshot_download(repo, revision=revision, allow_patterns=allowed)
+        folder = _patiently(
+            lambda: huggingface_hub.snapshot_download(
+                repo, revision=revision, allow_patterns=list(patterns), tqdm_class=Bar
+            )
         )
     held = [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()]
     for pattern in patterns:
         if not any(fnmatch(name, pattern) for name in held):
             raise UserError(_missing_file(repo, revision, pattern))
+    sizes = _sizes(repo, folder.name)
+    for name in held:
+        path = folder / name
+        if any(fnmatch(name, pattern) for pattern in patterns):
+            refuse_pointer(path)
+            if path.stat().st_size != sizes.get(name, path.stat().st_size):
+                raise UserError(f"{path} is cut short: {fresh(path)}")
     return folder
+
+
+def _sizes(repo: str, commit: str) -> dict[str, int]:
+    """The sizes of a repository's files, as far as the cache has the hub's list of them."""
+    try:
+        listed = huggingface_hub.get_cached_repo_tree(repo, revision=commit)
+    except errors.CachedRepoTreeNotFoundError:
+        return {}
+    return {file.path: file.size for file in listed}
+
+
+def _patiently(download: Callable[[], str]) -> Path:
+    """What `download` fetches while patience lasts, without Xet storage where that fails."""
+    _check_token()
+    patience.begin()
+    try:
+        return Path(download())
+    except XetError as error:
+        warn(
+            f"the hub's Xet storage cannot be used ({error}): going on without it, as with "
+            "HF_HUB_DISABLE_XET=1, which also saves the wait"
+        )
+        patience.begin()
+        return Path(download())
+
+
+def _check_token() -> None:
+    """Refuse a token that no HTTP header can hold; the message does not show it."""
+    if constants.HF_HUB_OFFLINE:
+        return
+    try:
+        # As it was given: the library leaves out line ends in the middle without a word.
+        token = os.environ.get("HF_TOKEN", "").strip() or huggingface_hub.get_token() or ""
+        fits = token.isascii() and token.isprintable()
+    except UnicodeDecodeError:
+        fits = False
+    if not fits:
+        raise UserError(
+            f"HF_TOKEN (or the file {constants.HF_TOKEN_PATH}) holds letters that no token has, or "
+            "more than one line: copy the token anew from the hub's settings"
+        )
 
 
 def cached(repo: str, revision: str, filename: str) -> bool:
@@ -130,15 +114,9 @@ def cached(repo: str, revision: str, filename: str) -> bool:
 
 def _missing_file(repo: str, revision: str, filename: str) -> str:
     return (
-        f"{_site()}/{repo} has no file {filename} at revision {revision}: "
+        f"{site()}/{repo} has no file {filename} at revision {revision}: "
         "check the file name and the revision"
     )
-
-
-def _site() -> str:
-    """The hub's address without a user name or password that HF_ENDPOINT may hold."""
-    parts = urlsplit(constants.ENDPOINT)
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
 
 
 @contextmanager
@@ -152,27 +130,31 @@ def explain_errors(repo: str, revision: str, what: str) -> Iterator[None]:
         ) from None
     except errors.GatedRepoError:
         raise UserError(
-            f"{_site()}/{repo} is gated: ask for access on its page, then set HF_TOKEN to a token "
+            f"{site()}/{repo} is gated: ask for access on its page, then set HF_TOKEN to a token "
             "of the account that was given it"
         ) from None
     except errors.RepositoryNotFoundError:
         raise UserError(
-            f"there is no {_site()}/{repo} that you may see: check the name, and for a private "
+            f"there is no {site()}/{repo} that you may see: check the name, and for a private "
             "repository set HF_TOKEN"
         ) from None
     except errors.RevisionNotFoundError:
         raise UserError(
-            f"{_site()}/{repo} has no revision {revision}: see the tags on its page"
+            f"{site()}/{repo} has no revision {revision}: see the tags on its page"
         ) from None
     except errors.RemoteEntryNotFoundError:
         raise UserError(_missing_file(repo, revision, what)) from None
     except errors.LocalEntryNotFoundError as error:
         raise UserError(_not_here(repo, revision, what, error.__cause__)) from None
+    except Slow:
+        raise UserError(_slow(repo, what)) from None
     except errors.HfHubHTTPError as error:
         raise UserError(_refused(repo, error.response.status_code)) from None
+    except httpx2.TooManyRedirects:
+        raise UserError(f"{site()} redirects {repo} in circles: check HF_ENDPOINT") from None
     except httpx2.ProxyError:
         raise UserError(
-            f"the proxy does not let {_site()} through: check HTTPS_PROXY and NO_PROXY"
+            f"the proxy does not let {site()} through: check HTTPS_PROXY and NO_PROXY"
         ) from None
     except (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.UnsupportedProtocol):
         raise UserError(_unreachable()) from None
@@ -191,6 +173,8 @@ def _not_here(repo: str, revision: str, what: str, cause: BaseException | None) 
         return _refused(repo, cause.response.status_code)
     if isinstance(cause, errors.FileMetadataError):
         return _no_hub()
+    if isinstance(cause, Slow):
+        return _slow(repo, what)
     if constants.HF_HUB_OFFLINE or isinstance(cause, errors.OfflineModeIsEnabled):
         return (
             f"{what} of {repo} at {revision} is not in the cache {constants.HF_HUB_CACHE} and "
@@ -200,12 +184,20 @@ def _not_here(repo: str, revision: str, what: str, cause: BaseException | None) 
 
 
 def _unreachable() -> str:
-    return f"cannot reach {_site()}: check the connection, and HF_ENDPOINT if you set it"
+    return f"cannot reach {site()}: check the connection, and HF_ENDPOINT if you set it"
+
+
+def _slow(repo: str, what: str) -> str:
+    return (
+        f"{site()}, or the host it names for {what} of {repo}, has sent nothing of use for "
+        f"{hub_client.SECONDS:.0f} seconds: check the connection, and HF_ENDPOINT if you set it, "
+        "and run the same command again (finished files are kept)"
+    )
 
 
 def _interrupted(repo: str, what: str) -> str:
     return (
-        f"the download of {what} from {_site()}/{repo} was interrupted: "
+        f"the download of {what} from {site()}/{repo} was interrupted: "
         "run the same command again (finished files are kept)"
     )
 
@@ -213,18 +205,18 @@ def _interrupted(repo: str, what: str) -> str:
 def _refused(repo: str, status: int) -> str:
     """An HTTP status that none of the library's own exceptions stands for."""
     if status == 401:
-        return f"{_site()} does not accept HF_TOKEN for {repo}: make a new token, or unset it"
+        return f"{site()} does not accept HF_TOKEN for {repo}: make a new token, or unset it"
     if status == 403:
-        return f"{_site()} forbids access to {repo}: ask its owner, or set another HF_TOKEN"
+        return f"{site()} forbids access to {repo}: ask its owner, or set another HF_TOKEN"
     if status == 429:
-        return f"{_site()} asks for fewer requests: wait some minutes and run the command again"
+        return f"{site()} asks for fewer requests: wait some minutes and run the command again"
     if status >= 500:
-        return f"{_site()} is failing (HTTP {status}) for {repo}: try again later"
-    return f"{_site()} refused {repo} (HTTP {status}): check the name, the revision and HF_ENDPOINT"
+        return f"{site()} is failing (HTTP {status}) for {repo}: try again later"
+    return f"{site()} refused {repo} (HTTP {status}): check the name, the revision and HF_ENDPOINT"
 
 
 def _no_hub() -> str:
-    return f"{_site()} does not answer like a model hub: check HF_ENDPOINT"
+    return f"{site()} does not answer like a model hub: check HF_ENDPOINT"
 
 
 def _not_kept(repo: str, what: str, error: OSError | RuntimeError) -> str:

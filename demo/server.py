@@ -34,7 +34,7 @@ from typing import Any, NamedTuple
 from arena.cli import run
 from demo.answer import Answer
 from demo.faults import CHALLENGE, FAULTS, FILE_FAULTS, JSON_FAULTS, NO_FILE, Faults
-from demo.hub_server import Hub
+from demo.hub_server import Hub, Storage
 from demo.site import NOT_FOUND, WRONG_KEY, Site
 
 __all__ = ["FAULTS", "Answer", "Faults", "Request", "Server", "serve"]
@@ -90,7 +90,7 @@ class Server(_Listener):
     def __init__(
         self,
         site: Site | None,
-        hub: Hub | None,
+        hub: Hub | Storage | None,
         *,
         port: int = 0,
         faults: Faults | None = None,
@@ -109,22 +109,33 @@ class Server(_Listener):
         self.failed: Counter[str] = Counter()
         self._asked: Counter[str] = Counter()
         self._lock = threading.Lock()
+        self.storage: Server | None = None
+        if isinstance(hub, Hub):
+            # The hub's large files lie on another host: here, behind another port.
+            self.storage = Server(None, Storage(hub.folder), latency=latency)
+            hub.url, hub.storage = self.url, self.storage.url
+
+    @property
+    def _others(self) -> "list[_Listener]":
+        return [self.files, *([self.storage] if self.storage else [])]
 
     def serve_forever(self, poll_interval: float = 0.5) -> None:
-        """Answer at both ports until `shutdown`."""
-        threading.Thread(
-            target=self.files.serve_forever, args=(poll_interval,), daemon=True
-        ).start()
+        """Answer at all ports until `shutdown`."""
+        for other in self._others:
+            waiting = (poll_interval,)
+            threading.Thread(target=other.serve_forever, args=waiting, daemon=True).start()
         super().serve_forever(poll_interval)
 
     def shutdown(self) -> None:
         """End `serve_forever`."""
-        self.files.shutdown()
+        for other in self._others:
+            other.shutdown()
         super().shutdown()
 
     def server_close(self) -> None:
-        """Close both ports."""
-        self.files.server_close()
+        """Close all ports."""
+        for other in self._others:
+            other.server_close()
         super().server_close()
 
     def fault(self, path: str, possible: Collection[str]) -> str | None:

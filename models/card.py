@@ -257,14 +257,6 @@ def remedy(model: ModelCard, *keys: str) -> str:
     return f"change {named} in {model.path}{again}"
 
 
-def fresh(path: Path) -> str:
-    """How to come by a whole copy of a damaged file. The hub's cache keeps links to what it
-    fetched, and fetches again when what a link leads to is gone."""
-    if path.is_symlink():
-        return f"delete {path.resolve()} and run the same command again, which fetches it"
-    return "put a whole copy of it there, from where the model's other files come from"
-
-
 def locate(model: ModelCard, data: DataFolder, *filenames: str) -> list[Path]:
     """The named files of a model's source, fetched from the hub where they are not cached.
 
@@ -294,6 +286,7 @@ def _locate(
         if is_exported(model):
             remedy = f"run export_sw.py --data {data}"
         raise UserError(f"{model.name}: {folder / name} is missing: {remedy}")
+    files.refuse_pointer(folder / name)
     return folder / name
 
 

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from arena.cli import UserError
-from models.card import ModelCard, fresh
+from arena.files import fresh
+from models.card import ModelCard
 
 import torch
 from safetensors import SafetensorError, safe_open

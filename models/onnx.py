@@ -6,7 +6,8 @@ from contextlib import redirect_stdout
 from pathlib import Path
 
 from arena.cli import UserError
-from models.card import ModelCard, fresh, remedy
+from arena.files import fresh
+from models.card import ModelCard, remedy
 
 import numpy as np
 import onnxruntime
@@ -16,6 +17,14 @@ FATAL = 4  # Of ONNX Runtime's log: what is an error there comes as an exception
 onnxruntime.set_default_logger_severity(FATAL)
 # How ONNX Runtime, cuBLAS and cuDNN say that a GPU's memory is too small.
 OUT_OF_MEMORY = re.compile("Failed to allocate|out of memory|ALLOC_FAILED|bad allocation")
+# What stands around the sentence that says why: ONNX Runtime's own files and functions, and the
+# machine's name.
+PLACES = re.compile(
+    r"^\[ONNXRuntimeError\] : \d+ : \w+ : |Load model from .*? failed: ?"
+    r"|\S+\.(?:cc|cpp|h|cu|cuh):\d+ (?:[\w ]*?\S*::[^(]*(?:\((?:[^()]|\([^()]*\))*\)\S*)+ |\w+ )"
+    r"| ?; (?:file|line|hostname)=\S+"
+)
+LONGEST_REASON = 1000  # Characters: names in a file may be of any length.
 
 
 class OnnxNetwork:
@@ -182,9 +191,8 @@ def _all(outputs: list[onnxruntime.NodeArg]) -> str:
 
 
 def _reason(error: Exception) -> str:
-    """The first words of what ONNX Runtime says, on one line."""
-    text = " ".join(str(error).split())
-    return re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ", "", text)[:300]
+    """Why, in ONNX Runtime's own words on one line, without where in its sources it came up."""
+    return PLACES.sub("", " ".join(str(error)[:5000].split()))[:LONGEST_REASON]
 
 
 def _text(shape: list[int | str]) -> str:

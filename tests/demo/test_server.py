@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from demo.hub_server import Hub, Xet
 from demo.server import Faults, Server, serve
 from tests.helpers import PATIENCE
 
@@ -103,6 +104,14 @@ def test_files_and_hidden_posts(server: Server) -> None:
         ("/nothing.json", NAMED, 404),
         ("/original/ab/cd/../../posts.json", NAMED, 404),
         ("/org/name/resolve/main/%2e%2e/gated/file", NAMED, 404),
+        ("/api/agent-harnesses", NAMED, 404),
+        ("/api/models/no/body/revision/main", NAMED, 401),
+        ("/no/body/resolve/main/file", NAMED, 401),
+        ("/org/gated/resolve/main/file", NAMED, 401),
+        ("/org/gated/resolve/main/file", NAMED | {"Authorization": "Bearer wrong"}, 403),
+        ("/org/gated/resolve/main/file", NAMED | {"Authorization": "Bearer right"}, 200),
+        ("/org/name/resolve/v9/tags.csv", NAMED, 404),
+        ("/api/models/org/name/xet-read-token/main", NAMED, 404),
     ],
 )
 def test_refusals(server: Server, path: str, headers: dict[str, str], status: int) -> None:
@@ -246,3 +255,39 @@ def test_a_site_that_is_missing(tmp_path: Path) -> None:
     )
     assert done.returncode == 2
     assert "posts.json is missing" in done.stderr
+
+
+def test_the_hubs_redirects(server: Server, hub: Path) -> None:
+    def ask(path: str) -> requests.Response:
+        where = server.url + path
+        return requests.head(where, headers=NAMED, timeout=PATIENCE, allow_redirects=False)
+
+    assert isinstance(server.hub, Hub) and server.storage
+    (hub / "org" / "name" / "weights.onnx").write_bytes(b"large")
+    small = ask("/org/name/resolve/main/tags.csv")
+    assert small.status_code == 307
+    assert small.headers["Location"].startswith("/api/resolve-cache/models/org/name/")
+    kept = ask(small.headers["Location"])
+    assert (kept.status_code, kept.headers["Content-Length"]) == (200, "5")
+    for answer in (small, kept):
+        assert len(answer.headers["X-Repo-Commit"]) == 40 and len(answer.headers["ETag"]) == 42
+    large = ask("/org/name/resolve/main/weights.onnx")
+    assert (large.status_code, large.headers["X-Linked-Size"]) == (302, "5")
+    assert large.headers["X-Linked-ETag"] == f'"{hashlib.sha256(b"large").hexdigest()}"'
+    assert "X-Xet-Hash" not in large.headers and "Link" not in large.headers
+    where = large.headers["Location"]
+    assert where.startswith(server.storage.url) and server.storage.url != server.url
+    assert requests.get(where, timeout=PATIENCE).content == b"large"
+    token = {"Authorization": "Bearer right"}
+    assert requests.get(where, headers=token, timeout=PATIENCE).status_code == 400
+    server.hub.renamed["old/name"] = "org/name"
+    for path in ("/api/models/{}/revision/main", "/{}/resolve/main/tags.csv"):
+        moved = ask(path.format("old/name"))
+        assert (moved.status_code, moved.headers["Location"]) == (307, path.format("org/name"))
+    server.hub.xet = Xet("http://127.0.0.1:9")
+    large = ask("/org/name/resolve/main/weights.onnx")
+    assert len(large.headers["X-Xet-Hash"]) == 64
+    token_at = large.links["xet-auth"]["url"]
+    given = requests.get(token_at, timeout=PATIENCE).headers
+    assert given["X-Xet-Cas-Url"] == "http://127.0.0.1:9"
+    assert {"X-Xet-Access-Token", "X-Xet-Token-Expiration"} <= given.keys()
