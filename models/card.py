@@ -27,7 +27,8 @@ class ModelCard:
     `threshold` is one number, one for each tag category, or the name of a column of the tags file.
     `held_out` are the first and last id % 1000 that were never trained on, `validated_on` those of
     them that chose its checkpoint or threshold. `output` names the output with the scores where
-    several fit. Tags come from the model's own source unless `tags_source` names another.
+    several fit, `mask` a second input that marks padding. Tags come from the model's own source
+    unless `tags_source` names another.
     """
 
     name: str
@@ -45,6 +46,7 @@ class ModelCard:
     held_out: tuple[int, int] | None = None
     validated_on: tuple[int, int] | None = None
     output: str | None = None
+    mask: str | None = None
     tags_source: str | None = None
     tags_revision: str | None = None
 
@@ -68,6 +70,7 @@ _KEYS: dict[str, tuple[type, ...]] = {
     "held_out": (list,),
     "validated_on": (list,),
     "output": _TEXT,
+    "mask": _TEXT,
     "tags_source": _TEXT,
     "tags_revision": _TEXT,
     "image": (dict,),
@@ -86,7 +89,7 @@ _IMAGE_KEYS: dict[str, tuple[type, ...]] = {
     "first": (dict,),
 }
 _OPTIONAL = (
-    *("revision", "last_post_id", "held_out", "validated_on", "output"),
+    *("revision", "last_post_id", "held_out", "validated_on", "output", "mask"),
     *("tags_source", "tags_revision", "image.color", "image.first"),
 )
 _CHOICES = {
