@@ -1,6 +1,9 @@
 """Damage in what makes the pixels is found; a missing end is none where every pixel is there."""
 
-from arena.trainable.judge import judge
+import io
+import math
+
+from arena.trainable.judge import decode, judge
 from tests.trainable.images import FRAMES, INDEXED, RGB, WIDE_RGB, encoded, png, png_chunk, rows
 from tests.trainable.metadata import HEADER, IMAGE, RGB_PNG, TURNED, pixels
 
@@ -9,6 +12,33 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from PIL.JpegImagePlugin import JpegImageFile
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    size=st.tuples(st.integers(1, 400), st.integers(1, 400)),
+    mode=st.sampled_from(["L", "RGB", "CMYK"]),
+    noise=st.sampled_from([1, 30, 256]),
+    options=st.fixed_dictionaries(
+        {
+            "quality": st.integers(1, 90),
+            "progressive": st.booleans(),
+            "subsampling": st.integers(0, 2),
+            "restart_marker_blocks": st.sampled_from([0, 0, 1, 7]),
+        }
+    ),
+    longest=st.sampled_from([1024, 60, 20]),
+)
+def test_any_sound_jpeg_is_whole(
+    size: tuple[int, int], mode: str, noise: int, options: dict[str, int], longest: int
+) -> None:
+    levels = np.random.default_rng(0).integers(0, noise, (size[1], size[0], 3), np.uint8)
+    data = encoded(Image.fromarray(levels).convert(mode), "JPEG", **options)
+    image, wanted = decode(data, longest)
+    plain = JpegImageFile(io.BytesIO(data))
+    plain.draft(None, (math.ceil(wanted[0] * 1.35), math.ceil(wanted[1] * 1.35)))
+    assert np.array_equal(np.asarray(image), np.asarray(plain))
 
 
 @pytest.mark.parametrize(
