@@ -65,7 +65,7 @@ def png(data: bytes) -> PixelData:
     at = 8
     while at + 8 <= len(data):
         name, start = data[at + 4 : at + 8], at + 8
-        end = start + int.from_bytes(data[at:start][:4])
+        end = start + int.from_bytes(data[at : at + 4])
         if name == b"IEND":
             break
         if name in PNG_CHECKED:
@@ -102,60 +102,71 @@ def jpeg(data: bytes) -> PixelData:
     file.write(data[:2])
     exif: list[bytes] = []
     profile: dict[int, bytes] = {}
-    frame, content = 0, b""  # The frame's marker and header.
+    frame, header = 0, b""  # The frame's marker and what it says.
     got: dict[int, int] = {}  # By component: which coefficients have come with all their bits.
-    ended = False
-    at = 2
-    while found := JPEG_SEGMENT.search(data, at):
-        at = found.start()
-        marker = data[at + 1]
+    in_one_scan = ended = False
+    for marker, at, end, scan_end in _jpeg_segments(data):
+        content = data[at + 4 : end]
         if marker == JPEG_END[1]:
             ended = True
-            break
-        at, start = at + 2, at + 4
-        end = at + max(2, int.from_bytes(data[at:start]))
-        segment = data[start:end]
-        if 0xE0 <= marker <= 0xEF or marker == 0xFE:
-            if marker == 0xE1 and segment.startswith(b"Exif\0\0"):
-                exif.append(segment[6:] if exif else segment)
-            elif marker == 0xE2 and segment.startswith(b"ICC_PROFILE\0") and len(segment) > 14:
-                profile.setdefault(segment[12], segment[13:])
-            elif _tells_colours(marker, segment) and not got:
-                file.write(data[at - 2 : end])
-            at = end
+        elif marker == 0xE1 and content.startswith(b"Exif\0\0"):
+            exif.append(content[6:] if exif else content)
+        elif marker == 0xE2 and content.startswith(b"ICC_PROFILE\0") and len(content) > 14:
+            profile.setdefault(content[12], content[13:])
+        elif in_one_scan or _without_effect(marker, content, started=bool(got)):
             continue
-        if end > len(data):
+        elif end > len(data):
             raise ValueError("is cut short")
+        else:
+            file.write(data[at:scan_end])
         if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
-            frame, content = marker, segment
+            frame, header = marker, content
+        elif marker == 0xDA:
+            _note_scan(got, frame == 0xC2, content)
+            in_one_scan = frame in (0xC0, 0xC1) and content[:1] == header[5:6]
+    # Each part of a profile has its number, from 1, and before its content how many there are.
+    count = min(profile.values())[0] if profile else 0
+    cmyk = header[5:6] == b"\4" and sorted(profile) == list(range(1, count + 1))
+    joined = b"".join(profile[number][1:] for number in sorted(profile)) if cmyk else b""
+    variants: tuple[bytes, ...] = ()
+    end_marker = b"" if in_one_scan else JPEG_END
+    if frame not in (0xC0, 0xC1, 0xC2):  # None of the Huffman codes, to which the rest applies.
+        end_marker = JPEG_END if ended else b""
+    elif any(got.get(component) != ALL_COEFFICIENTS for component in header[6::3]):
+        raise ValueError("lacks some of its scans")
+    elif not ended:
+        variants = tuple(file.getvalue() + more + end_marker for more in GOINGS_ON)
+    file.write(READ_AHEAD if in_one_scan else end_marker)
+    return PixelData(file.getvalue(), b"".join(exif), joined, variants=variants)
+
+
+def _jpeg_segments(data: bytes) -> Iterator[tuple[int, int, int, int]]:
+    """Each segment up to the end marker: its marker, where it begins, where it and its scan end.
+
+    The file may end before the segment does.
+    """
+    at = 2
+    while found := JPEG_SEGMENT.search(data, at):
+        start, marker = found.start(), data[found.start() + 1]
+        at = end = start + 2
+        if marker != JPEG_END[1]:
+            at = end = end + max(2, int.from_bytes(data[end : end + 2]))
         if marker == 0xDA:
             after = JPEG_SCAN_END.search(data, end)
             # The file may end in the middle of the end marker.
-            end = after.start() if after else max(end, len(data.rstrip(b"\xff")))
-            _note_scan(got, frame == 0xC2, segment)
-            if frame in (0xC0, 0xC1) and len(content) > 5 and segment[:1] == content[5:6]:
-                file.write(data[at - 2 : end])  # One scan has it all.
-                ended = after is not None and after[0] == JPEG_END
-                variants = [] if ended else [file.getvalue() + more for more in GOINGS_ON]
-                file.write(READ_AHEAD)
-                return _of_jpeg(file, exif, profile, content, *variants)
-        file.write(data[at - 2 : end])
-        at = end
-    if frame not in (0xC0, 0xC1, 0xC2):
-        file.write(JPEG_END if ended else b"")
-        return _of_jpeg(file, exif, profile, content)
-    if any(got.get(component) != ALL_COEFFICIENTS for component in content[6::3]):
-        raise ValueError("lacks some of its scans")
-    variants = [] if ended else [file.getvalue() + more + JPEG_END for more in GOINGS_ON]
-    file.write(JPEG_END)
-    return _of_jpeg(file, exif, profile, content, *variants)
+            at = after.start() if after else max(end, len(data.rstrip(b"\xff")))
+        yield marker, start, end, at
+        if marker == JPEG_END[1]:
+            return
 
 
-def _tells_colours(marker: int, segment: bytes) -> bool:
-    """Whether libjpeg takes this segment for JFIF's or Adobe's, which say what the colours are."""
-    if marker == 0xE0:
-        return segment.startswith(b"JFIF\0") and len(segment) >= 14
-    return marker == 0xEE and segment.startswith(b"Adobe") and len(segment) >= 12
+def _without_effect(marker: int, content: bytes, *, started: bool) -> bool:
+    """Whether libjpeg passes over a segment: it looks for JFIF's and Adobe's before any scan."""
+    if marker == 0xE0 and content.startswith(b"JFIF\0") and len(content) >= 14:
+        return started
+    if marker == 0xEE and content.startswith(b"Adobe") and len(content) >= 12:
+        return started
+    return 0xE0 <= marker <= 0xEF or marker == 0xFE
 
 
 def _note_scan(got: dict[int, int], progressive: bool, header: bytes) -> None:
@@ -168,16 +179,6 @@ def _note_scan(got: dict[int, int], progressive: bool, header: bytes) -> None:
         coefficients = 2 ** (last + 1) - 2**first if complete else 0
     for component in header[1 : 1 + 2 * count : 2]:
         got[component] = got.get(component, 0) | coefficients
-
-
-def _of_jpeg(
-    file: io.BytesIO, exif: list[bytes], profile: dict[int, bytes], frame: bytes, *variants: bytes
-) -> PixelData:
-    # Each part of a profile has its number, from 1, and before its content how many there are.
-    count = min(profile.values())[0] if profile else 0
-    cmyk = frame[5:6] == b"\4" and sorted(profile) == list(range(1, count + 1))
-    joined = b"".join(profile[number][1:] for number in sorted(profile)) if cmyk else b""
-    return PixelData(file.getvalue(), b"".join(exif), joined, variants=variants)
 
 
 def webp(data: bytes) -> PixelData:

@@ -71,6 +71,24 @@ def test_jpeg_cut_in_a_scan(end: bytes, *, progressive: bool) -> None:
         assert judge(whole[:cut] + end, 1024, 80).verdict == "unreadable"
 
 
+def test_a_scan_for_each_component() -> None:
+    scans = []
+    for channel in RGB.split():
+        grey = encoded(channel, "JPEG", quality=95)
+        frame, scan = grey.index(b"\xff\xc0"), grey.index(b"\xff\xda")
+        scans.append(grey[scan:-2])
+    header = b"\xff\xc0\0\x11" + grey[frame + 4 : frame + 9] + b"\3R\x11\0G\x11\0B\x11\0"
+    for number, component in enumerate(b"RGB"):
+        scans[number] = scans[number][:5] + bytes([component]) + scans[number][6:]
+    start = grey[:2] + grey[20:frame] + header + grey[frame + 13 : scan]  # Without JFIF: RGB.
+    whole = start + b"".join(scans)
+    plain = np.asarray(JpegImageFile(io.BytesIO(whole + b"\xff\xd9")))
+    assert np.array_equal(pixels(whole + b"\xff\xd9"), plain)
+    assert np.abs(pixels(whole).astype(int) - np.asarray(RGB)).mean() < 4
+    for lacking in (scans[0], scans[2], scans[2][-30:]):
+        assert judge(whole.replace(lacking, b""), 1024, 80).verdict == "unreadable"
+
+
 CRITICAL = {
     "png": RGB_PNG,
     "png palette": encoded(INDEXED, "PNG", transparency=200),
