@@ -59,9 +59,10 @@ class _Closure(Mapping[str, frozenset[str]]):
         found = set(self._direct[tag])
         stack = list(found)
         while stack:
-            new = self._direct.get(stack.pop(), set()) - found
-            found |= new
-            stack.extend(new)
+            for implied in self._direct.get(stack.pop(), ()):
+                if implied not in found:
+                    found.add(implied)
+                    stack.append(implied)
         return frozenset(found - {tag})
 
     def __iter__(self) -> Iterator[str]:
