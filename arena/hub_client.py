@@ -4,6 +4,7 @@ Importing this module sets it up. `patience` is how long a fetch may still go on
 """
 
 import math
+import os
 import re
 import sys
 import threading
@@ -329,6 +330,8 @@ def site() -> str:
     return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
 
 
+# hf_xet would report each transfer, with what the machine runs. It reads this when it is loaded.
+os.environ["HF_XET_TELEMETRY_ENABLED"] = "false"
 huggingface_hub.set_client_factory(_Client)
 file_download.xet_get = _xet_get
 huggingface_hub.logging.set_verbosity_error()
