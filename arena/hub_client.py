@@ -227,10 +227,8 @@ def _pause(response: httpx2.Response) -> float:
     """The seconds that the hub asks for before the same request, 0 where it does not."""
     if response.status_code not in (429, 503):
         return 0
-    after, limits = (
-        response.headers.get("Retry-After", ""),
-        parse_ratelimit_headers(response.headers),
-    )
+    after = response.headers.get("Retry-After", "")
+    limits = parse_ratelimit_headers(response.headers)
     waits = [int(after[:9])] if after.isascii() and after.isdigit() else []
     waits += [limits.reset_in_seconds] if limits and limits.remaining == 0 else []
     return max(waits, default=0)
