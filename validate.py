@@ -34,6 +34,9 @@ def main() -> None:
     if args.list_models:
         say(*models.table(args.data))
         return
+    if args.show_card:
+        say(*models.text(args.show_card).splitlines())
+        return
     device = distributed.pick_device(args.device)
     lead = distributed.rank() == 0
     with distributed.group(), files.lock(args.data, "validate") if lead else nullcontext():
@@ -66,11 +69,12 @@ def arguments() -> argparse.Namespace:
     add(
         "--models",
         "A,B",
-        "names of TOML files in models/, or paths to such files",
+        "names in models/, paths of TOML files, folders, or org/name[@revision] on the hub",
         "wd-v1-4-vit-tagger-v2,joytag",
         type=names,
     )
     options.flag("--list-models", "print what is known of each model, and stop")
+    add("--show-card", "NAME", "print the TOML that a model is run by, and stop")
     number("--posts", 1, 32768, "how many posts, lowest ids first")
     options.path("--post-ids", "FILE", "exactly these posts, one id a line")
     options.flag("--unseen-only", "leave out posts that a chosen model may have been trained on")
