@@ -2,8 +2,13 @@
 """Run taggers over the same recent posts and score them on the tags they share.
 
     python validate.py
-    python validate.py --models wd-v1-4-vit-tagger-v2,joytag,wd-vit-tagger-v3 --unseen-only
     torchrun --nproc-per-node=2 validate.py
+
+Newer models may have been trained on the posts that download.py takes by itself. Ones that they
+cannot have been trained on:
+
+    python download.py --unseen-by joytag,wd-vit-tagger-v3 && python trainable.py
+    python validate.py --models joytag,wd-vit-tagger-v3 --unseen-only
 
 Reads posts.jsonl, metadata/ and resized/. Writes <model>_predictions.pt, ground_truth.pt,
 validation_post_ids.txt, detailed_metrics.txt, per_tag.csv, metrics.json and report.html, and prints
@@ -11,6 +16,7 @@ the results table. Predictions are kept: a rerun runs a network only over posts 
 """
 
 import argparse
+import json
 import os
 from contextlib import nullcontext
 
@@ -32,7 +38,9 @@ def main() -> None:
     """Choose taggers, posts and tags, fill the predictions, build the results, write and tell."""
     args = arguments()
     if args.list_models:
-        say(*models.table(args.data))
+        known = models.known(args.data)
+        as_json = args.list_models == "json"
+        say(*json.dumps(known, indent=2).split("\n") if as_json else text.model_table(known))
         return
     device = distributed.pick_device(args.device)
     lead = distributed.rank() == 0
@@ -40,7 +48,13 @@ def main() -> None:
         mappings = ground_truth.mappings(args.data)
         taggers = models.taggers(args.models, args.data, mappings)
         truth = selection.choose_posts(
-            args.data, taggers, mappings, args.posts, args.post_ids, unseen_only=args.unseen_only
+            args.data,
+            taggers,
+            mappings,
+            args.posts,
+            args.post_ids,
+            unseen_only=args.unseen_only,
+            names=args.models,
         )
         tags = ground_truth.common_tags(truth, taggers, args.min_count)
         # What process 0 sees holds for all: files may appear meanwhile.
@@ -70,7 +84,13 @@ def arguments() -> argparse.Namespace:
         "wd-v1-4-vit-tagger-v2,joytag",
         type=names,
     )
-    options.flag("--list-models", "print what is known of each model, and stop")
+    options.add_argument(
+        "--list-models",
+        nargs="?",
+        const="table",
+        choices=["table", "json"],
+        help="print what is known of each model, and stop; json is for programs (default: off)",
+    )
     number("--posts", 1, 32768, "how many posts, lowest ids first")
     options.path("--post-ids", "FILE", "exactly these posts, one id a line")
     options.flag("--unseen-only", "leave out posts that a chosen model may have been trained on")
