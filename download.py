@@ -2,7 +2,7 @@
 
     python download.py                                       65536 posts below ID 6800000
     python download.py --start-id newest --posts 10000       others
-    python download.py --unseen-by joytag,wd-vit-tagger-v3   that no model has trained on
+    python download.py --unseen-by joytag,wd-vit-tagger-v3   that these two have not seen
     python download.py --post-ids validation_post_ids.txt    exactly these
     python download.py --tags-only                           fresh aliases and implications
 
@@ -110,7 +110,7 @@ def arguments() -> argparse.Namespace:
     options.number("--posts", 1, 65536, "how many posts to have")
     exactly = "fetch exactly the posts of this file, one ID a line, instead of walking"
     options.path("--post-ids", "FILE", exactly)
-    unseen = "only posts that none of these models (as validate.py's --models) may have trained on"
+    unseen = "only posts that none of these models may have been trained on (default: any)"
     options.value("--unseen-by", "A,B", unseen, type=names)
     options.value("--rating", "LETTERS", "only posts of these ratings", "g,s,q,e", type=ratings)
     young = "leave out younger posts, which are not fully tagged yet; 0 keeps all"

@@ -37,9 +37,11 @@ def newest_start(client: Client, keep: Filter) -> int:
     It halves the ids, which rise with the dates, so that no page of too young posts is asked for.
     Raises UserError when the site kept failing.
     """
-    post = client.newest_post()
-    old, start = 0, post["id"] + 1 if post else 1
-    while keep.min_age_days and start - old > PAGE_LIMIT:
+    newest = client.newest_post()
+    old, start = 0, newest["id"] + 1 if newest else 1
+    if newest and keep.old_enough_at(newest) <= keep.now:
+        old = newest["id"]
+    while start - old > PAGE_LIMIT:
         middle = (old + start) // 2
         post = client.newest_post(middle)
         if post and keep.old_enough_at(post) > keep.now:

@@ -29,7 +29,6 @@ from hypothesis import strategies as st
 
 ENDS = st.tuples(st.integers(0, 999), st.integers(0, 999)).map(lambda ends: (min(ends), max(ends)))
 MODELS = st.lists(st.builds(Training, st.integers(0, 5000), st.none() | ENDS), max_size=3)
-EVERY_AGE = ("--min-age-days", 0)
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +74,7 @@ def test_only_pages_with_posts_that_were_held_out(
     wide_site: Path, data: Path, tmp_path: Path
 ) -> None:
     path = model(tmp_path, "a", last_post_id=9000, held_out=[900, 999])
-    more = ("--unseen-by", path, *EVERY_AGE)
+    more = ("--unseen-by", path)
     wanted = [*range(1900, 2000), *range(2900, 3000)]
     first = "/posts.json?limit=1&page=b2000000000"
     with serve(wide_site) as server:
@@ -99,13 +98,13 @@ def test_the_walk_ends_where_nothing_is_unseen(wide_site: Path, data: Path, tmp_
     none = model(tmp_path, "b", last_post_id=2949)
     names = f"{held_out}, {none}"
     with serve(wide_site) as server:
-        done = download(data, server.url, "--unseen-by", names, *EVERY_AGE)
+        done = download(data, server.url, "--unseen-by", names)
         assert sorted(saved_posts(data)) == [*range(2950, 3000), *range(3291, 3301)]
         seen = "every post below ID 2950 may have been seen by a model"
         assert f"{seen}: 60 of 65536 found" in done.out
         assert len(asked(server, "/posts.json?limit=200&page=")) == 2
         server.requests.clear()
-        done = download(data, server.url, "--unseen-by", names, "--start-id", 2950, *EVERY_AGE)
+        done = download(data, server.url, "--unseen-by", names, "--start-id", 2950)
         assert f"{seen} (give a higher --start-id, or newest): 0 of 65536 found" in done.out
         assert server.requests == []
 
@@ -161,7 +160,7 @@ def test_a_model_of_which_nothing_is_known(data: Path, tmp_path: Path) -> None:
 
 def test_the_newest_posts(site: Path, data: Path) -> None:
     with serve(site) as server:
-        done = download(data, server.url, "--start-id", "newest", "--posts", 5, *EVERY_AGE)
+        done = download(data, server.url, "--start-id", "newest", "--posts", 5)
         assert len(asked(server, "/posts.json?limit=1&")) == 1
         assert "walking down from ID 1261" in done.out
         assert sorted(saved_posts(data)) == list(range(1256, 1261))
@@ -178,6 +177,8 @@ def test_the_newest_posts_that_are_old_enough(tmp_path: Path, data: Path) -> Non
         assert sorted(saved_posts(data)) == list(range(1801, 1901))
         assert len(asked(server, "/posts.json?limit=1&")) <= 7
         assert len(asked(server, "/posts.json?limit=200&")) <= 2
+        download(data, server.url, "--start-id", "newest", "--posts", 10, "--min-age-days", 0)
+        assert set(saved_posts(data)) >= set(range(3991, 4001))
 
 
 def test_a_site_without_posts(tmp_path: Path, data: Path) -> None:
