@@ -1,9 +1,10 @@
 """Download posts and their images from Danbooru, newest first, from a post ID down.
 
-    python download.py                                     65536 posts below ID 6800000
-    python download.py --start-id 9000000 --posts 10000    others
-    python download.py --post-ids validation_post_ids.txt  exactly these
-    python download.py --tags-only                         fresh aliases and implications
+    python download.py                                       65536 posts below ID 6800000
+    python download.py --start-id newest --posts 10000       others
+    python download.py --unseen-by joytag,wd-vit-tagger-v3   that these two have not seen
+    python download.py --post-ids validation_post_ids.txt    exactly these
+    python download.py --tags-only                           fresh aliases and implications
 
 Writes posts.jsonl, originals/<id> and metadata/. Stop it whenever you like; the same command goes
 on where it stopped. Posts whose file could not be had are listed in failed_posts.jsonl and tried
@@ -17,14 +18,22 @@ import threading
 import time
 
 from arena import files, posts
-from arena.cli import Options, run, say, seconds
+from arena.cli import Options, names, run, say, seconds
 from arena.download.danbooru import Client
 from arena.download.fetch import NOT_SHOWN, Outcome, fetch_files
 from arena.download.metadata import fetch_metadata
 from arena.download.post_file import Filter, PostFile, ratings
 from arena.download.site import Site, login_from_environment, site_url, user_agent
-from arena.download.walk import Walk, changed_posts, listed_posts, walked_posts
-from arena.jsonl import MAX_ID
+from arena.download.walk import (
+    NEWEST,
+    Walk,
+    changed_posts,
+    listed_posts,
+    newest_start,
+    start_id,
+    walked_posts,
+)
+from arena.seen import Training
 
 DANBOORU = "https://danbooru.donmai.us"
 
@@ -42,15 +51,27 @@ def main() -> None:
         timeout=args.timeout,
     )
     client = Client(site, threading.Event())
-    # Read before anything is asked of the site, as the file may be missing.
+    # Read before anything is asked of the site, as a file may be missing.
     listed = set(posts.ids(args.post_ids)) if args.post_ids else None
+    keep = Filter(args.rating, args.min_age_days, time.time(), training(args.unseen_by))
     with files.lock(args.data, "download"):
         fetch_metadata(client, args.data, again=args.tags_only)
         if not args.tags_only:
-            fetch_posts(client, listed, args)
+            fetch_posts(client, listed, keep, args)
 
 
-def fetch_posts(client: Client, listed: set[int] | None, args: argparse.Namespace) -> None:
+def training(chosen: list[str] | None) -> list[Training]:
+    """What the models of these names may have been trained on."""
+    if not chosen:
+        return []
+    import models  # Here, as it imports torch, which takes seconds.
+
+    return models.training(chosen)
+
+
+def fetch_posts(
+    client: Client, listed: set[int] | None, keep: Filter, args: argparse.Namespace
+) -> None:
     """Fetch the listed posts, or else those of the walk, with their files; then say the counts."""
     post_file, outcome = PostFile(args.data), Outcome()
     max_bytes = args.max_file_size * 1_000_000
@@ -63,8 +84,8 @@ def fetch_posts(client: Client, listed: set[int] | None, args: argparse.Namespac
             fetch(listed_posts(client, post_file, listed, max_bytes))
             outcome.failed |= dict.fromkeys(listed - post_file.ids, NOT_SHOWN)
         else:
-            keep = Filter(args.rating, args.min_age_days, time.time())
-            walk = Walk(client, post_file, keep, args.start_id, args.posts)
+            start = newest_start(client, keep) if args.start_id == NEWEST else args.start_id
+            walk = Walk(client, post_file, keep, start, args.posts)
             fetch(walked_posts(walk, max_bytes))
             walk.say_end()
         if outcome.failed:
@@ -84,23 +105,16 @@ def fetch_posts(client: Client, listed: set[int] | None, args: argparse.Namespac
 def arguments() -> argparse.Namespace:
     """The command line."""
     options = Options(__doc__)
-    options.number(
-        "--start-id", 1, 6800000, "walk down from below this post", high=MAX_ID, metavar="ID"
-    )
+    start = "walk down from below this ID, or newest (default: 6800000; newest with --unseen-by)"
+    options.value("--start-id", "ID", start, type=start_id)
     options.number("--posts", 1, 65536, "how many posts to have")
-    options.path(
-        "--post-ids",
-        "FILE",
-        "fetch exactly the posts of this file, one ID a line, instead of walking",
-    )
+    exactly = "fetch exactly the posts of this file, one ID a line, instead of walking"
+    options.path("--post-ids", "FILE", exactly)
+    unseen = "only posts that none of these models may have been trained on (default: any)"
+    options.value("--unseen-by", "A,B", unseen, type=names)
     options.value("--rating", "LETTERS", "only posts of these ratings", "g,s,q,e", type=ratings)
-    options.number(
-        "--min-age-days",
-        0,
-        60,
-        "leave out younger posts, which are not fully tagged yet; 0 keeps all",
-        high=100_000,
-    )
+    young = "leave out younger posts, which are not fully tagged yet; 0 keeps all"
+    options.number("--min-age-days", 0, 60, young, high=100_000)
     options.number(
         "--max-file-size", 1, 100, "skip files larger than this", high=100_000, metavar="MB"
     )
@@ -122,25 +136,19 @@ def arguments() -> argparse.Namespace:
         shown="DANBOORU_USER_AGENT, else the arena's name and yours",
     )
     options.number("--workers", 1, 4, "files fetched at once", high=64)
-    options.value(
-        "--api-interval",
-        "SECONDS",
-        "between the starts of two API calls",
-        1.0,
-        type=seconds(),
-    )
+    between = "between the starts of two API calls"
+    options.value("--api-interval", "SECONDS", between, 1.0, type=seconds())
     options.number("--tries", 1, 8, "how often a failing request is made", high=100)
-    options.value(
-        "--backoff",
-        "SECONDS",
-        "before the second try; doubles with each further one",
-        1.0,
-        type=seconds(),
-    )
+    before = "before the second try; doubles with each further one"
+    options.value("--backoff", "SECONDS", before, 1.0, type=seconds())
     options.value(
         "--timeout", "SECONDS", "how long the site may be silent", 30.0, type=seconds(0.1)
     )
-    return options.parse_args()
+    args = options.parse_args()
+    if args.unseen_by and args.post_ids:
+        options.error("--post-ids names the posts to fetch: give either it or --unseen-by")
+    args.start_id = args.start_id or (NEWEST if args.unseen_by else 6800000)
+    return args
 
 
 if __name__ == "__main__":

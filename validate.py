@@ -2,8 +2,13 @@
 """Run taggers over the same recent posts and score them on the tags they share.
 
     python validate.py
-    python validate.py --models wd-v1-4-vit-tagger-v2,joytag,wd-vit-tagger-v3 --unseen-only
     torchrun --nproc-per-node=2 validate.py
+
+Newer models may have been trained on the posts that download.py takes by itself. Ones that they
+cannot have been trained on:
+
+    python download.py --unseen-by joytag,wd-vit-tagger-v3 && python trainable.py
+    python validate.py --models joytag,wd-vit-tagger-v3 --unseen-only
 
 Reads posts.jsonl, metadata/ and resized/. Writes <model>_predictions.pt, ground_truth.pt,
 validation_post_ids.txt, detailed_metrics.txt, per_tag.csv, metrics.json and report.html, and prints
@@ -11,6 +16,7 @@ the results table. Predictions are kept: a rerun runs a network only over posts 
 """
 
 import argparse
+import json
 import os
 from contextlib import nullcontext
 
@@ -18,15 +24,8 @@ import models
 from arena import files
 from arena.cli import Options, at_least, names, run, say
 from arena.report import text
-from arena.validate import (
-    check,
-    distributed,
-    ground_truth,
-    inference,
-    predictions,
-    results,
-    selection,
-)
+from arena.validate import check, distributed, ground_truth, inference, predictions, results
+from arena.validate.selection import choose_posts
 
 import torch
 
@@ -35,7 +34,9 @@ def main() -> None:
     """Choose taggers, posts and tags, fill the predictions, build the results, write and tell."""
     args = arguments()
     if args.list_models:
-        say(*models.table(args.data))
+        known = models.known(args.data)
+        as_json = args.list_models == "json"
+        say(*json.dumps(known, indent=2).split("\n") if as_json else text.model_table(known))
         return
     if args.show_card:
         say(*models.text(args.show_card).splitlines())
@@ -48,8 +49,14 @@ def main() -> None:
     with distributed.group(), files.lock(args.data, "validate") if lead else nullcontext():
         mappings = ground_truth.mappings(args.data)
         taggers = models.taggers(args.models, args.data, mappings)
-        truth = selection.choose_posts(
-            args.data, taggers, mappings, args.posts, args.post_ids, unseen_only=args.unseen_only
+        truth = choose_posts(
+            args.data,
+            taggers,
+            mappings,
+            args.posts,
+            args.post_ids,
+            unseen_only=args.unseen_only,
+            names=args.models,
         )
         tags = ground_truth.common_tags(truth, taggers, args.min_count)
         # What process 0 sees holds for all: files may appear meanwhile.
@@ -88,7 +95,13 @@ def arguments() -> argparse.Namespace:
         "wd-v1-4-vit-tagger-v2,joytag",
         type=names,
     )
-    options.flag("--list-models", "print what is known of each model, and stop")
+    options.add_argument(
+        "--list-models",
+        nargs="?",
+        const="table",
+        choices=["table", "json"],
+        help="print what is known of each model, and stop; json is for programs (default: off)",
+    )
     add("--show-card", "NAME", "print the TOML that a model is run by, and stop")
     number("--posts", 1, 32768, "how many posts, lowest ids first")
     add("--check", "NAME", "compare a model's image settings with others on 300 posts, and stop")

@@ -123,11 +123,16 @@ def _check_token() -> None:
 
 def cached(repo: str, revision: str, filename: str) -> bool:
     """Whether `fetch` of the same arguments would find its file on this machine."""
+    return cached_path(repo, revision, filename) is not None
+
+
+def cached_path(repo: str, revision: str, filename: str) -> Path | None:
+    """The file that `fetch` would find on this machine. Asks nothing of the hub."""
     try:
         found = huggingface_hub.try_to_load_from_cache(repo, filename, revision=revision)
     except errors.HFValidationError:
-        return False
-    return isinstance(found, str)
+        return None
+    return Path(found) if isinstance(found, str) else None
 
 
 def _missing_file(repo: str, revision: str, filename: str) -> str:

@@ -1,6 +1,7 @@
 """Taggers: one TOML file a model, and the Python that runs each kind of network."""
 
 from models.card import text
-from models.tagger import table, tagger, taggers
+from models.listing import known
+from models.tagger import tagger, taggers, training
 
-__all__ = ["table", "tagger", "taggers", "text"]
+__all__ = ["known", "tagger", "taggers", "text", "training"]

@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 
 from arena.cli import UserError, say
 from arena.data_folder import DataFolder
+from arena.seen import Training
 from arena.tagger import RESIZE_VERSIONS, About, ImageSettings, Network
 from danbooru_metadata import TagMappings
 from models import card as cards
@@ -75,10 +76,9 @@ class CardTagger:
         that were held out by their id: bool (posts,). None where the card does not know."""
         if self.card.last_post_id is None:
             return np.zeros(len(post_ids), bool)
-        seen: np.ndarray = post_ids <= self.card.last_post_id
-        if self.card.held_out:
-            rest, (first, last) = post_ids % 1000, self.card.held_out
-            seen = seen & ((rest < first) | (rest > last))
+        seen: np.ndarray = Training(self.card.last_post_id, self.card.held_out).may_have_seen(
+            post_ids
+        )
         return seen
 
     @property
@@ -224,20 +224,17 @@ def taggers(names: Sequence[str], data: DataFolder, mappings: TagMappings) -> li
     return list(chosen.values())
 
 
-def table(data: DataFolder) -> list[str]:
-    """The lines of a Markdown table of all models in this folder."""
-    lines = [
-        "| Name | Label | Source | Threshold | Newest training post | Cached |",
-        "|------|-------|--------|-----------|----------------------|--------|",
-    ]
-    for name in cards.names():
-        card = cards.card(name)
-        source = f"{card.source}@{card.revision}" if card.revision else card.source
-        source = "the data folder" if source == "." else source
-        threshold = json.dumps(card.threshold).strip("{}").replace('"', "")
-        cached = "yes" if cards.is_cached(card, data) else "no"
-        lines.append(
-            f"| {name} | {card.label} | {source} | {threshold} | {card.last_post_id or 'unknown'} |"
-            f" {cached} |"
-        )
-    return lines
+def training(names: Sequence[str]) -> list[Training]:
+    """What these models may have been trained on, as their cards alone say it.
+
+    Raises UserError for a card that is wrong or does not say it.
+    """
+    found = []
+    for card in map(cards.card, names):
+        if card.last_post_id is None:
+            raise UserError(
+                f"{card.path}: without the key 'last_post_id' it is not known which posts"
+                f" {card.label} was trained on: leave out {card.name}, or give the card the key"
+            )
+        found.append(Training(card.last_post_id, card.held_out))
+    return found

@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -13,7 +14,7 @@ from pathlib import Path
 from demo.drawings import make_site
 from demo.server import serve
 from demo.tiny import make_data, make_model, make_onnx
-from tests.helpers import ROOT, Ended, run
+from tests.helpers import ROOT, Ended, call, refused, run
 
 import numpy as np
 import onnx
@@ -140,10 +141,43 @@ def test_a_third_model_costs_itself_alone(arena: tuple[Path, dict[str, Ended]]) 
 def test_list_models(tmp_path: Path) -> None:
     ended = run("validate.py", "--list-models", "--data", tmp_path)
     assert ended.code == 0, ended.err
-    rows = [line.strip("| ").split(" | ") for line in ended.out.splitlines()[2:]]
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in ended.out.splitlines()[2:]]
     assert len(rows) == len(list((ROOT / "models").glob("*.toml")))
-    commit = "6b7f16331a6ccf0fdce37d5a9564715f6e772b22"
-    assert ["joytag", "JoyTag", f"fancyfeast/joytag@{commit}", "0.4", "5100000", "no"] in rows
+    joytag = ["joytag", "JoyTag", "joytag", "unknown", "0.4", "5100000", "none", "no", "no"]
+    assert joytag in rows
+
+
+def test_the_commands_of_an_error_make_a_run_possible(tmp_path: Path) -> None:
+    make_site(tmp_path / "site", count=60, seed=2)
+    posts = json.loads((tmp_path / "site" / "posts.json").read_text())
+    ids = sorted(post["id"] for post in posts)
+    data = tmp_path / "some data"
+    data.mkdir()
+    tags = sorted({tag for post in posts for tag in post["tag_string"].split()})
+    card = {"last_post_id": ids[40]}
+    paths = [make_model(data, name, tags, card=card) for name in ("one", "two")]
+    names = ",".join(map(str, paths))
+    quick = ("--min-count", 1, "--bootstrap", 0)
+    given = ("--data", data, "--models", names, "--unseen-only", *quick)
+    with serve(tmp_path / "site") as server:
+        env = {"DANBOORU_URL": server.url}
+        at_once = {"download.py": ["--api-interval", 0], "trainable.py": []}
+        for script, more in at_once.items():
+            low = ["--start-id", ids[30]] if script == "download.py" else []
+            ended = call(script, "--data", data, *more, *low, env=env)
+            assert ended.code == 0, ended.err
+        seen = call("validate.py", *given)
+        refused(seen, "a model may have been trained on each of the ")
+        found = re.search(r": run (download.py .*), then (trainable.py .*)$", seen.err.strip())
+        assert found
+        for command in found.groups():
+            script, *args = shlex.split(command)
+            ended = call(script, *args, *at_once[script], env=env)
+            assert ended.code == 0, ended.err
+    ended = call("validate.py", *given)
+    assert ended.code == 0, ended.err
+    scored = [int(line) for line in (data / "validation_post_ids.txt").read_text().split()]
+    assert scored and min(scored) > ids[40]
 
 
 def test_the_readme_example_of_a_model(tmp_path: Path) -> None:

@@ -38,6 +38,7 @@ T = TypeVar("T")
 
 PAGE_LIMIT = 200  # Posts on a page, the site's cap.
 TAGS_LIMIT = 1000  # Aliases or implications on a page, the site's cap.
+ABOVE_ALL = 2_000_000_000  # An id above every row's; the site takes 31 bits.
 MAX_JSON_BYTES = 10_000_000  # Of an answer, decompressed. A page of 200 posts has about 1 MB.
 MAX_REDIRECTS = 5
 MAX_BACKOFF_SECONDS = 60.0
@@ -79,6 +80,13 @@ class Client:
         """
         return self._page("posts", below, PAGE_LIMIT)
 
+    def newest_post(self, below: int = ABOVE_ALL) -> Json | None:
+        """The newest post with an id below `below`, None where the site has none.
+
+        Raises UserError when the call kept failing.
+        """
+        return next(iter(self._page("posts", below, 1)), None)
+
     def posts_by_id(self, ids: list[int]) -> list[Json]:
         """The posts of up to 200 ids, newest first, without those that the site does not show.
 
@@ -94,7 +102,7 @@ class Client:
 
         Raises UserError when a call kept failing.
         """
-        below = 2_000_000_000
+        below = ABOVE_ALL
         while rows := self._page(name, below, TAGS_LIMIT):
             yield rows
             below = rows[-1]["id"]

@@ -7,24 +7,45 @@ posts were kept. A page whose posts are all still in posts.jsonl is not asked fo
 import argparse
 import bisect
 import datetime
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from arena import files, jsonl
 from arena.data_folder import DataFolder
+from arena.download import unseen
 from arena.posts import RATINGS
+from arena.seen import Training
 
 Json = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Filter:
-    """Which posts are kept: those of some ratings that are old enough."""
+    """Which posts are kept: those of some ratings, old enough, and seen by no model."""
 
     ratings: str  # Sorted letters, such as `gs`.
     min_age_days: int  # 0 keeps posts of every age.
     now: float  # Seconds since 1970.
+    models: Sequence[Training] = ()  # A post that one of them may have seen is left out.
+
+    @property
+    def unseen_by(self) -> list[list[int]]:
+        """The models in the form that walked.jsonl has, the same for the same posts."""
+        return [list(numbers) for numbers in sorted({(m[0], *(m[1] or ())) for m in self.models})]
+
+    @property
+    def lowest(self) -> int:
+        """No post with an id below this one is kept."""
+        return unseen.lowest(self.models)
+
+    def next_below(self, below: int) -> int:
+        """`below`, or a lower id where no post between the two is kept, whatever it is."""
+        return unseen.next_below(self.models, below)
+
+    def may_be_seen(self, post: Json) -> bool:
+        """Whether a model may have been trained on the post."""
+        return any(model.may_have_seen(post["id"]) for model in self.models)
 
     def old_enough_at(self, post: Json) -> float:
         """When the post reaches the age, in seconds since 1970; 0 where its date is not valid."""
@@ -43,6 +64,10 @@ class Filter:
         """Whether the post has one of the ratings. When all four are kept, every post passes."""
         return len(self.ratings) == len(RATINGS) or post.get("rating") in [*self.ratings]
 
+    def wants(self, post: Json) -> bool:
+        """Whether the post is kept once it is old enough."""
+        return self.has_rating(post) and not self.may_be_seen(post)
+
 
 @dataclass(frozen=True)
 class Page:
@@ -54,6 +79,7 @@ class Page:
     ratings: str  # The filter's, as is the age.
     min_age_days: int
     until: float | None  # When a post left out as too young is old enough, in seconds since 1970.
+    unseen_by: list[list[int]] = field(default_factory=list)  # The filter's.
 
     def valid(self) -> bool:
         """Whether the fields read from a file are of the right types."""
@@ -63,6 +89,11 @@ class Page:
             and 0 < self.lowest < self.below
             and (self.until is None or isinstance(self.until, int | float))
         )
+
+    def is_of(self, keep: Filter) -> bool:
+        """Whether the page was looked at with this filter."""
+        mine = self.ratings, self.min_age_days, self.unseen_by
+        return mine == (keep.ratings, keep.min_age_days, keep.unseen_by)
 
 
 @dataclass
@@ -125,8 +156,7 @@ class PostFile:
             if not page.valid() or (page.until is not None and page.until <= keep.now):
                 continue
             count = bisect.bisect_left(ids, page.below) - bisect.bisect_left(ids, page.lowest)
-            same_filter = (page.ratings, page.min_age_days) == (keep.ratings, keep.min_age_days)
-            if same_filter and count >= page.kept:
+            if page.is_of(keep) and count >= page.kept:
                 pages[page.below] = page
         return pages
 

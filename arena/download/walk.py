@@ -4,6 +4,7 @@ Every function here gives the posts one by one, each as soon as it is known, so 
 fetched while the site is still being asked for more posts.
 """
 
+import argparse
 import bisect
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -11,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from arena import jsonl
-from arena.cli import progress, say
+from arena.cli import at_least, progress, say
 from arena.download.danbooru import PAGE_LIMIT, Client
 from arena.download.fetch import RemoteFile, is_fetched, remote_file
 from arena.download.post_file import Filter, Page, PostFile
@@ -19,13 +20,44 @@ from arena.download.post_file import Filter, Page, PostFile
 Json = dict[str, Any]
 T = TypeVar("T")
 
+NEWEST = "newest"  # In place of an id to start from.
+
+
+def start_id(text: str) -> int | str:
+    """An argparse type: a post's id, or `newest`."""
+    try:
+        return NEWEST if text == NEWEST else at_least(1, jsonl.MAX_ID)(text)
+    except argparse.ArgumentTypeError as error:
+        raise argparse.ArgumentTypeError(f"{error}, nor '{NEWEST}'") from None
+
+
+def newest_start(client: Client, keep: Filter) -> int:
+    """The id to walk down from for the newest posts that are old enough; 1 where there are none.
+
+    It halves the ids, which rise with the dates, so that no page of too young posts is asked for.
+    Raises UserError when the site kept failing.
+    """
+    newest = client.newest_post()
+    old, start = 0, newest["id"] + 1 if newest else 1
+    if newest and keep.old_enough_at(newest) <= keep.now:
+        old = newest["id"]
+    while start - old > PAGE_LIMIT:
+        middle = (old + start) // 2
+        post = client.newest_post(middle)
+        if post and keep.old_enough_at(post) > keep.now:
+            start = post["id"]
+        else:
+            old = middle
+    say(f"walking down from ID {start}")
+    return int(start)
+
 
 @dataclass
 class Walk:
     """Going down the site from below the id `start` until `wanted` posts are in posts.jsonl.
 
     `count` is the number of posts so far, `left_out` the number that the filter left out for each
-    reason; `ended` says that the site had no more posts.
+    reason; `ended` says why there were no more posts, if it came to that.
     """
 
     client: Client
@@ -34,7 +66,7 @@ class Walk:
     start: int
     wanted: int
     count: int = 0
-    ended: bool = False
+    ended: str = ""
     left_out: Counter[str] = field(default_factory=Counter)
 
     def pages(self) -> Iterator[list[Json]]:
@@ -46,13 +78,14 @@ class Walk:
         starts = sorted(walked)
         below = self.start
         while self.count < self.wanted:
+            below = self.keep.next_below(below)
             if known := walked.get(below):
                 self.count += known.kept
                 below = known.lowest
                 continue
-            rows = self.client.posts(below) if below > 1 else []
+            rows = self.client.posts(below) if below > self.keep.lowest else []
             if not rows:
-                self.ended = True
+                self.ended = self._why(below)
                 return
             # Stop where a page walked before begins, so that all of it can be skipped.
             next_start = bisect.bisect_left(starts, below) - 1
@@ -70,7 +103,9 @@ class Walk:
         until = None
         for row in rows:
             due = self.keep.old_enough_at(row)
-            if due > self.keep.now:
+            if self.keep.may_be_seen(row):
+                self.left_out["perhaps seen by a model"] += 1
+            elif due > self.keep.now:
                 until = due if until is None else min(until, due)
                 self.left_out["too young"] += 1
             elif not self.keep.has_rating(row):
@@ -80,23 +115,29 @@ class Walk:
                 if self.count + len(kept) == self.wanted:
                     lowest = row["id"]
                     break
-        page = Page(below, lowest, len(kept), self.keep.ratings, self.keep.min_age_days, until)
-        return page, kept
+        keep = self.keep
+        settings = keep.ratings, keep.min_age_days, until, keep.unseen_by
+        return Page(below, lowest, len(kept), *settings), kept
+
+    def _why(self, below: int) -> str:
+        """Why there are no more posts below an id."""
+        lowest = self.keep.lowest
+        if lowest == 1 or below > lowest:
+            return f"the site has no more posts below ID {self.start}"
+        higher = " (give a higher --start-id, or newest)" if self.start <= lowest else ""
+        return f"every post below ID {lowest} may have been seen by a model{higher}"
 
     def say_end(self) -> None:
-        """Say how many posts were left out, and whether the site had too few."""
+        """Say how many posts were left out, and why there were too few, if there were."""
         for reason, count in self.left_out.items():
             say(f"left out as {reason}: {count}")
         if self.ended:
-            say(
-                f"the site has no more posts below ID {self.start}: "
-                f"{self.count} of {self.wanted} found"
-            )
+            say(f"{self.ended}: {self.count} of {self.wanted} found")
 
 
 def walked_posts(walk: Walk, max_bytes: int) -> Iterator[Json]:
-    """The posts in posts.jsonl that have the filter's ratings, then those that the walk adds."""
-    yield from saved_posts(walk.client, walk.post_file, walk.keep.has_rating, max_bytes)
+    """The posts in posts.jsonl that the filter wants of any age, then those that the walk adds."""
+    yield from saved_posts(walk.client, walk.post_file, walk.keep.wants, max_bytes)
     with progress(desc="posts", unit="post", total=walk.wanted) as bar:
         for page in walk.pages():
             bar.update(walk.count - bar.n)

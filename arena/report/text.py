@@ -7,10 +7,11 @@ formulas in spreadsheets, `<` in the page's data.
 
 import csv
 import io
+import json
 import re
 from collections import Counter
-from collections.abc import Mapping
-from itertools import combinations, pairwise
+from collections.abc import Mapping, Sequence
+from itertools import combinations, pairwise, zip_longest
 from typing import Any
 
 from arena.cli import plain
@@ -19,6 +20,10 @@ Metrics = Mapping[str, Any]  # As validate.py makes them, and metrics.json holds
 
 # The published table's columns, with their width there.
 COLUMNS = {"Precision": 9, "Recall": 7, "F1": 6, "AP": 6}
+MODEL_COLUMNS = (
+    *("Name", "Label", "Family", "Tags", "Threshold", "Newest training post"),
+    *("Held out", "Here", "Predictions"),
+)
 PER_TAG = ("precision", "recall", "f1", "ap", "mcc")
 FEWEST_POSTS = 30  # For a verdict: the spread of so few posts is itself guesswork.
 
@@ -56,24 +61,45 @@ def markdown_table(metrics: Metrics, ci: bool = False) -> str:
                 f"(those up to ID {model['last_post_id']}); --unseen-only leaves them out"
             )
     least = [len("Model"), *COLUMNS.values()]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    widths = [max(pair) for pair in zip(least, widths, strict=True)]
-    head, *body = (
-        "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |"
-        for row in [["Model", *COLUMNS], *rows]
-    )
-    rule = "|" + "|".join("-" * (width + 2) for width in widths) + "|"
     return "\n".join(
         [
-            head,
-            rule,
-            *body,
+            *_aligned([["Model", *COLUMNS], *rows], least),
             "",
             *([*notes, ""] if notes else []),
             f"{posts['count']} posts, min id {posts['min_id']}, max id {posts['max_id']}",
             f"{tags['count']} tags in common after filtering by usage",
         ]
     )
+
+
+def model_table(models: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The lines of a Markdown table of what is known of each model."""
+    rows = [
+        [
+            model["name"],
+            plain(model["label"]),
+            model["family"],
+            "unknown" if model["tags"] is None else str(model["tags"]),
+            json.dumps(model["threshold"], ensure_ascii=False).strip("{}").replace('"', ""),
+            "unknown" if model["last_post_id"] is None else str(model["last_post_id"]),
+            "{} to {}".format(*model["held_out"]) if model["held_out"] else "none",
+            "yes" if model["on_this_machine"] else "no",
+            "yes" if model["predictions"] else "no",
+        ]
+        for model in models
+    ]
+    return _aligned([[*MODEL_COLUMNS], *rows])
+
+
+def _aligned(rows: Sequence[Sequence[str]], least: Sequence[int] = ()) -> list[str]:
+    """The lines of a Markdown table whose columns are aligned; the first row is its head."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    widths = [max(pair) for pair in zip_longest(widths, least, fillvalue=0)]
+    head, *body = (
+        "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |"
+        for row in rows
+    )
+    return [head, "|" + "|".join("-" * (width + 2) for width in widths) + "|", *body]
 
 
 def _markdown(text: str) -> str:

@@ -1,5 +1,6 @@
 """Which posts are scored, and what is said of them."""
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -22,15 +23,18 @@ def choose_posts(
     listed: Path | None,
     *,
     unseen_only: bool,
+    names: Sequence[str],
 ) -> GroundTruth:
     """The posts to score on, ids ascending: those in the file `listed`, or else the first `limit`.
 
-    With `unseen_only`, those that no tagger may have been trained on. Warns of what is left out and
-    of what may have been seen. Raises UserError where no post is left.
+    With `unseen_only`, those that no tagger may have been trained on. Warns of what is left out, of
+    what may have been seen and of what chose a checkpoint. Raises UserError where no post is left;
+    `names` are what the user calls the taggers.
     """
     usable = ground_truth.usable_posts(data)
     asked = set(posts.ids(listed)) if listed else usable
     usable &= asked
+    found = len(usable)
     if unseen_only:
         ids = np.array(sorted(usable), dtype=np.int64)
         seen_by_any = np.any([tagger.may_have_seen(ids) for tagger in taggers], axis=0)
@@ -45,12 +49,8 @@ def choose_posts(
         )
     if not len(truth.post_ids):
         remedy = f"run download.py and trainable.py with --data {data}"
-        if unseen_only:
-            newest = max(tagger.last_post_id or 0 for tagger in taggers)
-            remedy = (
-                f"a model may have been trained on all that there are: download posts above"
-                f" {newest}, with download.py --start-id (it goes down from there)"
-            )
+        if found and not usable:
+            remedy = _fetch_unseen(data, taggers, names, found)
         raise UserError(
             f"no post with both a resized image and a line in posts.jsonl is left: {remedy}"
         )
@@ -63,4 +63,36 @@ def choose_posts(
                 f"{tagger.label} may have been trained on {seen} of the {len(truth.post_ids)} posts"
                 f" (ids up to {tagger.last_post_id}): --unseen-only leaves them out"
             )
+        _tell_validated_on(tagger, truth.post_ids)
     return truth
+
+
+def _fetch_unseen(
+    data: DataFolder, taggers: Sequence[Tagger], names: Sequence[str], count: int
+) -> str:
+    """What to do where all `count` posts may have been seen."""
+    limiting = [
+        name for name, tagger in zip(names, taggers, strict=True) if tagger.last_post_id is not None
+    ]
+    folder = shlex.quote(str(data))
+    return (
+        f"a model may have been trained on each of the {count}: run download.py --unseen-by"
+        f" {shlex.quote(','.join(limiting))} --data {folder}, then trainable.py --data {folder}"
+    )
+
+
+def _tell_validated_on(tagger: Tagger, post_ids: np.ndarray) -> None:
+    """Warn of posts that a tagger was not trained on but that chose its checkpoint or threshold."""
+    about = tagger.about()
+    if about["validated_on"] is None:
+        return
+    first, last = about["validated_on"]
+    newest = np.inf if tagger.last_post_id is None else tagger.last_post_id
+    rest = post_ids % 1000
+    count = int(((post_ids <= newest) & (first <= rest) & (rest <= last)).sum())
+    if count:
+        warn(
+            f"{count} of the {len(post_ids)} posts (id % 1000 from {first} to {last}) may have"
+            f" chosen {tagger.label}'s checkpoint or threshold, though it was not trained on them:"
+            " that favours it slightly, and they are not left out"
+        )

@@ -11,6 +11,7 @@ import pytest
     "more",
     [
         ["--start-id", "0"],
+        ["--start-id", "oldest"],
         ["--posts", "many"],
         ["--rating", "x"],
         ["--timeout", "nan"],

@@ -88,6 +88,22 @@ def test_posts_that_were_held_out_are_unseen(tmp_path: Path) -> None:
     assert results(tmp_path)["models"][0]["held_out"] == [900, 999]
 
 
+def test_posts_that_chose_a_checkpoint_are_told(tmp_path: Path) -> None:
+    posts = make_data(tmp_path, 400, first=6_700_000)
+    path = model(
+        tmp_path, "a", last_post_id=6_701_000, held_out=[900, 999], validated_on=[950, 999]
+    )
+    ended = ok(validate(tmp_path, path, more=(*QUICK, "--unseen-only")))
+    kept = [post["id"] for post in posts if post["id"] > 6_701_000 or post["id"] % 1000 >= 900]
+    assert saved(tmp_path, "a")["post_ids"].tolist() == kept
+    chose = sum(post_id < 6_701_000 and post_id % 1000 >= 950 for post_id in kept)
+    words = f"{chose} of the {len(kept)} posts (id % 1000 from 950 to 999) may have chosen Tiny's"
+    (line,) = ended.err.splitlines()
+    assert words in line and "they are not left out" in line
+    path.write_text(path.read_text().replace("6701000", "6000000"))
+    assert ok(validate(tmp_path, path, more=(*QUICK, "--unseen-only"))).err == ""
+
+
 @pytest.mark.parametrize("value", [[900], [999, 900], [0, 1000], [-1, 5], [0.5, 9], []])
 def test_a_window_that_is_none(tmp_path: Path, value: list[float]) -> None:
     make_data(tmp_path, 12)
