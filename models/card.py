@@ -15,6 +15,7 @@ from arena import files
 from arena.cli import UserError
 from arena.data_folder import DataFolder
 from arena.tagger import RESIZE_VERSIONS, First, ImageSettings
+from models import preset, tags
 
 FOLDER = Path(__file__).parent
 EXPORTED = "wd-v1-4-vit-tagger-v2"  # The name of what export_sw.py writes unless it is told other.
@@ -24,10 +25,11 @@ EXPORTED = "wd-v1-4-vit-tagger-v2"  # The name of what export_sw.py writes unles
 class ModelCard:
     """A model's TOML file.
 
-    `threshold` is one number, one for each tag category, or the name of a column of the tags file.
-    `held_out` are the first and last id % 1000 that were never trained on, `validated_on` those of
-    them that chose its checkpoint or threshold. `output` names the output with the scores where
-    several fit. Tags come from the model's own source unless `tags_source` names another.
+    `threshold` is one number, one for each tag category (`other`: for all that are not named), or
+    the name of a column of the tags file. `held_out` are the first and last id % 1000 that were
+    never trained on, `validated_on` those of them that chose its checkpoint or threshold. `output`
+    names the output with the scores where several fit, `mask` a second input that marks padding.
+    Tags come from the model's own source unless `tags_source` names another.
     """
 
     name: str
@@ -47,6 +49,7 @@ class ModelCard:
     output: str | None = None
     tags_source: str | None = None
     tags_revision: str | None = None
+    mask: str | None = None
 
 
 def names() -> list[str]:
@@ -57,6 +60,7 @@ def names() -> list[str]:
 _TEXT = (str,)
 _NUMBER = (int, float)
 _KEYS: dict[str, tuple[type, ...]] = {
+    "preset": _TEXT,
     "label": _TEXT,
     "kind": _TEXT,
     "source": _TEXT,
@@ -70,6 +74,7 @@ _KEYS: dict[str, tuple[type, ...]] = {
     "output": _TEXT,
     "tags_source": _TEXT,
     "tags_revision": _TEXT,
+    "mask": _TEXT,
     "image": (dict,),
     "activation": _TEXT,
 }
@@ -86,7 +91,7 @@ _IMAGE_KEYS: dict[str, tuple[type, ...]] = {
     "first": (dict,),
 }
 _OPTIONAL = (
-    *("revision", "last_post_id", "held_out", "validated_on", "output"),
+    *("preset", "mask", "revision", "last_post_id", "held_out", "validated_on", "output"),
     *("tags_source", "tags_revision", "image.color", "image.first"),
 )
 _CHOICES = {
@@ -118,7 +123,9 @@ def card(name: str) -> ModelCard:
         raise UserError(f"{path} is missing: give the path of a model's TOML file") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UserError(f"{path} is not valid TOML: {error}") from None
+    table = preset.filled(table, path)
     _check_keys(path, "", table, _KEYS)
+    table.pop("preset", None)
     image = table.pop("image")
     _check_keys(path, "image.", image, _IMAGE_KEYS)
     _check_source(path, table, "source", "revision")
@@ -205,6 +212,8 @@ def _check_values(path: Path, table: dict[str, Any], image: dict[str, Any]) -> N
         thresholds = {"": thresholds}
     for category, value in thresholds.items():
         key = f"threshold.{category}".removesuffix(".")
+        known = category in ("", "other", *tags.KNOWN)
+        check(known, key, f"of a category: {', '.join(tags.KNOWN)} or other")
         check(type(value) in _NUMBER and 0 <= value <= 1, key, "a number from 0 to 1")
     check(table.get("last_post_id", 0) >= 0, "last_post_id", "at least 0")
     for key in ("held_out", "validated_on"):
