@@ -4,6 +4,7 @@ Importing this module sets it up. `patience` is how long a fetch may still go on
 """
 
 import math
+import os
 import re
 import sys
 import threading
@@ -226,10 +227,8 @@ def _pause(response: httpx2.Response) -> float:
     """The seconds that the hub asks for before the same request, 0 where it does not."""
     if response.status_code not in (429, 503):
         return 0
-    after, limits = (
-        response.headers.get("Retry-After", ""),
-        parse_ratelimit_headers(response.headers),
-    )
+    after = response.headers.get("Retry-After", "")
+    limits = parse_ratelimit_headers(response.headers)
     waits = [int(after[:9])] if after.isascii() and after.isdigit() else []
     waits += [limits.reset_in_seconds] if limits and limits.remaining == 0 else []
     return max(waits, default=0)
@@ -329,6 +328,8 @@ def site() -> str:
     return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
 
 
+# hf_xet would report each transfer, with what the machine runs. It reads this when it is loaded.
+os.environ["HF_XET_TELEMETRY_ENABLED"] = "false"
 huggingface_hub.set_client_factory(_Client)
 file_download.xet_get = _xet_get
 huggingface_hub.logging.set_verbosity_error()

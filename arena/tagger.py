@@ -44,14 +44,19 @@ class ImageSettings:
 
 
 class Network(Protocol):
-    """A tagger's network in memory. `batch` is the only batch size it takes, None for any."""
+    """A tagger's network in memory. `batch` is the only batch size it takes, None for any.
+
+    Where it `wants_padding`, it is told which pixels are none of the image's.
+    """
 
     batch: int | None
+    wants_padding: bool
 
-    def outputs(self, images: torch.Tensor) -> torch.Tensor:
+    def outputs(self, images: torch.Tensor, padding: torch.Tensor | None = None) -> torch.Tensor:
         """Raw outputs, float32 (n, outputs), for preprocessed images, both on its device.
 
-        Images are float32, (n, 3, size, size) or (n, size, size, 3) as the layout says. On a GPU
+        Images are float32, (n, 3, size, size) or (n, size, size, 3) as the layout says, and
+        `padding` is bool (n, size, size), true where there is no image. On a GPU
         the outputs are those of work that is under way on the current stream. Raises
         torch.OutOfMemoryError where a smaller batch may help.
         """

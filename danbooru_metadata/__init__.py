@@ -13,9 +13,9 @@ class TagMappings:
     """The active aliases and implications of a metadata folder, plus two optional tag lists.
 
     `aliases` maps a tag to the canonical tag its chain of aliases ends on; `implications` maps a
-    canonical tag to every canonical tag it implies, transitively; `blacklist` and `deprecations`
-    are the tags of `tag_blacklist.txt` and `tag_deprecations.txt` (one a line), empty where there
-    is no such file.
+    canonical tag to every canonical tag it implies, transitively, `direct_implications` to those
+    of its own rows; `blacklist` and `deprecations` are the tags of `tag_blacklist.txt` and
+    `tag_deprecations.txt` (one a line), empty where there is no such file.
 
     Raises FileNotFoundError without the two metadata files, and ValueError that names the line of
     a file that holds no JSON object with the three text fields.
@@ -29,6 +29,7 @@ class TagMappings:
             targets.setdefault(antecedent, consequent)
         self.aliases: dict[str, str] = _chain_ends(targets)
         direct: dict[str, set[str]] = {}
+        self.direct_implications: Mapping[str, set[str]] = direct
         for antecedent, consequent in _active_rows(folder / "tag_implications000000000000.json"):
             implying = self.get_canonical(antecedent)
             direct.setdefault(implying, set()).add(self.get_canonical(consequent))
@@ -46,25 +47,23 @@ class TagMappings:
 
 
 class _Closure(Mapping[str, frozenset[str]]):
-    """The transitive closure of direct implications, worked out for a tag when it is asked for.
+    """The transitive closure of direct implications, searched for a tag each time it is asked for.
 
-    Lazily, as the closure of a hostile chain of 200,000 rows would not fit in memory.
+    Not kept, as the closures of all tags of one long chain would not fit in memory.
     """
 
     def __init__(self, direct: dict[str, set[str]]) -> None:
         self._direct = direct
-        self._known: dict[str, frozenset[str]] = {}
 
     def __getitem__(self, tag: str) -> frozenset[str]:
-        if tag not in self._known:
-            found = set(self._direct[tag])
-            stack = list(found)
-            while stack:
-                new = self._direct.get(stack.pop(), set()) - found
-                found |= new
-                stack.extend(new)
-            self._known[tag] = frozenset(found - {tag})
-        return self._known[tag]
+        found = set(self._direct[tag])
+        stack = list(found)
+        while stack:
+            for implied in self._direct.get(stack.pop(), ()):
+                if implied not in found:
+                    found.add(implied)
+                    stack.append(implied)
+        return frozenset(found - {tag})
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._direct)

@@ -47,9 +47,9 @@ class ModelCard:
     held_out: tuple[int, int] | None = None
     validated_on: tuple[int, int] | None = None
     output: str | None = None
+    mask: str | None = None
     tags_source: str | None = None
     tags_revision: str | None = None
-    mask: str | None = None
 
 
 def names() -> list[str]:
@@ -72,9 +72,9 @@ _KEYS: dict[str, tuple[type, ...]] = {
     "held_out": (list,),
     "validated_on": (list,),
     "output": _TEXT,
+    "mask": _TEXT,
     "tags_source": _TEXT,
     "tags_revision": _TEXT,
-    "mask": _TEXT,
     "image": (dict,),
     "activation": _TEXT,
 }
@@ -91,7 +91,7 @@ _IMAGE_KEYS: dict[str, tuple[type, ...]] = {
     "first": (dict,),
 }
 _OPTIONAL = (
-    *("preset", "mask", "revision", "last_post_id", "held_out", "validated_on", "output"),
+    *("preset", "revision", "last_post_id", "held_out", "validated_on", "output", "mask"),
     *("tags_source", "tags_revision", "image.color", "image.first"),
 )
 _CHOICES = {

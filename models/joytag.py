@@ -372,6 +372,7 @@ class JoyTagNetwork:
     """
 
     batch: int | None = None
+    wants_padding = False
 
     def __init__(
         self, model: ModelCard, weights: Path, tags: int, device: torch.device, precision: str
@@ -395,7 +396,7 @@ class JoyTagNetwork:
         self._device = device
 
     @torch.inference_mode()
-    def outputs(self, images: Tensor) -> Tensor:
+    def outputs(self, images: Tensor, padding: Tensor | None = None) -> Tensor:
         """Logits, float32 (n, tags), of float32 images (n, 3, size, size)."""
         with torch.autocast(self._device.type, self._half, enabled=self._half is not None):
             logits: Tensor = self._net(images)

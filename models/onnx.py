@@ -13,6 +13,19 @@ import numpy as np
 import onnxruntime
 import torch
 
+# Types of inputs and outputs, as ONNX Runtime names them.
+TORCH = {
+    "tensor(float)": torch.float32,
+    "tensor(float16)": torch.float16,
+    "tensor(uint8)": torch.uint8,
+}
+NUMPY = {
+    "tensor(float)": np.float32,
+    "tensor(float16)": np.float16,
+    "tensor(uint8)": np.uint8,
+    "tensor(bool)": np.bool_,
+}
+FLOATS = ("tensor(float)", "tensor(float16)")
 FATAL = 4  # Of ONNX Runtime's log: what is an error there comes as an exception as well.
 onnxruntime.set_default_logger_severity(FATAL)
 # How ONNX Runtime, cuBLAS and cuDNN say that a GPU's memory is too small.
@@ -39,23 +52,30 @@ class OnnxNetwork:
         self, model: ModelCard, path: Path, tags: int, device: torch.device, precision: str
     ) -> None:
         self._session = _session(model, path, device, precision)
-        self._input, self._output = _checked(model, self._session, tags)
+        self._input, self._mask, self._output = _checked(model, self._session, tags)
         first = self._input.shape[0]
         self.batch: int | None = first if isinstance(first, int) and first > 0 else None
+        self.wants_padding = self._mask is not None
         self._name, self._tags = model.name, tags
         self._device = device
 
-    def outputs(self, images: torch.Tensor) -> torch.Tensor:
+    def outputs(self, images: torch.Tensor, padding: torch.Tensor | None = None) -> torch.Tensor:
         """As arena.tagger.Network says."""
         on_gpu = self._device.type == "cuda"
         number, options = self._device.index or 0, onnxruntime.RunOptions()
         binding = self._session.io_binding()
-        image = (self._input.name, self._device.type, number, np.float32, tuple(images.shape))
-        binding.bind_input(*image, images.data_ptr())
+        given = [(self._input, images.to(TORCH[self._input.type]))]
+        if self._mask is not None and padding is not None:
+            given.append((self._mask, padding))
+        for node, tensor in given:
+            kind, shape = NUMPY[node.type], tuple(tensor.shape)
+            place = (node.name, self._device.type, number, kind, shape)
+            binding.bind_input(*place, tensor.data_ptr())
         if on_gpu:
-            scores = images.new_empty((len(images), self._tags))
-            answer = (self._output.name, "cuda", number, np.float32, tuple(scores.shape))
-            binding.bind_output(*answer, scores.data_ptr())
+            form = (len(images), self._tags)
+            scores = images.new_empty(form, dtype=TORCH[self._output.type])
+            answer = (self._output.name, "cuda", number, NUMPY[self._output.type])
+            binding.bind_output(*answer, tuple(scores.shape), scores.data_ptr())
             options.add_run_config_entry("disable_synchronize_execution_providers", "1")
         else:
             binding.bind_output(self._output.name, "cpu")
@@ -68,7 +88,10 @@ class OnnxNetwork:
                 f"{self._name}: ONNX Runtime failed on a batch of {len(images)} images"
                 f" ({_reason(error)}): if memory ran out, lower --batch-size"
             ) from None
-        return scores if on_gpu else torch.from_numpy(binding.copy_outputs_to_cpu()[0])
+        if not on_gpu:
+            scores = torch.from_numpy(np.asarray(binding.copy_outputs_to_cpu()[0]))
+        # Other types than the card's are for the caller to refuse.
+        return scores.float() if scores.dtype == torch.float16 else scores
 
 
 def cuda_options(device: torch.device, precision: str) -> dict[str, str]:
@@ -121,17 +144,9 @@ def _session(
 
 def _checked(
     model: ModelCard, session: onnxruntime.InferenceSession, tags: int
-) -> tuple[onnxruntime.NodeArg, onnxruntime.NodeArg]:
-    """The session's input and output, if they are what the card says."""
-    if len(session.get_inputs()) != 1:
-        names = ", ".join(node.name for node in session.get_inputs())
-        raise UserError(f"{model.name}: the network wants one input only, this has {names}")
-    given = session.get_inputs()[0]
-    if given.type != "tensor(float)":
-        raise UserError(
-            f"{model.name}: the network's input is {given.type}, not tensor(float): export it"
-            " with a float32 input (key 'file')"
-        )
+) -> tuple[onnxruntime.NodeArg, onnxruntime.NodeArg | None, onnxruntime.NodeArg]:
+    """The session's input, that of the padding, and output, if they are what the card says."""
+    given, mask = _inputs(model, session.get_inputs())
     size = model.image.size
     wanted = [3, size, size] if model.image.layout == "nchw" else [size, size, 3]
     shape = given.shape
@@ -147,7 +162,44 @@ def _checked(
             f"{model.name}: the network takes images {_text(shape)}, the card makes"
             f" {_text(['n', *wanted])}: change '{key}' in {model.path}"
         )
-    return given, _output(model, session.get_outputs(), tags)
+    return given, mask, _output(model, session.get_outputs(), tags)
+
+
+def _inputs(
+    model: ModelCard, inputs: list[onnxruntime.NodeArg]
+) -> tuple[onnxruntime.NodeArg, onnxruntime.NodeArg | None]:
+    """The input of images, and that of the padding where the card has one."""
+    masks = [node for node in inputs if node.name == model.mask]
+    images = [node for node in inputs if node.name != model.mask]
+    if model.mask is not None and not masks:
+        raise UserError(
+            f"{model.name}: the network has no input '{model.mask}', but {_all(inputs)}:"
+            f" {remedy(model, 'mask')}"
+        )
+    if len(images) != 1:
+        names = ", ".join(node.name for node in images)
+        raise UserError(
+            f"{model.name}: the network wants one input of images, this has {names}: one that marks"
+            f" padding is named by 'mask' in {model.path}"
+        )
+    if masks and (masks[0].type != "tensor(bool)" or len(masks[0].shape) != 3):
+        raise UserError(
+            f"{model.name}: the network's input {_all(masks)} is not bool (n, height, width):"
+            f" {remedy(model, 'mask')}"
+        )
+    (given,) = images
+    if given.type not in TORCH:
+        raise UserError(
+            f"{model.name}: the network's input is {given.type}, not float32, float16 or uint8:"
+            " export it with one of these (key 'file')"
+        )
+    whole = (model.image.scale, *model.image.mean, *model.image.std) == (1, 0, 0, 0, 1, 1, 1)
+    if given.type == "tensor(uint8)" and not whole:
+        raise UserError(
+            f"{model.name}: the network takes whole pixels (uint8), and the card scales them: set"
+            f" image.scale = 1, image.mean = [0, 0, 0] and image.std = [1, 1, 1] in {model.path}"
+        )
+    return given, masks[0] if masks else None
 
 
 def _output(model: ModelCard, outputs: list[onnxruntime.NodeArg], tags: int) -> onnxruntime.NodeArg:
@@ -160,13 +212,11 @@ def _output(model: ModelCard, outputs: list[onnxruntime.NodeArg], tags: int) -> 
                 f" {remedy(model, 'output')}"
             )
         outputs = named
-    scores = [
-        output for output in outputs if output.type == "tensor(float)" and len(output.shape) == 2
-    ]
+    scores = [output for output in outputs if output.type in FLOATS and len(output.shape) == 2]
     if not scores:
         raise UserError(
-            f"{model.name}: the network's output is {_all(outputs)}, not float32 (n, tags):"
-            f" {remedy(model, 'file')}"
+            f"{model.name}: the network's output is {_all(outputs)}, not float32 or float16"
+            f" (n, tags): {remedy(model, 'file')}"
         )
     fitting = [output for output in scores if output.shape[1] == tags]
     # A width that is no number is symbolic: it may turn out to be that of the tags.

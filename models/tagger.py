@@ -2,11 +2,10 @@
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from pathlib import Path
-from typing import Any
+from pathlib import Path, PurePosixPath
 
 from arena.cli import UserError, say
 from arena.data_folder import DataFolder
@@ -127,9 +126,7 @@ class CardTagger:
             [card.kind, card.output, card.activation, asdict(card.image), versions]
         )
         digest = hashlib.sha256(settings.encode())
-        for path in self._weight_files():
-            if card.kind == "onnx":
-                refuse_external_weights(card, path)
+        for path in self._weight_files:
             with path.open("rb") as file:
                 digest.update(hashlib.file_digest(file, "sha256").digest())
         return digest.hexdigest()
@@ -137,7 +134,7 @@ class CardTagger:
     def open(self, device: torch.device, precision: str) -> Network:
         """Load the network for a CPU or GPU. Raises UserError when it does not fit the card."""
         # Imported here, as ONNX Runtime and torch.nn take seconds that cached models never need.
-        weights = self._weight_files()[0]
+        weights = self._weight_files[0]
         if self.card.kind == "joytag":
             from models.joytag import JoyTagNetwork
 
@@ -164,8 +161,18 @@ class CardTagger:
             "vocabulary": len(self.tags),
         }
 
+    @cached_property
     def _weight_files(self) -> list[Path]:
-        return cards.locate(self.card, self.data, *cards.weight_names(self.card))
+        """The files of the network, the one to open first, fetched if need be."""
+        card = self.card
+        found = cards.locate(card, self.data, *cards.weight_names(card))
+        if card.kind == "onnx":
+            from models import external  # Here, as JoyTag does without ONNX.
+
+            folder = PurePosixPath(card.file).parent
+            beside = [str(folder / name) for name in external.names(found[0])]
+            found += cards.locate(card, self.data, *beside)
+        return found
 
 
 def tagger(name: str, data: DataFolder, mappings: TagMappings) -> CardTagger:
@@ -232,32 +239,3 @@ def table(data: DataFolder) -> list[str]:
             f" {cached} |"
         )
     return lines
-
-
-def refuse_external_weights(card: ModelCard, path: Path) -> None:
-    """Raise UserError for an ONNX file whose weights are in another file, unseen by its hash."""
-    import onnx  # Here, as JoyTag does without it.
-    from google.protobuf.message import DecodeError
-
-    try:
-        network = onnx.load(path, load_external_data=False)
-    except DecodeError:
-        return  # ONNX Runtime will say what is wrong with the file.
-    for tensor in _within(network, onnx.TensorProto):
-        if tensor.data_location == onnx.TensorProto.EXTERNAL:
-            raise UserError(
-                f"{card.name}: {path} keeps its weights in another file: save it as one with"
-                " onnx.save(onnx.load(path), other_path) and change 'file'"
-            )
-
-
-def _within(message: Any, kind: type) -> Iterator[Any]:
-    """Every message of a kind, wherever it is in another: in graphs, nodes, branches, functions."""
-    for field, value in message.ListFields():
-        if field.message_type is None:
-            continue
-        for each in value if isinstance(value, Sequence) else [value]:
-            if isinstance(each, kind):
-                yield each
-            else:
-                yield from _within(each, kind)

@@ -4,6 +4,7 @@ import json
 import time
 from pathlib import Path
 
+from bench import measure
 from danbooru_metadata import TagMappings
 
 import pytest
@@ -45,6 +46,8 @@ def test_against_brute_force(tmp_path: Path, aliases: Rows, implications: Rows) 
         return walk[-1]
 
     edges = {(canonical(a), canonical(c)) for a, c in implications}
+    direct = mappings.direct_implications.items()
+    assert {(tag, implied) for tag, every in direct for implied in every} == edges
     while more := {(a, d) for a, b in edges for c, d in edges if b == c} - edges:
         edges |= more
     for tag in {tag for row in aliases + implications for tag in row} | {"unheard_of"}:
@@ -75,6 +78,17 @@ def test_a_bad_line_is_named(tmp_path: Path, line: str) -> None:
         file.write(line + "\n")
     with pytest.raises(ValueError, match=r"tag_aliases000000000000\.json line 2"):
         TagMappings(tmp_path)
+
+
+@pytest.mark.slow
+def test_closures_are_not_kept(tmp_path: Path) -> None:
+    write(tmp_path, [], [(f"i{i}", f"i{i + 1}") for i in range(8000)])
+    mappings = TagMappings(tmp_path)
+    asked = [f"i{i}" for i in range(0, 8000, 8)]
+    taken = measure.call(lambda: [len(mappings.get_implications(tag)) for tag in asked])
+    assert taken.result == list(range(8000, 0, -8))
+    assert taken.processor < 5
+    assert taken.peak < 20e6
 
 
 @pytest.mark.slow

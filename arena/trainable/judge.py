@@ -2,8 +2,9 @@
 
 No file name and no header is trusted. The first bytes of a file choose the one decoder it is handed
 to, among the formats of Danbooru's still posts; its width and height are checked before its pixels
-are decoded; and it passes only if all of it decodes. A decoder may still take too much memory, or
-crash: so judge in a process of its own, and call `confine` there first.
+are decoded; and it passes only if all its pixels decode. The decoder gets only what these depend
+on, without the metadata. It may still take too much memory, or crash: so judge in a process of its
+own, and call `confine` there first.
 """
 
 import io
@@ -14,12 +15,13 @@ import warnings
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import IO
+
+from arena.trainable import pixel_data
+from arena.trainable.pixel_data import PixelData
 
 import numpy as np
 from PIL import AvifImagePlugin, Image, ImageChops, ImageCms, ImageFile
 from PIL.AvifImagePlugin import AvifImageFile
-from PIL.ExifTags import Base
 from PIL.GifImagePlugin import GifImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
@@ -75,7 +77,13 @@ TURN_BY_ORIENTATION = {  # What makes an image of this EXIF orientation upright;
     8: Image.Transpose.ROTATE_90,
 }
 
-PNG_END = b"IEND\xaeB`\x82"  # The last chunk's name and checksum.
+PIXEL_DATA: dict[type[ImageFile.ImageFile], Callable[[bytes], PixelData]] = {
+    JpegImageFile: pixel_data.jpeg,
+    PngImageFile: pixel_data.png,
+    WebPImageFile: pixel_data.webp,
+    AvifImageFile: pixel_data.avif,
+    GifImageFile: PixelData,
+}
 SRGB = ImageCms.createProfile("sRGB")
 TO_8_BIT = np.round(np.arange(65536) / 257).astype(np.uint8)
 
@@ -122,7 +130,7 @@ def judge(data: bytes, max_size: int, quality: int) -> Judgement:
         image, size = decode(data, max_size)
         if transparent(image):
             raise Rejected("transparent", "has pixels that are not opaque")
-        turn = TURN_BY_ORIENTATION.get(orientation(image))
+        turn = TURN_BY_ORIENTATION.get(pixel_data.orientation(image.info.get("exif", b"")))
         image = shrink(to_rgb(image), size)
     except Rejected as rejected:
         return Judgement(rejected.verdict, rejected.reason)
@@ -157,7 +165,10 @@ def decode(data: bytes, longest: int) -> tuple[Image.Image, tuple[int, int]]:
     """
     decoder = _decoder(data)
     try:
-        image = decoder(io.BytesIO(data))
+        parts = PIXEL_DATA[decoder](data)
+        if parts.animated:
+            raise Rejected("animated", "is an animated PNG")
+        image = decoder(io.BytesIO(parts.file))
         width, height = image.size
         if getattr(image, "is_animated", False):
             raise Rejected("animated", f"is an animated {image.format}")
@@ -167,25 +178,26 @@ def decode(data: bytes, longest: int) -> tuple[Image.Image, tuple[int, int]]:
             raise Rejected("unreadable", f"is too large: {width} x {height} pixels")
         size = fit(image.size, longest)
         if decoder is PngImageFile:
-            # The decoder stops at the last pixel; verify reads to the end and checks every CRC.
-            image.verify()
-            if PNG_END not in data:
-                raise Rejected("unreadable", "is cut short")
-            image = decoder(io.BytesIO(data))
-            _normalise_key(image, data)
-        if decoder is JpegImageFile:
+            _normalise_key(image, parts.file)
+        if decoder is JpegImageFile and not parts.variants:
             width, height = (math.ceil(side * MIN_TIMES_WANTED) for side in size)
             image.draft(None, (width, height))
         image.load()
+        for variant in parts.variants:
+            if decoder(io.BytesIO(variant)).tobytes() != image.tobytes():
+                raise Rejected("unreadable", "is cut short")
         if image.mode == "P" and image.palette is None:
             raise Rejected("unreadable", "lacks its palette")
     except DAMAGE_ERRORS as error:
         text = " ".join(str(error).split())[:200] or type(error).__name__
         raise Rejected("unreadable", f"does not decode: {text}") from None
+    if decoder is not AvifImageFile:  # Its decoder tells the orientation as if it were from EXIF.
+        image.info["exif"] = parts.exif
+    image.info["icc_profile"] = parts.profile
     return image, size
 
 
-def _decoder(data: bytes) -> Callable[[IO[bytes]], ImageFile.ImageFile]:
+def _decoder(data: bytes) -> type[ImageFile.ImageFile]:
     """The decoder a file's first bytes ask for.
 
     Its class is used directly: Image.open would turn a JPEG that carries further pictures, which
@@ -246,15 +258,6 @@ def transparent(image: Image.Image) -> bool:
         both = ImageChops.darker(matches[0], matches[1])
         return ImageChops.darker(both, matches[2]).getbbox() is not None
     return bool((np.asarray(image.convert("L") if image.mode == "1" else image) == key).any())
-
-
-def orientation(image: Image.Image) -> int:
-    """The EXIF orientation, 1 (upright) where there is none or the EXIF data is damaged."""
-    try:
-        value = image.getexif().get(Base.Orientation)
-    except DAMAGE_ERRORS:
-        return 1
-    return value if isinstance(value, int) else 1
 
 
 def to_rgb(image: Image.Image) -> Image.Image:

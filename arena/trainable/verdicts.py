@@ -9,6 +9,7 @@ One JSON object a line, one line a post, sorted by ID:
     max_size         longest side in pixels that the resized image was made with
     quality          WebP quality that it was made with
     bytes            size of the resized image
+    rules            of an original judged unreadable: the RULES that it was judged by
 
 An original that could not be judged leaves no size and no time: as soon as there is one that can be
 read, the line no longer fits, and the post is judged again.
@@ -38,6 +39,9 @@ from arena.trainable.examine import (
 )
 from arena.trainable.judge import VERDICTS, Judgement
 
+# Changes with what judge.py takes for unreadable. An original that was unreadable by other rules is
+# judged again; all others keep their verdict.
+RULES = 2
 MAX_WARNINGS = 3  # Files that get a warning of their own; the others are counted.
 
 Record = dict[str, Any]
@@ -48,12 +52,14 @@ class Notes:
     """What to say about a run besides its verdicts.
 
     `kept` counts resized images without an original, `kept_other_settings` those of them that have
-    another size or quality, `troubles` files that could not be judged.
+    another size or quality, `troubles` files that could not be judged, `judged_again` those that
+    an earlier version found unreadable.
     """
 
     kept: int = 0
     kept_other_settings: int = 0
     troubles: int = 0
+    judged_again: int = 0
 
     def add_kept(self, *, with_these_settings: bool) -> None:
         """Count an image without an original; one of unknown settings is taken to have these."""
@@ -67,7 +73,12 @@ class Notes:
             warn(f"{path}: {trouble}; {consequence}")
 
     def report(self) -> None:
-        """Say how many images were kept and how many files had no warning of their own."""
+        """Say what was kept or judged again, and how many files had no warning of their own."""
+        if self.judged_again:
+            files_were = (
+                "1 file was" if self.judged_again == 1 else f"{self.judged_again} files were"
+            )
+            say(f"{files_were} judged again, as an earlier version found more files unreadable")
         if self.kept:
             images = "1 image is" if self.kept == 1 else f"{self.kept} images are"
             other = f"; {self.kept_other_settings} of them had another --max-size or --quality"
@@ -112,6 +123,9 @@ class Verdicts:
                         image_size = resized_size(self.data, record["id"])
                         if not is_current(record, original, image_size, self.settings):
                             continue
+                        if not original.trouble and by_other_rules(record):
+                            self.notes.judged_again += 1
+                            continue
                         self._places[record["id"]] = file.tell()
                         file.write(jsonl.line(record))
                         if record["verdict"] == "ok" and original.trouble:
@@ -151,6 +165,8 @@ class Verdicts:
                     file.write(judgement.webp)
             else:
                 image.unlink(missing_ok=True)
+            if judgement.verdict == "unreadable":
+                record["rules"] = RULES
         self._append(record)
 
     def add_without_image(self, post_id: int, trouble: str) -> None:
@@ -232,6 +248,11 @@ def is_current(
         # Where nothing could be looked up, nothing says that the original has changed.
         return original.size is None and record.get("size") is not None
     return same_original
+
+
+def by_other_rules(record: Record) -> bool:
+    """Whether an earlier version found the original unreadable."""
+    return bool(record["verdict"] == "unreadable" and record.get("rules") != RULES)
 
 
 def settings_of(record: Record) -> Settings | None:

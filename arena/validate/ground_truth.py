@@ -1,8 +1,12 @@
-"""Ground truth: which tags each post carries, after aliases and implications."""
+"""Ground truth: which tags each post carries, after aliases and implications.
+
+What implications add is never written out for all posts, as along one long chain of them it grows
+with the square of the tags. It is worked out tag by tag wherever it is needed.
+"""
 
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,8 +26,10 @@ USUAL_TAGS = 20  # The most common tags of the posts, most of which every tagger
 class GroundTruth:
     """The tags of posts with ascending ids, as rows of indices into `tags`.
 
-    Post i carries tags[index] for index in `indices[starts[i] : starts[i + 1]]`, each once.
-    `categories` gives each tag's category by the posts' own fields.
+    Post i has by itself tags[index] for index in `indices[starts[i] : starts[i + 1]]`, each once.
+    Of `implications`, each is a group of tags that imply each other (mostly it is one tag), and the
+    other tags that they imply directly; a group comes before those that it implies. `categories`
+    gives each tag's category by the posts' own fields.
     """
 
     post_ids: np.ndarray
@@ -32,28 +38,77 @@ class GroundTruth:
     categories: list[str]
     indices: np.ndarray
     starts: np.ndarray
+    implications: list[tuple[list[int], list[int]]]
 
     def counts(self) -> np.ndarray:
         """On how many posts each tag is: int64 (tags,)."""
-        return np.bincount(self.indices, minlength=len(self.tags))
+        counts = np.bincount(self.indices, minlength=len(self.tags))
+        for group, carriers in self._carriers():
+            counts[group] = len(carriers)
+        return counts
 
     def matrix(self, wanted: Sequence[str]) -> np.ndarray:
         """bool (posts, wanted): whether the post carries the tag."""
-        column = np.full(len(self.tags), -1)
         position = {tag: place for place, tag in enumerate(wanted)}
-        for index, tag in enumerate(self.tags):
-            column[index] = position.get(tag, -1)
+        column = np.array([position.get(tag, -1) for tag in self.tags], dtype=np.int64)
         columns = column[self.indices]
-        rows = np.repeat(np.arange(len(self.post_ids)), np.diff(self.starts))
         truth = np.zeros((len(self.post_ids), len(wanted)), bool)
-        truth[rows[columns >= 0], columns[columns >= 0]] = True
+        truth[self._rows()[columns >= 0], columns[columns >= 0]] = True
+        for group, carriers in self._carriers():
+            for place in column[group]:
+                if place >= 0:
+                    truth[carriers, place] = True
         return truth
 
-    def covered(self, vocabulary: set[str]) -> tuple[np.ndarray, np.ndarray]:
-        """Per post, how many of its tags are in `vocabulary`, and how many it has: int64."""
-        known = np.array([tag in vocabulary for tag in self.tags], dtype=np.int64)
-        running = np.concatenate([[0], np.cumsum(known[self.indices])])
-        return running[self.starts[1:]] - running[self.starts[:-1]], np.diff(self.starts)
+    def tags_per_post(self, vocabulary: set[str] | None = None) -> np.ndarray:
+        """How many tags each post carries, of all or of those in `vocabulary`: int64 (posts,)."""
+        counted = np.array([vocabulary is None or tag in vocabulary for tag in self.tags], np.int64)
+        alone = counted.copy()
+        for group, _ in self.implications:
+            alone[group] = 0
+        running = np.concatenate([[0], np.cumsum(alone[self.indices])])
+        found: np.ndarray = running[self.starts[1:]] - running[self.starts[:-1]]
+        for group, carriers in self._carriers():
+            found[carriers] += counted[group].sum()
+        return found
+
+    def _rows(self) -> np.ndarray:
+        return np.repeat(np.arange(len(self.post_ids)), np.diff(self.starts))
+
+    def _carriers(self) -> Iterator[tuple[list[int], np.ndarray]]:
+        """Each group of `implications` with the rows of the posts that carry its tags, ascending.
+
+        The rows are let go as soon as those of all implied tags have been worked out.
+        """
+        concerned = np.zeros(len(self.tags), bool)
+        for group, _ in self.implications:
+            concerned[group] = True
+        pairs = np.flatnonzero(concerned[self.indices])
+        pairs = pairs[np.argsort(self.indices[pairs], kind="stable")]
+        rows = self._rows()[pairs]
+        bounds = np.searchsorted(self.indices[pairs], np.arange(len(self.tags) + 1)).tolist()
+        arriving: dict[int, list[np.ndarray]] = {}
+        for group, implied in self.implications:
+            parts = [rows[bounds[tag] : bounds[tag + 1]] for tag in group]
+            for tag in group:
+                parts += arriving.pop(tag, [])
+            carriers = _union(parts, len(self.post_ids))
+            for tag in implied:
+                arriving.setdefault(tag, []).append(carriers)
+            yield group, carriers
+
+
+def _union(parts: list[np.ndarray], posts: int) -> np.ndarray:
+    """The rows, of so many posts, that are in any of the parts: ascending, each once."""
+    parts = list({id(part): part for part in parts if len(part)}.values())
+    if len(parts) < 2:
+        return parts[0] if parts else np.zeros(0, np.int64)
+    if sum(map(len, parts)) < posts / 16:  # Then sorting is faster than a look at every post.
+        return np.unique(np.concatenate(parts))
+    found = np.zeros(posts, bool)
+    for part in parts:
+        found[part] = True
+    return np.flatnonzero(found)
 
 
 def mappings(data: DataFolder) -> TagMappings:
@@ -92,19 +147,11 @@ def read(data: DataFolder, wanted: set[int], limit: int, tag_mappings: TagMappin
     path = data.posts
     problems = jsonl.Problems()
     number_of: dict[str, int] = {}
-    closures: dict[str, np.ndarray] = {}
     votes: dict[int, Counter[str]] = {}
     found: list[tuple[int, str, np.ndarray]] = []
 
     def index(tag: str) -> int:
         return number_of.setdefault(tag, len(number_of))
-
-    def closure(tag: str) -> np.ndarray:
-        if tag not in closures:
-            canonical = tag_mappings.get_canonical(tag)
-            whole = [canonical, *sorted(tag_mappings.get_implications(canonical))]
-            closures[tag] = np.array([index(each) for each in whole])
-        return closures[tag]
 
     for line, post in jsonl.lines(path, problems):
         if post["id"] not in wanted:
@@ -113,8 +160,8 @@ def read(data: DataFolder, wanted: set[int], limit: int, tag_mappings: TagMappin
         if not isinstance(tags, str):
             problems.add(line, "has no text tag_string")
             continue
-        parts = [closure(tag) for tag in tags.split()]
-        row = np.unique(np.concatenate(parts)) if parts else np.zeros(0, np.int64)
+        own = {index(tag_mappings.get_canonical(tag)) for tag in tags.split()}
+        row = np.array(sorted(own), dtype=np.int64)
         found.append((post["id"], _rating(post), row))
         if len(found) > 2 * limit + 1000:  # So that memory depends on the limit, not on the file.
             found = sorted(found, key=_id)[:limit]
@@ -125,6 +172,7 @@ def read(data: DataFolder, wanted: set[int], limit: int, tag_mappings: TagMappin
                 votes.setdefault(index(canonical), Counter())[category] += 1
     problems.tell(path)
     found = sorted(found, key=_id)[:limit]
+    implications = _implications(number_of, tag_mappings.direct_implications)
     lengths = [len(row) for _, _, row in found]
     return GroundTruth(
         post_ids=np.array([post_id for post_id, _, _ in found], dtype=np.int64),
@@ -137,7 +185,65 @@ def read(data: DataFolder, wanted: set[int], limit: int, tag_mappings: TagMappin
         ],
         indices=np.concatenate([row for _, _, row in found]) if found else np.zeros(0, np.int64),
         starts=np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]),
+        implications=implications,
     )
+
+
+def _implications(
+    number_of: dict[str, int], direct: Mapping[str, set[str]]
+) -> list[tuple[list[int], list[int]]]:
+    """What GroundTruth.implications says. Tags that are only implied get a number of their own."""
+    edges: dict[int, list[int]] = {}
+    tags = list(number_of)
+    while tags:
+        tag = tags.pop()
+        for implied in sorted(direct.get(tag, ())):
+            if implied not in number_of:
+                number_of[implied] = len(number_of)
+                tags.append(implied)
+            edges.setdefault(number_of[tag], []).append(number_of[implied])
+    groups = _groups(edges)
+    group_of = {tag: place for place, group in enumerate(groups) for tag in group}
+    return [
+        (
+            group,
+            [to for tag in group for to in edges.get(tag, ()) if group_of[to] != group_of[tag]],
+        )
+        for group in groups
+    ]
+
+
+def _groups(edges: Mapping[int, list[int]]) -> list[list[int]]:
+    """A graph's strongly connected components, each before those it leads to (Kosaraju)."""
+    seen: set[int] = set()
+    finished: list[int] = []
+    for root in edges:
+        stack = [root]
+        while stack:
+            node = stack.pop()
+            if node < 0:  # All that it leads to is finished.
+                finished.append(~node)
+            elif node not in seen:
+                seen.add(node)
+                stack.append(~node)
+                stack += edges.get(node, [])
+    sources: dict[int, list[int]] = {}
+    for node, targets in edges.items():
+        for target in targets:
+            sources.setdefault(target, []).append(node)
+    groups: list[list[int]] = []
+    for root in reversed(finished):
+        group: list[int] = []
+        stack = [root]
+        while stack:
+            node = stack.pop()
+            if node in seen:  # Not yet in a group.
+                seen.remove(node)
+                group.append(node)
+                stack += sources.get(node, [])
+        if group:
+            groups.append(group)
+    return groups
 
 
 def common_tags(truth: GroundTruth, taggers: Sequence[Tagger], min_count: int) -> list[str]:

@@ -20,7 +20,13 @@ from arena.cli import UserError, progress, say, warn
 from arena.tagger import Network
 from arena.validate import distributed
 from arena.validate.predictions import Batch, Cache, image_state
-from arena.validate.preprocess import Preprocessed, geometry, normalise, preprocess
+from arena.validate.preprocess import (
+    Preprocessed,
+    geometry,
+    normalise,
+    padding,
+    preprocess,
+)
 
 import numpy as np
 import torch
@@ -241,7 +247,8 @@ class Runner:
         while self._waiting:
             images = self._waiting[: self.batch]
             try:
-                outputs = self.network.outputs(self._input(images))
+                where = self._padding(images) if self.network.wants_padding else None
+                outputs = self.network.outputs(self._input(images), where)
             except torch.OutOfMemoryError:
                 if self.batch == 1 or self.network.batch:
                     raise
@@ -298,6 +305,17 @@ class Runner:
         squares = [made.squares[geometry(settings)] for _, _, made in images]
         squares += squares[-1:] * (self.batch - len(squares))
         return normalise(torch.stack(squares), settings)
+
+    def _padding(self, images: Sequence[_Waiting]) -> torch.Tensor:
+        """Where the squares of a whole batch hold no image: bool (n, size, size)."""
+        wanted = geometry(self.tagger.image)
+        shape = (self.batch, wanted.size, wanted.size)
+        found = torch.ones(shape, dtype=torch.bool, device=self._device)
+        for row in range(self.batch):
+            made = images[min(row, len(images) - 1)].preprocessed
+            left, top, right, bottom = padding(made.size, wanted)
+            found[row, top:bottom, left:right] = False
+        return found
 
     def _take(self, images: list[_Waiting], outputs: torch.Tensor) -> None:
         """Keep a batch's scores; on a GPU those of the batch before, while this one runs."""

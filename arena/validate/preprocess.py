@@ -37,6 +37,7 @@ class Preprocessed(NamedTuple):
     """
 
     content: int
+    size: tuple[int, int]  # Width and height.
     squares: dict[Geometry, torch.Tensor]
     ready: torch.cuda.Event | None = None
 
@@ -64,17 +65,18 @@ def preprocess(path: Path, geometries: Iterable[Geometry], device: torch.device)
             f"{path} is no whole WebP image: delete it and run trainable.py with the same --data"
             f" (which needs originals/{path.stem})"
         ) from None
+    size = (pixels.shape[1], pixels.shape[0])
     if device.type == "cpu":
         on_cpu = torch.empty(pixels.shape, dtype=torch.uint8)
         on_cpu.numpy()[:] = pixels
-        return Preprocessed(content_hash(raw), squares(on_cpu, geometries))
+        return Preprocessed(content_hash(raw), size, squares(on_cpu, geometries))
     stream = _stream(device)
     with torch.cuda.stream(stream):
         # A copy from other memory would wait for the stream.
         pinned = torch.empty(pixels.shape, dtype=torch.uint8, pin_memory=True)
         pinned.numpy()[:] = pixels
         made = squares(pinned.to(device, non_blocking=True), geometries)
-        return Preprocessed(content_hash(raw), made, stream.record_event())
+        return Preprocessed(content_hash(raw), size, made, stream.record_event())
 
 
 def decode(raw: bytes) -> np.ndarray:
@@ -120,14 +122,25 @@ def _constants(
     return torch.tensor(mean, device=device), torch.tensor(std, device=device)
 
 
+def fitted(width: int, height: int, first: First) -> tuple[int, int]:
+    """The size of an image after a first step: as large as fits into its square, rounded down."""
+    scale = min(first.size / width, first.size / height)
+    return max(1, int(width * scale)), max(1, int(height * scale))
+
+
 def placed(width: int, height: int, wanted: Geometry) -> Canvas:
-    """The canvas of an image: itself to be stretched, or a square with the image in its middle.
+    """The canvas of an image, after its first step if there is one, before it is resized: itself
+    to be stretched, or a square with the image in its middle.
 
     The odd pixel of the square's colour goes right and below.
     """
-    if wanted.pad == "stretch":
+    if wanted.first:
+        side = wanted.first.size
+        width, height = fitted(width, height, wanted.first)
+    elif wanted.pad == "stretch":
         return Canvas((width, height), color=wanted.color)
-    side = max(width, height, wanted.size if wanted.pad == "at_least" else 1)
+    else:
+        side = max(width, height, wanted.size if wanted.pad == "at_least" else 1)
     corner = ((side - width) // 2, (side - height) // 2)
     return Canvas((side, side), corner, wanted.color)
 
@@ -144,14 +157,24 @@ def squares(pixels: torch.Tensor, geometries: Iterable[Geometry]) -> dict[Geomet
 def _square(planes: torch.Tensor, wanted: Geometry) -> torch.Tensor:
     """The square of planes (3, height, width)."""
     height, width = planes.shape[1:]
-    canvas = placed(width, height, wanted)
     if wanted.first:
-        # Shrunk or enlarged to fit a square of the first size, which is filled up with the colour.
-        side, resize = wanted.first
-        scale = min(side / width, side / height)
-        fitted = max(1, int(width * scale)), max(1, int(height * scale))
-        planes = resample(planes, Canvas((width, height)), fitted, resize)
-        corner = (side - fitted[0]) // 2, (side - fitted[1]) // 2
-        canvas = Canvas((side, side), corner, wanted.color)
+        whole = Canvas((width, height))
+        planes = resample(planes, whole, fitted(width, height, wanted.first), wanted.first.resize)
+    canvas = placed(width, height, wanted)
     square = resample(planes, canvas, (wanted.size, wanted.size), wanted.resize)
     return square.permute(1, 2, 0).contiguous()
+
+
+def padding(size: tuple[int, int], wanted: Geometry) -> tuple[int, int, int, int]:
+    """Where in the square of an image of `size` the image is: left, top, right, bottom."""
+    canvas = placed(*size, wanted)
+    inside = fitted(*size, wanted.first) if wanted.first else size
+    low = [
+        corner * wanted.size // side
+        for corner, side in zip(canvas.corner, canvas.size, strict=True)
+    ]
+    high = [
+        -(-(corner + length) * wanted.size // side)
+        for corner, length, side in zip(canvas.corner, inside, canvas.size, strict=True)
+    ]
+    return low[0], low[1], high[0], high[1]

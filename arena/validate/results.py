@@ -123,7 +123,7 @@ def score(
     save_truth(data, truth, ids, tags)
     category_of = dict(zip(ground_truth.tags, ground_truth.categories, strict=True))
     categories = [category_of[tag] for tag in tags]
-    totals = np.diff(ground_truth.starts)
+    totals = ground_truth.tags_per_post()
     weights = bootstrap.resamples(len(ids), resamples, SEED)
     test = TestSet(truth, ids, categories, ground_truth.ratings, totals, weights)
 
@@ -131,7 +131,7 @@ def score(
         scores, threshold = common_scores(
             data.predictions(tagger.name), ids, tags, tagger.thresholds()
         )
-        known, _ = ground_truth.covered(vocabulary(tagger))
+        known = ground_truth.tags_per_post(vocabulary(tagger))
         found = evaluate(test, scores, threshold, known)
         warn_if_like_chance(tagger, found, truth)
         for groups, order in (("by_category", CATEGORIES), ("by_rating", RATINGS)):

@@ -33,14 +33,15 @@ def png(
     depth: int, colour: int, size: tuple[int, int], rows: bytes, *chunks: tuple[bytes, bytes]
 ) -> bytes:
     """A PNG file put together by hand: Pillow writes few of the kinds there are."""
-
-    def chunk(name: bytes, content: bytes) -> bytes:
-        crc = struct.pack(">I", zlib.crc32(name + content))
-        return struct.pack(">I", len(content)) + name + content + crc
-
     header = struct.pack(">IIBBBBB", *size, depth, colour, 0, 0, 0)
     parts = [(b"IHDR", header), *chunks, (b"IDAT", zlib.compress(rows)), (b"IEND", b"")]
-    return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*part) for part in parts)
+    return b"\x89PNG\r\n\x1a\n" + b"".join(png_chunk(*part) for part in parts)
+
+
+def png_chunk(name: bytes, content: bytes, wrong: int = 0) -> bytes:
+    """A chunk of a PNG file; `wrong` bits of its checksum are flipped."""
+    crc = zlib.crc32(name + content) ^ wrong
+    return struct.pack(">I", len(content)) + name + content + struct.pack(">I", crc)
 
 
 def rows(pixels: np.ndarray) -> bytes:

@@ -47,7 +47,7 @@ def test_small_disk(tmp_path: Path, room: int) -> None:
 def test_no_folder_to_write_to(tmp_path: Path) -> None:
     data = make(tmp_path / "d", {1: encoded(RGB, "PNG")})
     (data / "resized").write_text("a file")
-    assert run(data, code=2).err.startswith(f"error: cannot write in {data}: ")
+    assert run(data, code=2).err.startswith(f"error: {data}/resized is not a folder: ")
     (data / "resized").unlink()
     (data / "trainable.jsonl").mkdir()
     assert run(data, code=2).err.count("\n") == 1

@@ -1,10 +1,11 @@
 """A second run: what is judged again and what is not."""
 
+import json
 import os
 from pathlib import Path
 
 from tests.trainable.cases import varied
-from tests.trainable.folder import make, results, run, verdicts
+from tests.trainable.folder import make, records, results, run, verdicts
 from tests.trainable.images import HOLE, RGB, encoded
 
 import pytest
@@ -44,3 +45,21 @@ def test_changes_are_judged_again(tmp_path: Path) -> None:
     left = results(data)
     assert sorted(left) == [f"{post}.webp" for post in range(2, 9)] + ["trainable.jsonl"]
     assert left["3.webp"] == left["4.webp"] == first["3.webp"]
+
+
+def test_what_an_earlier_version_found_unreadable_is_judged_again(tmp_path: Path) -> None:
+    whole, bad = encoded(RGB, "PNG"), b"no image"
+    data = make(tmp_path / "d", {1: whole, 2: encoded(HOLE, "PNG"), 3: bad, 4: bad})
+    run(data)
+    fresh = results(data)
+    lines = records(data)
+    for line in lines.values():  # As the version before wrote them.
+        line.pop("rules", None)
+    path = data / "trainable.jsonl"
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines.values()))
+    assert run(data).out == (
+        "1 ok, 1 transparent, 0 animated, 2 unreadable, 0 missing; 2 already judged\n"
+        "2 files were judged again, as an earlier version found more files unreadable\n"
+    )
+    assert results(data) == fresh
+    assert run(data).out.endswith("; 4 already judged\n")

@@ -56,9 +56,10 @@ class Stub:
     """A network whose answers to a batch are what a test wants."""
 
     batch: int | None = None
+    wants_padding = False
 
     def __init__(self, answer: Callable[[int], torch.Tensor]) -> None:
         self._answer = answer
 
-    def outputs(self, images: torch.Tensor) -> torch.Tensor:
+    def outputs(self, images: torch.Tensor, padding: torch.Tensor | None = None) -> torch.Tensor:
         return self._answer(len(images))

@@ -21,7 +21,6 @@ from PIL import Image
         ({}, {}, {"tags": 11}, ["11 outputs", "12 tags", "'tags'"]),
         ({}, {"size": 64}, {"size": 32}, ["'image.size'"]),
         ({}, {"layout": "nchw"}, {"layout": "nhwc"}, ["'image.layout'"]),
-        ({}, {}, {"half": True}, ["float16", "'file'"]),
         ({}, {}, {"logits": True}, ["logits", 'activation = "sigmoid"']),
         ({"activation": "sigmoid"}, {}, {}, ['activation = "none"']),
         ({}, {}, {"bias": float("nan")}, ["no numbers", "image.scale"]),

@@ -170,9 +170,9 @@ def test_the_last_batch_is_filled_up(
     sizes = []
     outputs = models_onnx.OnnxNetwork.outputs
 
-    def counted(network: models_onnx.OnnxNetwork, images: torch.Tensor) -> torch.Tensor:
+    def counted(network: Any, images: torch.Tensor, padding: Any) -> torch.Tensor:
         sizes.append(len(images))
-        return outputs(network, images)
+        return outputs(network, images, padding)
 
     monkeypatch.setattr(models_onnx.OnnxNetwork, "outputs", counted)
     more = (*QUICK, "--batch-size", 8)
