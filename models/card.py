@@ -208,12 +208,13 @@ def _check_values(path: Path, table: dict[str, Any], image: dict[str, Any]) -> N
         thresholds = {}
     elif isinstance(thresholds, dict):
         check(bool(thresholds), "threshold", "a number, or a table of at least one category")
+        named = f"of a category: {', '.join(tags.KNOWN)} or other"
+        for category in thresholds:
+            check(category in (*tags.KNOWN, "other"), f"threshold.{category}", named)
     else:
         thresholds = {"": thresholds}
     for category, value in thresholds.items():
         key = f"threshold.{category}".removesuffix(".")
-        known = category in ("", "other", *tags.KNOWN)
-        check(known, key, f"of a category: {', '.join(tags.KNOWN)} or other")
         check(type(value) in _NUMBER and 0 <= value <= 1, key, "a number from 0 to 1")
     check(table.get("last_post_id", 0) >= 0, "last_post_id", "at least 0")
     for key in ("held_out", "validated_on"):

@@ -193,8 +193,8 @@ def tagger(name: str, data: DataFolder, mappings: TagMappings) -> CardTagger:
     if isinstance(card.threshold, dict) and "other" not in card.threshold:
         for category in sorted(set(found.categories) - {"rating"} - card.threshold.keys()):
             raise UserError(
-                f"{card.path}: key 'threshold' has no {category}, a category of {path.name}: add it,"
-                " or other for all that are not named"
+                f"{card.path}: key 'threshold' has no {category}, a category of {path.name}: add"
+                " it, or other for all that are not named"
             )
     names = found.names
     # The site's tags hold no spaces.
