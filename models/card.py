@@ -59,7 +59,7 @@ def names() -> list[str]:
 
 _TEXT = (str,)
 _NUMBER = (int, float)
-_KEYS: dict[str, tuple[type, ...]] = {
+KEYS: dict[str, tuple[type, ...]] = {
     "preset": _TEXT,
     "label": _TEXT,
     "kind": _TEXT,
@@ -78,7 +78,7 @@ _KEYS: dict[str, tuple[type, ...]] = {
     "image": (dict,),
     "activation": _TEXT,
 }
-_IMAGE_KEYS: dict[str, tuple[type, ...]] = {
+IMAGE_KEYS: dict[str, tuple[type, ...]] = {
     "size": (int,),
     "pad": _TEXT,
     "resize": _TEXT,
@@ -124,10 +124,10 @@ def card(name: str) -> ModelCard:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UserError(f"{path} is not valid TOML: {error}") from None
     table = preset.filled(table, path)
-    _check_keys(path, "", table, _KEYS)
+    _check_keys(path, "", table, KEYS)
     table.pop("preset", None)
     image = table.pop("image")
-    _check_keys(path, "image.", image, _IMAGE_KEYS)
+    _check_keys(path, "image.", image, IMAGE_KEYS)
     _check_source(path, table, "source", "revision")
     if "tags_source" in table or "tags_revision" in table:
         _check_source(path, table, "tags_source", "tags_revision")

@@ -1,11 +1,14 @@
 """Presets: what they fill in, what a card keeps of its own, and what they leave to be said."""
 
+import re
+import tomllib
 from pathlib import Path
 
 from arena.cli import UserError
 from models import card as cards
 from models import preset
 from models.card import card
+from tests.helpers import ROOT
 
 import pytest
 
@@ -22,11 +25,7 @@ def test_five_keys_are_a_card(tmp_path: Path) -> None:
     shipped = card("wd-vit-tagger-v3")
     assert mine.image == shipped.image and mine.kind == "onnx" and mine.activation == "none"
     assert (mine.file, mine.tags, mine.threshold) == ("model.onnx", "selected_tags.csv", 0.4)
-    assert (mine.last_post_id, mine.held_out, mine.validated_on) == (
-        7220105,
-        (900, 999),
-        (950, 999),
-    )
+    assert (mine.last_post_id, mine.held_out) == (7220105, (900, 999))
     assert card(written(tmp_path, f'preset = "wd"\n{OWN}threshold = 0.4\n')).last_post_id is None
 
 
@@ -67,6 +66,17 @@ def test_what_a_preset_leaves_open_is_asked_for(tmp_path: Path, text: str, key: 
     with pytest.raises(UserError) as error:
         card(written(tmp_path, text))
     assert f"mine.toml: key '{key}' is missing" in str(error.value)
+
+
+def test_the_readme_lists_every_key_and_preset(tmp_path: Path) -> None:
+    text = (ROOT / "README.md").read_text()
+    short, whole = re.findall(r"```toml\n(label.*?)```", text, re.DOTALL)
+    assert card(written(tmp_path, short)).image == card("wd-vit-tagger-v3").image
+    assert card(written(tmp_path, whole)).image.first == (512, "bilinear")
+    listed = tomllib.loads(whole)
+    assert {*listed, "preset"} == {*cards.KEYS}
+    assert {*listed["image"]} == {*cards.IMAGE_KEYS}
+    assert all(f"`{name}`" in text for name in preset.names())
 
 
 def test_presets_are_no_models() -> None:
