@@ -17,7 +17,7 @@ import argparse
 import os
 
 from arena import files, jsonl
-from arena.cli import Options, UserError, progress, run, say
+from arena.cli import Options, UserError, progress, run, say, warn
 from arena.data_folder import DataFolder
 from arena.trainable.examine import Settings, check_resized, judge_originals, resized_size
 from arena.trainable.judge import VERDICTS
@@ -37,6 +37,8 @@ def main() -> None:
         counts = verdicts.sort()
     posts = ", ".join(f"{counts[verdict]} {verdict}" for verdict in VERDICTS)
     say(f"{posts}; {len(post_ids) - len(to_judge)} already judged")
+    if counts["missing"] == len(post_ids):
+        warn(f"no file of these posts is in {data.originals}: run download.py --data {data}")
     verdicts.notes.report()
 
 

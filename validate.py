@@ -19,6 +19,7 @@ from arena import files
 from arena.cli import Options, at_least, names, run, say
 from arena.report import text
 from arena.validate import (
+    check,
     distributed,
     ground_truth,
     inference,
@@ -27,6 +28,8 @@ from arena.validate import (
     selection,
 )
 
+import torch
+
 
 def main() -> None:
     """Choose taggers, posts and tags, fill the predictions, build the results, write and tell."""
@@ -34,8 +37,14 @@ def main() -> None:
     if args.list_models:
         say(*models.table(args.data))
         return
+    if args.show_card:
+        say(*models.text(args.show_card).splitlines())
+        return
     device = distributed.pick_device(args.device)
     lead = distributed.rank() == 0
+    if args.check:
+        check_card(args, device)
+        return
     with distributed.group(), files.lock(args.data, "validate") if lead else nullcontext():
         mappings = ground_truth.mappings(args.data)
         taggers = models.taggers(args.models, args.data, mappings)
@@ -59,6 +68,15 @@ def main() -> None:
             say("", f"See {args.data.report}; every tag is in {every}")
 
 
+def check_card(args: argparse.Namespace, device: torch.device) -> None:
+    """Say how a tagger does when its images are made otherwise than its card says."""
+    mappings = ground_truth.mappings(args.data)
+    tagger = models.tagger(args.check, args.data, mappings)
+    size = args.batch_size or inference.default_batch(device)
+    found = check.check(args.data, tagger, mappings, device, size, args.workers)
+    say(*check.told(tagger, found))
+
+
 def arguments() -> argparse.Namespace:
     """The command line."""
     options = Options(__doc__)
@@ -66,12 +84,14 @@ def arguments() -> argparse.Namespace:
     add(
         "--models",
         "A,B",
-        "names of TOML files in models/, or paths to such files",
+        "names in models/, paths of TOML files, folders, or org/name[@revision] on the hub",
         "wd-v1-4-vit-tagger-v2,joytag",
         type=names,
     )
     options.flag("--list-models", "print what is known of each model, and stop")
+    add("--show-card", "NAME", "print the TOML that a model is run by, and stop")
     number("--posts", 1, 32768, "how many posts, lowest ids first")
+    add("--check", "NAME", "compare a model's image settings with others on 300 posts, and stop")
     options.path("--post-ids", "FILE", "exactly these posts, one id a line")
     options.flag("--unseen-only", "leave out posts that a chosen model may have been trained on")
     number("--min-count", 1, 10, "leave out tags on fewer posts")

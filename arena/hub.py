@@ -62,6 +62,24 @@ def fetch_many(repo: str, revision: str, patterns: Sequence[str]) -> Path:
     return folder
 
 
+def listing(repo: str, revision: str) -> tuple[str, list[str]]:
+    """The commit that a revision of a repository is now, and the names of its files.
+
+    Without a connection, of what the cache holds. Raises UserError as `fetch` does.
+    """
+    with explain_errors(repo, revision, "the list of files"):
+        if constants.HF_HUB_OFFLINE:
+            folder = Path(
+                huggingface_hub.snapshot_download(repo, revision=revision, local_files_only=True)
+            )
+            held = (path for path in folder.rglob("*") if path.is_file())
+            return folder.name, sorted(path.relative_to(folder).as_posix() for path in held)
+        _check_token()
+        patience.begin()
+        found = huggingface_hub.HfApi().model_info(repo, revision=revision)
+    return str(found.sha), sorted(each.rfilename for each in found.siblings or [])
+
+
 def _sizes(repo: str, commit: str) -> dict[str, int]:
     """The sizes of a repository's files, as far as the cache has the hub's list of them."""
     try:

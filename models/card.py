@@ -15,7 +15,7 @@ from arena import files
 from arena.cli import UserError
 from arena.data_folder import DataFolder
 from arena.tagger import RESIZE_VERSIONS, First, ImageSettings
-from models import preset, tags
+from models import preset, recognise, tags
 
 FOLDER = Path(__file__).parent
 EXPORTED = "wd-v1-4-vit-tagger-v2"  # The name of what export_sw.py writes unless it is told other.
@@ -110,17 +110,15 @@ PILLOW = tuple(resize for resize in RESIZE_VERSIONS if resize != "area")
 def card(name: str) -> ModelCard:
     """Read and check a model's TOML file; UserError names the file and the key that is wrong."""
     path = Path(name) if name.endswith(".toml") else FOLDER / f"{name}.toml"
-    if not name.endswith(".toml") and name not in names():
+    if recognise.is_source(name):
+        path = Path(f"{name.partition('@')[0].rstrip('/').rpartition('/')[2]}.toml")
+    elif not name.endswith(".toml") and name not in names():
         raise UserError(
             f"there is no model '{name}'{_meant(name)}: the models are {', '.join(names())}; one of"
-            " your own is given as the path of its .toml file"
+            " your own is given as the path of its .toml file, a folder, or org/name on the hub"
         )
     try:
-        if path.exists() and not path.is_file():
-            raise UserError(f"{path} is not a file: give the path of a model's TOML file")
-        table = tomllib.loads(path.read_text(encoding="utf-8-sig"))
-    except FileNotFoundError:
-        raise UserError(f"{path} is missing: give the path of a model's TOML file") from None
+        table = tomllib.loads(text(name))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UserError(f"{path} is not valid TOML: {error}") from None
     table = preset.filled(table, path)
@@ -141,6 +139,19 @@ def card(name: str) -> ModelCard:
     made = ImageSettings(**{**image, "scale": _fraction(image["scale"])})
     table.setdefault("revision", None)
     return ModelCard(name=path.stem, path=path, image=made, **table)
+
+
+def text(name: str) -> str:
+    """The TOML of a model: its file's, or what its source's files tell. Raises UserError."""
+    if recognise.is_source(name):
+        return recognise.toml(name)
+    path = Path(name) if name.endswith(".toml") else FOLDER / f"{name}.toml"
+    if path.exists() and not path.is_file():
+        raise UserError(f"{path} is not a file: give the path of a model's TOML file")
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise UserError(f"{path} is missing: give the path of a model's TOML file") from None
 
 
 def _check_source(path: Path, table: dict[str, Any], source: str, revision: str) -> None:

@@ -12,7 +12,7 @@ from arena.data_folder import DataFolder
 from arena.tagger import RESIZE_VERSIONS, About, ImageSettings, Network
 from danbooru_metadata import TagMappings
 from models import card as cards
-from models import tags
+from models import recognise, tags
 from models.card import ModelCard
 
 import numpy as np
@@ -182,6 +182,11 @@ def tagger(name: str, data: DataFolder, mappings: TagMappings) -> CardTagger:
     tags file that is wrong, or that do not fit each other.
     """
     card = cards.card(name)
+    if recognise.is_source(name):
+        say(
+            f"{name} has no card: it is run as validate.py --show-card {name} prints; where that is"
+            f" wrong, save it as {card.path}, correct it and give that file"
+        )
     path = cards.locate_tags(card, data)
     by_output: list[float] | None = None
     try:

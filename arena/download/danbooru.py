@@ -41,6 +41,7 @@ TAGS_LIMIT = 1000  # Aliases or implications on a page, the site's cap.
 MAX_JSON_BYTES = 10_000_000  # Of an answer, decompressed. A page of 200 posts has about 1 MB.
 MAX_REDIRECTS = 5
 MAX_BACKOFF_SECONDS = 60.0
+UNREACHABLE = "connection failed"
 
 
 class _Session(requests.Session):
@@ -171,8 +172,10 @@ class Client:
         except RefusedError as error:
             raise UserError(f"{self.site.url}: {error}; check --url") from None
         except TransientError as error:
+            check = "; check the connection, --url and DANBOORU_URL, or"
+            hint = check if str(error) == UNREACHABLE else ";"
             later = "run the same command later to go on"
-            raise UserError(f"{self.site.url}: {error}; {later}") from None
+            raise UserError(f"{self.site.url}: {error}{hint} {later}") from None
 
     def _retry(self, action: Callable[[], T]) -> T:
         """What `action` returns; it is called until it succeeds, `tries` times at most.
@@ -239,7 +242,7 @@ class Client:
         except requests.exceptions.SSLError:
             raise TransientError("no secure connection") from None
         except requests.ConnectionError:
-            raise TransientError("connection failed") from None
+            raise TransientError(UNREACHABLE) from None
         except (requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema):
             raise RefusedError("not a valid URL") from None
         except requests.RequestException:

@@ -27,7 +27,7 @@ __all__ = ["DAMAGE", "Signature", "explain_errors", "load", "refuse_side_effects
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keep what native code writes on stderr from the user, unless an exception ends the block.
+    """Keep what native code writes on stderr from the user, unless an error ends the block.
 
     TensorFlow's libraries print notes while they are loaded, before any log level is read.
     """
@@ -37,7 +37,7 @@ def quiet() -> Iterator[None]:
         os.dup2(notes.fileno(), 2)
         try:
             yield
-        except BaseException:
+        except Exception:
             notes.seek(0)
             os.write(stderr, notes.read())
             raise

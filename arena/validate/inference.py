@@ -58,7 +58,7 @@ def fill(
     Where an image was not the one that was scored (it changed meanwhile, or another process sees
     other copies), process 0 scores it again. Raises UserError when that does not help either.
     """
-    size = batch_size or (CPU_BATCH if device.type == "cpu" else GPU_BATCH)
+    size = batch_size or default_batch(device)
     data = caches[0].data
     plans = plan(caches, post_ids)
     for alone in (False, True):
@@ -89,6 +89,11 @@ def fill(
         f"{first} and {len(changed) - 1} more images change while they are scored: wait for what"
         " writes to resized/, then run the same command again"
     )
+
+
+def default_batch(device: torch.device) -> int:
+    """How many images a batch has on a device."""
+    return CPU_BATCH if device.type == "cpu" else GPU_BATCH
 
 
 def plan(caches: Sequence[Cache], post_ids: np.ndarray) -> list[Plan]:

@@ -189,8 +189,8 @@ def warn_if_like_chance(tagger: Tagger, found: Evaluation, truth: np.ndarray) ->
     if posts >= ENOUGH_POSTS and reached < 2 * chance < 0.5:
         warn(
             f"{tagger.name}: its average precision, {reached:.3f}, is near that of random scores,"
-            f" {chance:.3f}: see whether its tags are in the order of its outputs, and [image] in"
-            " its card"
+            f" {chance:.3f}: see whether its tags are in the order of its outputs, and run"
+            f" validate.py --check {tagger.name}, which tries other settings of [image]"
         )
 
 

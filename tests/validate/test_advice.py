@@ -100,7 +100,7 @@ def test_a_model_that_ranks_like_chance(tmp_path: Path, posts: int) -> None:
     if posts < 100:
         assert "random" not in err
     else:
-        warned(err, "dice", "near that of random scores", "order", "[image]")
+        warned(err, "dice", "near that of random scores", "order", "--check dice")
 
 
 @pytest.mark.parametrize("support", range(1, 8))

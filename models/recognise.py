@@ -1,0 +1,235 @@
+"""A card for a hub repository or a folder that has none, from the files in it.
+
+What cannot be known from the files is left out or said, never guessed.
+"""
+
+import json
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from arena.cli import UserError
+
+Json = dict[str, Any]
+
+HUB = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?", re.ASCII)
+UNKNOWN_THRESHOLD = 0.5
+# A tagger of SmilingWolf's in ONNX: whole pixels, blue first, in a white square.
+WD_IMAGE: Json = {
+    "size": 448,
+    "pad": "at_least",
+    "resize": "area",
+    "channels": "bgr",
+    "layout": "nhwc",
+    "scale": 1,
+    "mean": [0, 0, 0],
+    "std": [1, 1, 1],
+}
+JOYTAG_IMAGE: Json = {
+    "size": 448,
+    "pad": "square",
+    "resize": "bicubic",
+    "channels": "rgb",
+    "layout": "nchw",
+    "scale": "1/255",
+    "mean": [0.48145466, 0.4578275, 0.40821073],
+    "std": [0.26862954, 0.26130258, 0.27577711],
+}
+TAGS = ("selected_tags.csv", "tags_info.csv", "top_tags.txt", "tags.json", "tag_mapping.json")
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a model's files are: their names, and how to come by one of them."""
+
+    name: str  # As it was given.
+    source: str  # A hub repository, or a folder.
+    revision: str | None
+    names: Sequence[str]
+    fetch: Callable[[str], Path]
+
+    def json(self, name: str) -> Json:
+        """The JSON object in one of the files. Raises UserError where there is none."""
+        path = self.fetch(name)
+        try:
+            found = json.loads(path.read_text(encoding="utf-8-sig"))
+        except (ValueError, RecursionError):
+            found = None
+        if not isinstance(found, dict):
+            raise UserError(f"{path} is no JSON object: give the model a card of its own (README)")
+        return found
+
+
+def is_source(name: str) -> bool:
+    """Whether a name given for a model is a folder that is there, written with a slash, or else a
+    hub repository."""
+    if name.endswith(".toml") or "/" not in name:
+        return False
+    return Path(name).is_dir() or (HUB.fullmatch(name) is not None and name[0] not in "./~")
+
+
+def find(name: str) -> Source:
+    """The files of a folder, or of a hub repository `org/name` or `org/name@revision`, pinned to
+    the commit that it is now. Raises UserError."""
+    if Path(name).is_dir():
+        folder = Path(name).resolve()
+        names = sorted(path.name for path in folder.iterdir() if path.is_file())
+        return Source(name, str(folder), None, names, lambda each: folder / each)
+    from arena import hub
+
+    repo, _, given = name.partition("@")
+    revision = given or "main"
+    commit, names = hub.listing(repo, revision)
+    # By the revision's name, so that the cache knows offline which commit it was.
+    return Source(name, repo, commit, names, lambda each: hub.fetch(repo, revision, each))
+
+
+def toml(name: str) -> str:
+    """The text of a card for what `find` finds. Raises UserError for files of no known layout."""
+    source = find(name)
+    table, image, notes = _recognised(source)
+    known = {
+        "label": name.partition("@")[0].rstrip("/").rpartition("/")[2],
+        "source": source.source,
+        "revision": source.revision,
+        **table,
+    }
+    lines = [f"# From the files of {name}.", *(f"# {note}" for note in notes)]
+    lines += [f"{key} = {_value(value)}" for key, value in known.items() if value is not None]
+    lines += ["", "[image]", *(f"{key} = {_value(value)}" for key, value in image.items())]
+    return "\n".join(lines) + "\n"
+
+
+def _value(value: Any) -> str:
+    """A value as TOML: JSON's texts, numbers and lists are TOML's too."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key} = {_value(each)}" for key, each in value.items()) + "}"
+    return json.dumps(value)
+
+
+def _recognised(source: Source) -> tuple[Json, Json, list[str]]:
+    """The card's keys, its [image], and notes on what is not known."""
+    networks = [name for name in source.names if name.endswith(".onnx")]
+    weights = [name for name in source.names if name.endswith(".safetensors")]
+    config = source.json("config.json") if "config.json" in source.names else {}
+    notes = ["Its newest training post is not known: add last_post_id if you know it."]
+    if config.get("class") == "ViT" and weights:
+        table = {"kind": "joytag", "file": _only(source, weights, "weights")}
+        image = JOYTAG_IMAGE | {"size": config.get("image_size", 448)}
+        activation = "sigmoid"
+    elif networks and "preprocess.json" in source.names:
+        table = {"kind": "onnx", "file": _only(source, networks, "ONNX files")}
+        image = _of_preprocess(source)
+        table["output"], activation = "prediction", "none"
+    elif networks:
+        table = {"kind": "onnx", "file": _only(source, networks, "ONNX files")}
+        image, activation = WD_IMAGE, "none"
+        if "selected_tags.csv" not in source.names:
+            raise UserError(_unknown(source))
+    elif weights and "pretrained_cfg" in config:
+        table = {"kind": "timm", "file": _only(source, weights, "weights")}
+        image, activation = _of_timm(source, config), "sigmoid"
+        notes.append("How it pads an image is not known: a white square is a stand-in.")
+    else:
+        raise UserError(_unknown(source))
+    table["tags"] = _only(source, [name for name in TAGS if name in source.names], "tags files")
+    threshold: float | str = UNKNOWN_THRESHOLD
+    if table["tags"].endswith(".csv") and "best_threshold" in _head(source, table["tags"]):
+        threshold = "best_threshold"
+    else:
+        notes.append(f"Its threshold is not known: {UNKNOWN_THRESHOLD} is a stand-in.")
+    return {**table, "threshold": threshold, "activation": activation}, image, notes
+
+
+def _only(source: Source, names: Sequence[str], what: str) -> str:
+    """The one name of a kind, or the usual one. Raises UserError that lists the choices."""
+    if len(names) == 1:
+        return names[0]
+    for usual in ("model.onnx", "model.safetensors"):
+        if usual in names and what == "weights":
+            return usual
+    if not names:
+        raise UserError(_unknown(source))
+    raise UserError(
+        f"{source.name} has several {what}, {', '.join(names)}: save a card of its own that names"
+        " one of them (README)"
+    )
+
+
+def _unknown(source: Source) -> str:
+    shown = ", ".join(source.names[:12]) + (", …" if len(source.names) > 12 else "")
+    return (
+        f"{source.name} is of no layout that is known here: it needs model.onnx, or"
+        f" model.safetensors with config.json, and a tags file such as {TAGS[0]}, and has"
+        f" {shown or 'no file'}: give it a card of its own (README)"
+    )
+
+
+def _head(source: Source, name: str) -> list[str]:
+    """The columns of a CSV."""
+    with source.fetch(name).open(encoding="utf-8-sig", errors="replace") as file:
+        return file.readline(10_000).strip().split(",")
+
+
+def _of_timm(source: Source, config: Json) -> Json:
+    """[image] from timm's pretrained_cfg."""
+    found = config["pretrained_cfg"]
+    try:
+        channels, height, width = found.get("test_input_size") or found["input_size"]
+        if channels != 3 or height != width:
+            raise ValueError
+        return {
+            "size": int(height),
+            "pad": "square",
+            "resize": str(found.get("interpolation", "bicubic")),
+            # SmilingWolf's were trained on pixels with blue first, in timm too.
+            "channels": "bgr" if source.source.startswith("SmilingWolf/") else "rgb",
+            "layout": "nchw",
+            "scale": "1/255",
+            "mean": [float(value) for value in found["mean"]],
+            "std": [float(value) for value in found["std"]],
+        }
+    except (KeyError, TypeError, ValueError):
+        raise UserError(
+            f"{source.name}: config.json's pretrained_cfg does not say input_size, mean and std:"
+            " give it a card of its own (README)"
+        ) from None
+
+
+def _of_preprocess(source: Source) -> Json:
+    """[image] from a preprocess.json: pad_to_size, resize, center_crop, maybe_to_tensor, normalize.
+
+    A crop of what the resize leaves square is none. Raises UserError for other steps.
+    """
+    found = source.json("preprocess.json")
+    image: Json = {"channels": "rgb", "layout": "nchw", "scale": "1/255", "pad": "stretch"}
+    try:
+        for step in found.get("test") or found["stages"]:
+            kind = step["type"]
+            if kind == "pad_to_size":
+                side, other = step["size"]
+                if side != other or step.get("background_color", "white") != "white":
+                    raise ValueError
+                image["first"] = {"size": side, "resize": step["interpolation"]}
+            elif kind == "resize":
+                sides = step["size"] if isinstance(step["size"], list) else [step["size"]]
+                if len({*sides}) != 1 or ("first" not in image and len(sides) == 1):
+                    raise ValueError
+                image |= {"size": sides[0], "resize": step["interpolation"]}
+            elif kind == "center_crop":
+                if step["size"] != [image["size"], image["size"]]:
+                    raise ValueError
+            elif kind == "normalize":
+                image |= {"mean": step["mean"], "std": step["std"]}
+            elif kind not in ("maybe_to_tensor", "to_tensor", "convert_rgb"):
+                raise ValueError
+        if not {"size", "mean", "std"} <= image.keys():
+            raise ValueError
+    except (KeyError, TypeError, ValueError):
+        raise UserError(
+            f"{source.name}: preprocess.json has steps that are not known here: give it a card of"
+            " its own (README)"
+        ) from None
+    return image
