@@ -15,7 +15,7 @@ from arena import files
 from arena.cli import UserError
 from arena.data_folder import DataFolder
 from arena.tagger import RESIZE_VERSIONS, First, ImageSettings
-from models import recognise
+from models import preset, recognise, tags
 
 FOLDER = Path(__file__).parent
 EXPORTED = "wd-v1-4-vit-tagger-v2"  # The name of what export_sw.py writes unless it is told other.
@@ -25,11 +25,11 @@ EXPORTED = "wd-v1-4-vit-tagger-v2"  # The name of what export_sw.py writes unles
 class ModelCard:
     """A model's TOML file.
 
-    `threshold` is one number, one for each tag category, or the name of a column of the tags file.
-    `held_out` are the first and last id % 1000 that were never trained on, `validated_on` those of
-    them that chose its checkpoint or threshold. `output` names the output with the scores where
-    several fit, `mask` a second input that marks padding. Tags come from the model's own source
-    unless `tags_source` names another.
+    `threshold` is one number, one for each tag category (`other`: for all that are not named), or
+    the name of a column of the tags file. `held_out` are the first and last id % 1000 that were
+    never trained on, `validated_on` those of them that chose its checkpoint or threshold. `output`
+    names the output with the scores where several fit, `mask` a second input that marks padding.
+    Tags come from the model's own source unless `tags_source` names another.
     """
 
     name: str
@@ -59,7 +59,8 @@ def names() -> list[str]:
 
 _TEXT = (str,)
 _NUMBER = (int, float)
-_KEYS: dict[str, tuple[type, ...]] = {
+KEYS: dict[str, tuple[type, ...]] = {
+    "preset": _TEXT,
     "label": _TEXT,
     "kind": _TEXT,
     "source": _TEXT,
@@ -77,7 +78,7 @@ _KEYS: dict[str, tuple[type, ...]] = {
     "image": (dict,),
     "activation": _TEXT,
 }
-_IMAGE_KEYS: dict[str, tuple[type, ...]] = {
+IMAGE_KEYS: dict[str, tuple[type, ...]] = {
     "size": (int,),
     "pad": _TEXT,
     "resize": _TEXT,
@@ -90,7 +91,7 @@ _IMAGE_KEYS: dict[str, tuple[type, ...]] = {
     "first": (dict,),
 }
 _OPTIONAL = (
-    *("revision", "last_post_id", "held_out", "validated_on", "output", "mask"),
+    *("preset", "revision", "last_post_id", "held_out", "validated_on", "output", "mask"),
     *("tags_source", "tags_revision", "image.color", "image.first"),
 )
 _CHOICES = {
@@ -120,9 +121,11 @@ def card(name: str) -> ModelCard:
         table = tomllib.loads(text(name))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UserError(f"{path} is not valid TOML: {error}") from None
-    _check_keys(path, "", table, _KEYS)
+    table = preset.filled(table, path)
+    _check_keys(path, "", table, KEYS)
+    table.pop("preset", None)
     image = table.pop("image")
-    _check_keys(path, "image.", image, _IMAGE_KEYS)
+    _check_keys(path, "image.", image, IMAGE_KEYS)
     _check_source(path, table, "source", "revision")
     if "tags_source" in table or "tags_revision" in table:
         _check_source(path, table, "tags_source", "tags_revision")
@@ -216,6 +219,9 @@ def _check_values(path: Path, table: dict[str, Any], image: dict[str, Any]) -> N
         thresholds = {}
     elif isinstance(thresholds, dict):
         check(bool(thresholds), "threshold", "a number, or a table of at least one category")
+        named = f"of a category: {', '.join(tags.KNOWN)} or other"
+        for category in thresholds:
+            check(category in (*tags.KNOWN, "other"), f"threshold.{category}", named)
     else:
         thresholds = {"": thresholds}
     for category, value in thresholds.items():

@@ -62,14 +62,16 @@ class CardTagger:
         """The card's one number, its number for each output's category, or the tags file's for each
         output: float (outputs,).
 
-        No threshold is asked of a rating: where the card has none, it is not a number.
+        A category without a number of its own has that of `other`. None is asked of a rating: where
+        the card has neither, it is not a number.
         """
         if self.by_output is not None:
             return np.array(self.by_output)
         if not isinstance(self.card.threshold, dict):
             return np.full(len(self.tags), self.card.threshold)
-        by_category = {"rating": np.nan, **self.card.threshold}
-        return np.array([by_category[category] for category in self.categories])
+        other = self.card.threshold.get("other", np.nan)
+        by_category = [self.card.threshold.get(category, other) for category in self.categories]
+        return np.array(by_category)
 
     def may_have_seen(self, post_ids: np.ndarray) -> np.ndarray:
         """Whether each post is at or below the card's newest training post, and not among those
@@ -193,10 +195,11 @@ def tagger(name: str, data: DataFolder, mappings: TagMappings) -> CardTagger:
             by_output = tags.thresholds(found, card.threshold, path)
     except UserError as error:
         raise UserError(f"{error}: {cards.remedy(card, 'tags')}") from None
-    if isinstance(card.threshold, dict):
+    if isinstance(card.threshold, dict) and "other" not in card.threshold:
         for category in sorted(set(found.categories) - {"rating"} - card.threshold.keys()):
             raise UserError(
-                f"{card.path}: key 'threshold' has no {category}, a category of {path.name}"
+                f"{card.path}: key 'threshold' has no {category}, a category of {path.name}: add"
+                " it, or other for all that are not named"
             )
     names = found.names
     # The site's tags hold no spaces.

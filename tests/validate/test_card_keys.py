@@ -108,3 +108,18 @@ def test_posts_that_chose_a_checkpoint_are_told(tmp_path: Path) -> None:
 def test_a_window_that_is_none(tmp_path: Path, value: list[float]) -> None:
     make_data(tmp_path, 12)
     refused(validate(tmp_path, model(tmp_path, "a", held_out=value)), "'held_out'", "[900, 999]")
+
+
+def test_other_stands_for_the_categories_that_are_not_named(tmp_path: Path) -> None:
+    make_data(tmp_path, 30)
+    kinds = {"tag_0": "character", "tag_1": "quality"}
+    rows = [f"{tag},{kinds.get(tag, 'general')}" for tag in TAGS]
+    (tmp_path / "a.csv").write_text("name,category\n" + "\n".join(rows))
+    card = {"tags": "a.csv", "threshold": {"character": 0.99, "other": 0.2}}
+    path = make_model(tmp_path, "a", TAGS, card=card, bias=1.0)
+    ok(validate(tmp_path, path))
+    found = results(tmp_path)
+    recall = dict(zip(found["tag_names"], found["models"][0]["per_tag"]["recall"], strict=True))
+    assert recall["tag_0"] == 0 and recall["tag_1"] == recall["tag_11"] == 1
+    path.write_text(path.read_text().replace("other = ", "general = "))
+    refused(validate(tmp_path, path), "a.toml: key 'threshold' has no quality", "other")
