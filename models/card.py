@@ -43,6 +43,7 @@ class ModelCard:
     threshold: float | dict[str, float] | str
     image: ImageSettings
     activation: str
+    family: str = ""  # Its preset, or its kind.
     last_post_id: int | None = None
     held_out: tuple[int, int] | None = None
     validated_on: tuple[int, int] | None = None
@@ -118,11 +119,12 @@ def card(name: str) -> ModelCard:
             " your own is given as the path of its .toml file, a folder, or org/name on the hub"
         )
     try:
-        table = tomllib.loads(text(name))
+        own = tomllib.loads(text(name))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UserError(f"{path} is not valid TOML: {error}") from None
-    table = preset.filled(table, path)
+    table = preset.filled(own, path)
     _check_keys(path, "", table, KEYS)
+    family = str(own.get("preset", table["kind"]))
     table.pop("preset", None)
     image = table.pop("image")
     _check_keys(path, "image.", image, IMAGE_KEYS)
@@ -138,7 +140,7 @@ def card(name: str) -> ModelCard:
         image["first"] = First(**image["first"])
     made = ImageSettings(**{**image, "scale": _fraction(image["scale"])})
     table.setdefault("revision", None)
-    return ModelCard(name=path.stem, path=path, image=made, **table)
+    return ModelCard(name=path.stem, path=path, image=made, family=family, **table)
 
 
 def text(name: str) -> str:

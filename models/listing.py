@@ -23,7 +23,7 @@ def _known(card: ModelCard, data: DataFolder) -> dict[str, Any]:
     return {
         "name": card.name,
         "label": card.label,
-        "family": card.kind,
+        "family": card.family,
         "source": card.source,
         "revision": card.revision,
         "tags": _tag_count(card, data),

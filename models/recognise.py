@@ -16,27 +16,6 @@ Json = dict[str, Any]
 
 HUB = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?", re.ASCII)
 UNKNOWN_THRESHOLD = 0.5
-# A tagger of SmilingWolf's in ONNX: whole pixels, blue first, in a white square.
-WD_IMAGE: Json = {
-    "size": 448,
-    "pad": "at_least",
-    "resize": "area",
-    "channels": "bgr",
-    "layout": "nhwc",
-    "scale": 1,
-    "mean": [0, 0, 0],
-    "std": [1, 1, 1],
-}
-JOYTAG_IMAGE: Json = {
-    "size": 448,
-    "pad": "square",
-    "resize": "bicubic",
-    "channels": "rgb",
-    "layout": "nchw",
-    "scale": "1/255",
-    "mean": [0.48145466, 0.4578275, 0.40821073],
-    "std": [0.26862954, 0.26130258, 0.27577711],
-}
 TAGS = ("selected_tags.csv", "tags_info.csv", "top_tags.txt", "tags.json", "tag_mapping.json")
 
 
@@ -98,7 +77,8 @@ def toml(name: str) -> str:
     }
     lines = [f"# From the files of {name}.", *(f"# {note}" for note in notes)]
     lines += [f"{key} = {_value(value)}" for key, value in known.items() if value is not None]
-    lines += ["", "[image]", *(f"{key} = {_value(value)}" for key, value in image.items())]
+    if image:
+        lines += ["", "[image]", *(f"{key} = {_value(value)}" for key, value in image.items())]
     return "\n".join(lines) + "\n"
 
 
@@ -115,32 +95,32 @@ def _recognised(source: Source) -> tuple[Json, Json, list[str]]:
     weights = [name for name in source.names if name.endswith(".safetensors")]
     config = source.json("config.json") if "config.json" in source.names else {}
     notes = ["Its newest training post is not known: add last_post_id if you know it."]
+    table: Json
+    image: Json = {}
     if config.get("class") == "ViT" and weights:
-        table = {"kind": "joytag", "file": _only(source, weights, "weights")}
-        image = JOYTAG_IMAGE | {"size": config.get("image_size", 448)}
-        activation = "sigmoid"
+        table = {"preset": "joytag", "file": _only(source, weights, "weights")}
+        if config.get("image_size", 448) != 448:
+            image = {"size": config["image_size"]}
     elif networks and "preprocess.json" in source.names:
         table = {"kind": "onnx", "file": _only(source, networks, "ONNX files")}
+        table |= {"output": "prediction", "activation": "none"}
         image = _of_preprocess(source)
-        table["output"], activation = "prediction", "none"
-    elif networks:
-        table = {"kind": "onnx", "file": _only(source, networks, "ONNX files")}
-        image, activation = WD_IMAGE, "none"
-        if "selected_tags.csv" not in source.names:
-            raise UserError(_unknown(source))
+    elif networks and "selected_tags.csv" in source.names:
+        table = {"preset": "wd", "file": _only(source, networks, "ONNX files")}
     elif weights and "pretrained_cfg" in config:
         table = {"kind": "timm", "file": _only(source, weights, "weights")}
-        image, activation = _of_timm(source, config), "sigmoid"
+        table["activation"] = "sigmoid"
+        image = _of_timm(source, config)
         notes.append("How it pads an image is not known: a white square is a stand-in.")
     else:
         raise UserError(_unknown(source))
     table["tags"] = _only(source, [name for name in TAGS if name in source.names], "tags files")
-    threshold: float | str = UNKNOWN_THRESHOLD
+    table["threshold"] = UNKNOWN_THRESHOLD
     if table["tags"].endswith(".csv") and "best_threshold" in _head(source, table["tags"]):
-        threshold = "best_threshold"
+        table["threshold"] = "best_threshold"
     else:
         notes.append(f"Its threshold is not known: {UNKNOWN_THRESHOLD} is a stand-in.")
-    return {**table, "threshold": threshold, "activation": activation}, image, notes
+    return table, image, notes
 
 
 def _only(source: Source, names: Sequence[str], what: str) -> str:

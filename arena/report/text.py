@@ -7,7 +7,6 @@ formulas in spreadsheets, `<` in the page's data.
 
 import csv
 import io
-import json
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -80,7 +79,7 @@ def model_table(models: Sequence[Mapping[str, Any]]) -> list[str]:
             plain(model["label"]),
             model["family"],
             "unknown" if model["tags"] is None else str(model["tags"]),
-            json.dumps(model["threshold"], ensure_ascii=False).strip("{}").replace('"', ""),
+            "by category" if isinstance(model["threshold"], dict) else str(model["threshold"]),
             "unknown" if model["last_post_id"] is None else str(model["last_post_id"]),
             "{} to {}".format(*model["held_out"]) if model["held_out"] else "none",
             "yes" if model["on_this_machine"] else "no",

@@ -43,7 +43,7 @@ def test_the_table(data: Path) -> None:
     lines = ended.out.splitlines()
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines]
     assert rows[0][-2:] == ["Here", "Predictions"] and set(lines[1]) == {"|", "-"}
-    threshold = "general: 0.35, character: 0.85"
+    threshold = "by category"
     assert rows[2:] == [
         ["b-joytag", "Tiny", "joytag", "unknown", "0.5", "unknown", "none", "no", "no"],
         ["a-onnx", "Tiny", "onnx", "unknown", threshold, "5000000", "900 to 999", "no", "no"],
