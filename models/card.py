@@ -268,6 +268,13 @@ def is_folder(source: str) -> bool:
     return source.startswith((".", "/", "~"))
 
 
+def shown_source(model: ModelCard) -> str:
+    """A model's source for results, which say nothing of where on a machine a folder is."""
+    if not is_folder(model.source) or not Path(model.source).expanduser().is_absolute():
+        return model.source
+    return f"…/{Path(model.source).name}"
+
+
 def is_exported(model: ModelCard) -> bool:
     """Whether a model's files are those that export_sw.py writes into the data folder."""
     return model.source == "." and Path(model.file).stem.removesuffix("-half") == EXPORTED

@@ -152,7 +152,7 @@ class CardTagger:
         return {
             "name": self.card.name,
             "label": self.card.label,
-            "source": self.card.source,
+            "source": cards.shown_source(self.card),
             "revision": self.card.revision,
             "threshold": self.card.threshold,
             "last_post_id": self.card.last_post_id,

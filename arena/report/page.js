@@ -388,14 +388,16 @@
 
   function writeRun() {
     byId("run-models").append(table(
-      ["Model", "Name", "Source", "Revision", "Threshold", "Newest post trained on", "Tags"],
+      ["Model", "Name", "Source", "Revision", "Threshold", "Newest post trained on", "Tags",
+        "Precision of its sums"],
       models.map((model, index) => [
-        el("span", {}, swatch(index), nameOf(index)), model.name, model.source, model.revision,
+        el("span", {}, swatch(index), nameOf(index)), model.name, model.source, model.revision ?? "",
         typeof model.threshold !== "object" ? String(model.threshold)
           : Object.entries(model.threshold).map(([key, value]) => `${key} ${value}`).join(", "),
         model.last_post_id === null ? "not known" : String(model.last_post_id), whole(model.vocabulary),
+        model.precision,
       ]), "Models"));
-    byId("run-software").textContent = Object.entries(metrics.software)
+    byId("run-software").textContent = `${metrics.device}; ` + Object.entries(metrics.software)
       .map(([name, version]) => `${name} ${version}`).join(", ") +
       (metrics.bootstrap.resamples ? `; bootstrap seed ${metrics.bootstrap.seed}` : "");
   }

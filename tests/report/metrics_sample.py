@@ -115,6 +115,7 @@ def metrics_sample(
         "posts": {"count": posts, "min_id": 6734042, "max_id": 6769098},
         "tags": {"count": tags, "min_count": 10},
         "bootstrap": {"resamples": 200 if bootstrap else 0, "seed": 0, "confidence": 0.95},
+        "device": "CPU",
         "software": {
             "python": "3.11.2",
             "numpy": "2.4.6",
@@ -197,6 +198,9 @@ def _model(
         "revision": "v2.0",
         "threshold": threshold,
         "last_post_id": last,
+        "held_out": None,
+        "validated_on": None,
+        "precision": "float32",
         "maybe_seen": 5571 if index == 3 else 0,
         "vocabulary": 9083,
         "overall": {

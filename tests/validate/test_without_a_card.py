@@ -163,3 +163,12 @@ def test_a_folder_beside_does_not_hide_a_model_of_its_name(
     assert shown.startswith("# https://") or 'label = "JoyTag"' in shown
     make_model(tmp_path, "own", TAGS)
     assert 'label = "Tiny"' in call("validate.py", "--show-card", tmp_path / "own.toml").out
+
+
+def test_results_say_nothing_of_where_a_folder_is(tmp_path: Path) -> None:
+    make_data(tmp_path, 6)
+    ok(validate(tmp_path, joytag(tmp_path / "models" / "own")))
+    for name in ("metrics.json", "report.html", "per_tag.csv", "detailed_metrics.txt"):
+        assert str(tmp_path) not in (tmp_path / name).read_text(), name
+    (entry,) = json.loads((tmp_path / "metrics.json").read_text())["models"]
+    assert entry["source"] == "…/own"
