@@ -1,6 +1,7 @@
 """Cards of timm's networks, with a stand-in for the library: it may be absent."""
 
 import contextlib
+import json
 import pickle
 import sys
 from collections.abc import Iterator
@@ -125,6 +126,20 @@ def test_files_with_and_without_what_is_no_weight(tmp_path: Path, timm: SimpleNa
         assert network.batch is None
         with torch.inference_mode():
             torch.testing.assert_close(network.outputs(images), net(images))
+
+
+def test_the_config_is_the_one_beside_the_weights(tmp_path: Path, timm: SimpleNamespace) -> None:
+    make_data(tmp_path, 1)
+    card = make_timm(tmp_path, made(), card={"file": "best/model.safetensors"})
+    place = tmp_path / "net" / "best"
+    place.mkdir()
+    (place.parent / "model.safetensors").rename(place / "model.safetensors")
+    refused(validate(tmp_path, card), "best/config.json is missing")
+    (place.parent / "config.json").rename(place / "config.json")
+    before = opened(card, tmp_path).fingerprint("float32")
+    (place / "config.json").write_text(json.dumps(CONFIG | {"note": 1}))
+    assert opened(card, tmp_path).fingerprint("float32") != before
+    ok(validate(tmp_path, card))
 
 
 @pytest.mark.parametrize("precision", ["float32", "float16", "bfloat16"])
