@@ -3,9 +3,12 @@ ifeq ($(shell command -v $(PYTHON)),)
 PYTHON = python3
 endif
 
-.PHONY: venv demo check test lint fix clean
+.PHONY: venv venv-timm demo check test lint fix clean
 
 venv: .venv/runtime
+
+# What a card with kind = "timm" needs as well.
+venv-timm: .venv/timm
 
 demo: .venv/runtime
 	.venv/bin/python -m demo.run
@@ -34,6 +37,10 @@ fix: .venv/development
 
 .venv/development: .venv/runtime requirements-dev.txt
 	.venv/bin/pip install --quiet -r requirements-dev.txt
+	touch $@
+
+.venv/timm: .venv/runtime requirements-timm.txt
+	.venv/bin/pip install --quiet -r requirements-timm.txt
 	touch $@
 
 clean:

@@ -96,7 +96,7 @@ _OPTIONAL = (
     *("tags_source", "tags_revision", "image.color", "image.first"),
 )
 _CHOICES = {
-    "kind": ("onnx", "joytag"),
+    "kind": ("onnx", "joytag", "timm"),
     "activation": ("sigmoid", "none"),
     "pad": ("square", "at_least", "stretch"),
     "resize": tuple(RESIZE_VERSIONS),
@@ -322,7 +322,9 @@ def _locate(
 
 def weight_names(model: ModelCard) -> list[str]:
     """The names of the files that hold a model's network."""
-    return [model.file, *(["config.json"] if model.kind == "joytag" else [])]
+    if model.kind == "onnx":
+        return [model.file]
+    return [model.file, str(Path(model.file).with_name("config.json"))]
 
 
 def is_cached(model: ModelCard, data: DataFolder) -> bool:

@@ -4,16 +4,15 @@
 safetensors files are read: nothing in one can run code. Both files are treated as hostile.
 """
 
-import json
 from pathlib import Path
 from typing import Any
 
 from arena.cli import UserError
-from arena.files import fresh
+from models import weights
 from models.card import ModelCard
+from models.weights import short
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -31,10 +30,9 @@ MAX_TOKENS = 16384
 MAX_STEM = 64  # Layers.
 # What the network is where config.json, like the published one, does not say.
 DEFAULTS = {"head_mean_after": False, "cnn_stem": None}
+HEAD = ("head.weight", "head.bias")
 SPARE_ROWS = 9  # The published head's rows beyond the tags, which nothing names: they are cut off.
 PUBLISHED = "fancyfeast/joytag at revision 6b7f16331a6c"  # What a user can take as a pattern.
-STRANGERS = "take it and config.json from one model and revision"
-FLOATS = ("F64", "F32", "F16", "BF16")
 
 
 class ChannelNorm(nn.Module):
@@ -213,18 +211,18 @@ def _check_config(config: dict[str, Any]) -> None:
             f"config.json: '{key}' is missing: add the key, or take the file and the weights of a"
             f" network of JoyTag's kind, such as {PUBLISHED}"
         )
-    _require(config["class"] == "ViT", "class", f"is {_short(config['class'])}, not 'ViT'")
+    _require(config["class"] == "ViT", "class", f"is {short(config['class'])}, not 'ViT'")
     for key, largest in SIZES.items():
         value = config[key]
         _require(
             type(value) is int and 1 <= value <= largest,
             key,
-            f"is {_short(value)}, not a whole number from 1 to {largest}",
+            f"is {short(value)}, not a whole number from 1 to {largest}",
         )
     for key in ("use_sine", "head_mean_after"):
-        _require(type(config[key]) is bool, key, f"is {_short(config[key])}, not true or false")
+        _require(type(config[key]) is bool, key, f"is {short(config[key])}, not true or false")
     stem = config["cnn_stem"]
-    _require(stem is None or type(stem) is str, "cnn_stem", f"is {_short(stem)}, not text or null")
+    _require(stem is None or type(stem) is str, "cnn_stem", f"is {short(stem)}, not text or null")
     width = config["d_model"]
     _require(width % config["num_heads"] == 0, "num_heads", f"does not divide d_model {width}")
     if config["use_sine"]:
@@ -240,11 +238,6 @@ def _require(holds: bool, key: str, problem: str) -> None:
         )
 
 
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:59]}…"
-
-
 def _stem_layers(text: str, size: int) -> tuple[list[nn.Module], int, int]:
     """The stem's layers, its output channels, and the side of its output for `size` pixels."""
     words = text.split(";")
@@ -257,12 +250,12 @@ def _stem_layers(text: str, size: int) -> tuple[list[nn.Module], int, int]:
             c, k, s, p = _conv_options(rest)
             layers.append(nn.Conv2d(channels, c, kernel_size=k, stride=s, padding=p))
             channels, size = c, (size + 2 * p - k) // s + 1
-            _require(size >= 1, "cnn_stem", f"has a kernel larger than its input: {_short(word)}")
+            _require(size >= 1, "cnn_stem", f"has a kernel larger than its input: {short(word)}")
             continue
         _require(
             kind in ("ln", "bn", "relu", "gelu") and not rest,
             "cnn_stem",
-            f"has an unknown layer {_short(word)}",
+            f"has an unknown layer {short(word)}",
         )
         if kind == "ln":
             layers.append(ChannelNorm(channels))
@@ -284,7 +277,7 @@ def _conv_options(text: str) -> tuple[int, int, int, int]:
         _require(
             digits and low <= int(value) <= high,
             "cnn_stem",
-            f"has a conv with a bad option {_short(option)} (c=1…, k=1…64, s=1…64, p=0…64)",
+            f"has a conv with a bad option {short(option)} (c=1…, k=1…64, s=1…64, p=0…64)",
         )
         options[key] = int(value)
     _require("c" in options, "cnn_stem", "has a conv without c=, its output channels")
@@ -297,72 +290,17 @@ def load(folder: Path, file: str = "model.safetensors") -> ViT:
     Memory is taken only for tensors that are in the file with the shape the config calls for.
     Raises UserError that names the file and, where one is at fault, the key or tensor.
     """
-    config = read_config(folder / "config.json")
+    config = weights.read_config(folder / "config.json")
     try:
         with torch.device("meta"):
             net = network(config)
     except UserError as error:
         raise UserError(f"{folder}/{error}") from None
-    path = folder / file
-    try:
-        with safe_open(path, framework="pt") as tensors:
-            state = _read(tensors, path, net)
-    except FileNotFoundError:
-        raise UserError(f"{path} is missing: {fresh(path)}") from None
-    except SafetensorError as error:
-        raise UserError(
-            f"{path} is damaged or no safetensors file ({error}): {fresh(path)}"
-        ) from None
+    state = weights.read(folder / file, net, dict.fromkeys(HEAD, SPARE_ROWS))
+    counters = net.state_dict().keys() - state.keys()
+    state |= {name: torch.zeros((), dtype=torch.int64) for name in counters}
     net.load_state_dict(state, assign=True)
     return net.eval().requires_grad_(False)
-
-
-def read_config(path: Path) -> dict[str, Any]:
-    """The JSON object in config.json. Raises UserError when there is none."""
-    try:
-        config = json.loads(path.read_text(encoding="utf-8-sig"))
-    except FileNotFoundError:
-        raise UserError(f"{path} is missing: {fresh(path)}") from None
-    except (ValueError, RecursionError):
-        raise UserError(f"{path} is not JSON: {fresh(path)}") from None
-    if not isinstance(config, dict):
-        raise UserError(f"{path} is not a JSON object: {fresh(path)}")
-    return config
-
-
-def _read(tensors: Any, path: Path, net: ViT) -> dict[str, Tensor]:
-    """Every tensor of `net` from an open safetensors file, checked before any is read."""
-    expected = {name: list(tensor.shape) for name, tensor in net.state_dict().items()}
-    # torch's count of training batches is no weight, and some writers leave it out.
-    counters = {name for name in expected if name.endswith(".num_batches_tracked")}
-    held = set(tensors.keys())
-    for name in sorted(expected.keys() - counters - held):
-        raise UserError(f"{path}: tensor {name} is missing: {STRANGERS}")
-    for name in sorted(held - expected.keys()):
-        raise UserError(f"{path}: unexpected tensor {_short(name)}: {STRANGERS}")
-    for name in sorted(held - counters):
-        part = tensors.get_slice(name)
-        shape, wanted = list(part.get_shape()), expected[name]
-        if name in ("head.weight", "head.bias") and shape and shape[0] == wanted[0] + SPARE_ROWS:
-            shape[0] = wanted[0]
-        if shape != wanted:
-            raise UserError(
-                f"{path}: tensor {name} has shape {part.get_shape()}, config.json calls for "
-                f"{wanted}: {STRANGERS}"
-            )
-        if part.get_dtype() not in FLOATS:
-            raise UserError(
-                f"{path}: tensor {name} is {part.get_dtype()}, not floating point: {STRANGERS}"
-            )
-    state = {name: torch.zeros((), dtype=torch.int64) for name in counters}
-    for name in sorted(held - counters):
-        tensor = tensors.get_tensor(name)[: expected[name][0]].to(torch.float32, copy=True)
-        if not tensor.isfinite().all():
-            raise UserError(
-                f"{path}: tensor {name} holds values that are no finite numbers: {fresh(path)}"
-            )
-        state[name] = tensor
-    return state
 
 
 class JoyTagNetwork:
@@ -375,15 +313,15 @@ class JoyTagNetwork:
     wants_padding = False
 
     def __init__(
-        self, model: ModelCard, weights: Path, tags: int, device: torch.device, precision: str
+        self, model: ModelCard, path: Path, tags: int, device: torch.device, precision: str
     ) -> None:
-        net = load(weights.parent, weights.name)
+        net = load(path.parent, path.name)
         if net.head.out_features != tags:
             raise UserError(
                 f"{model.name}: the network has {net.head.out_features} outputs, but {model.tags}"
                 f" has {tags} tags: change 'tags' or 'file' in {model.path}"
             )
-        size = read_config(weights.parent / "config.json")["image_size"]
+        size = weights.read_config(path.parent / "config.json")["image_size"]
         if (size, model.image.layout) != (model.image.size, "nchw"):
             key = "image.size" if size != model.image.size else "image.layout"
             raise UserError(

@@ -139,6 +139,10 @@ class CardTagger:
             from models.joytag import JoyTagNetwork
 
             return JoyTagNetwork(self.card, weights, len(self.tags), device, precision)
+        if self.card.kind == "timm":
+            from models.timm import TimmNetwork
+
+            return TimmNetwork(self.card, weights, len(self.tags), device, precision)
         from models.onnx import OnnxNetwork
 
         return OnnxNetwork(self.card, weights, len(self.tags), device, precision)

@@ -48,7 +48,7 @@ def test_a_wrong_model_is_caught_at_once(
         ("threshold = 0.5\n", "", ["key 'threshold' is missing"]),
         ("threshold = 0.5", 'threshold = "0.5"', ["no column '0.5'", "'threshold'"]),
         ("threshold = 0.5", "threshold = 1.5", ["'threshold'", "0 to 1"]),
-        ('kind = "onnx"', 'kind = "tflite"', ["'kind'", "onnx or joytag"]),
+        ('kind = "onnx"', 'kind = "tflite"', ["'kind'", "onnx or joytag or timm"]),
         ('source = "."', 'source = "nowhere"', ["'source'", "org/name"]),
         ('source = "."', 'source = "./nowhere"', ["nowhere/bad.txt is missing"]),
         ('source = "."', 'source = "some/where"', ["'revision'"]),
