@@ -57,6 +57,7 @@ from arena.validate import distributed, inference
 from arena.validate.predictions import Cache
 from arena.validate.preprocess import decode, geometry, normalise, preprocess
 from bench.images import make_images
+from models import card as cards
 from models.card import ModelCard
 from models.joytag import network as joytag_network
 from models.tagger import CardTagger
@@ -97,6 +98,11 @@ class RandomTagger(CardTagger):
     def fingerprint(self, precision: str) -> str:
         """One for each name and precision."""
         return hashlib.sha256(f"{self.name} {precision}".encode()).hexdigest()
+
+    @property
+    def _weight_files(self) -> list[Path]:
+        """The files, without the look at where an ONNX file keeps weights, which needs onnx."""
+        return cards.locate(self.card, self.data, *cards.weight_names(self.card))
 
 
 def make_joytag(data: DataFolder) -> RandomTagger:

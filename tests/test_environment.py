@@ -155,7 +155,7 @@ def test_a_name_that_is_not_utf_8(tmp_path: Path) -> None:
 STUCK = """
 import ctypes, signal, sys
 import models.onnx
-def stuck(network, images):
+def stuck(network, images, padding):
     # Another thread takes the signal, and native code does not come back.
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     print("stuck", flush=True)

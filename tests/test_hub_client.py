@@ -19,6 +19,8 @@ import huggingface_hub
 import pytest
 from huggingface_hub import constants
 
+pytestmark = pytest.mark.slow
+
 TOKEN = "hf_secret"
 HASTE = 0.2  # Seconds of patience, where a test waits for its end.
 REPO = "a/b"

@@ -16,6 +16,8 @@ from tests.helpers import PATIENCE, until
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 SILENCE = 10 * PATIENCE
 ANSWER = 0.6  # Seconds that a whole answer may take here.
 

@@ -165,7 +165,7 @@ def test_tags_that_do_not_fit(tmp_path: Path, refused: Callable[..., str]) -> No
     tags = folder / export_sw.TAGS
     for content in (b"", b"a,b\n1,2\n"):
         tags.write_bytes(content)
-        assert "no columns name and category" in refused("--saved-model", folder)
+        assert "no column name" in refused("--saved-model", folder)
     for content in (b"\xff\xfe\x00", b"name,category\n" + b'"' + b"x" * 200_000):
         tags.write_bytes(content)
         assert "is not a text file of tags" in refused("--saved-model", folder)

@@ -28,6 +28,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+pytestmark = pytest.mark.slow
+
 
 def damaged(draw: st.DrawFn, writer: Writer, name: bytes, content: bytes) -> bytes:
     """A part with damage of one of many kinds."""

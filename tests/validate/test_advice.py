@@ -175,7 +175,7 @@ def test_crafted_predictions_are_one_line(tmp_path: Path, kind: str) -> None:
     ok(validate(tmp_path, model, more=(*QUICK, "--fresh")))
 
 
-@pytest.mark.parametrize("tenths", range(10))
+@pytest.mark.parametrize("tenths", [0, 2, 4, 9])
 def test_predictions_cut_short_are_one_line_and_fresh_removes_them(
     tmp_path: Path, tenths: int
 ) -> None:
