@@ -15,6 +15,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
+pytestmark = pytest.mark.slow
+
 COUNT = 100  # Enough for every kind of unusable post.
 RECORDED = json.loads((ROOT / "tests" / "real" / "danbooru" / "posts.json").read_text())
 SHOWN = next(post for post in RECORDED if "md5" in post)

@@ -16,6 +16,8 @@ from tests.helpers import PATIENCE
 import pytest
 import requests
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 NAMED = {"User-Agent": "test"}
 RECORDED = json.loads((ROOT / "tests" / "real" / "danbooru" / "errors.json").read_text())

@@ -12,6 +12,8 @@ from tests.helpers import ROOT, refused
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 ERRORS = json.loads((ROOT / "tests" / "real" / "danbooru" / "errors.json").read_text())
 PAGE = b"<!DOCTYPE html><html><title>No</title></html>"
 HTML = {"Content-Type": "text/html; charset=UTF-8"}

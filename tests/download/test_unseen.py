@@ -27,6 +27,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+pytestmark = pytest.mark.slow
+
 ENDS = st.tuples(st.integers(0, 999), st.integers(0, 999)).map(lambda ends: (min(ends), max(ends)))
 MODELS = st.lists(st.builds(Training, st.integers(0, 5000), st.none() | ENDS), max_size=3)
 

@@ -16,6 +16,8 @@ import pytest
 import torch
 from sklearn.metrics import average_precision_score
 
+pytestmark = pytest.mark.slow
+
 
 def warned(err: str, *words: str) -> None:
     assert any(all(word in line for word in words) for line in err.splitlines()), err

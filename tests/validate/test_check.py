@@ -12,6 +12,8 @@ import numpy as np
 import onnx
 import pytest
 
+pytestmark = pytest.mark.slow
+
 TRUE: dict[str, Any] = {
     "channels": "rgb",
     "pad": "square",
