@@ -200,8 +200,7 @@ def run(main: Callable[[], None]) -> NoReturn:
         where = f"{error.filename}: " if error.filename else ""
         remedy = LIMITS.get(error.errno or 0, "put that right, then run the same command again")
         _leave(2, f"error: {where}{error.strerror or error}: {remedy}")
-    except Exception as error:
-        # torch has no exception of its own for this.
+    except Exception as error:  # Ours, but for what has no class of its own: see the docstring.
         if isinstance(error, MemoryError) or os.strerror(errno.ENOMEM) in str(error):
             _leave(2, f"error: memory ran out ({error}): free some, or raise its limit (ulimit -v)")
         if "can't start new thread" in str(error):

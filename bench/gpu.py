@@ -70,26 +70,8 @@ ROOT = Path(__file__).parents[1]
 SKELETON = Path(__file__).parent / "vit_b16.onnx"
 DISTINCT = 64  # Images; more posts are links to them.
 TOLERANCE = 2e-3  # Of a score, between the GPU's usual precision and float32 on the CPU.
-JOYTAG_IMAGE = ImageSettings(
-    size=448,
-    pad="square",
-    resize="bicubic",
-    channels="rgb",
-    layout="nchw",
-    scale=1 / 255,
-    mean=(0.48145466, 0.4578275, 0.40821073),
-    std=(0.26862954, 0.26130258, 0.27577711),
-)
-ONNX_IMAGE = ImageSettings(
-    size=448,
-    pad="at_least",
-    resize="area",
-    channels="bgr",
-    layout="nhwc",
-    scale=1,
-    mean=(0, 0, 0),
-    std=(1, 1, 1),
-)
+JOYTAG_IMAGE = cards.card("joytag").image
+ONNX_IMAGE = cards.card("wd-v1-4-vit-tagger-v2").image
 
 
 class RandomTagger(CardTagger):

@@ -10,6 +10,7 @@ from typing import Any
 from arena.cli import UserError
 from models import weights
 from models.card import ModelCard
+from models.torch_network import TorchNetwork
 from models.weights import short
 
 import torch
@@ -303,14 +304,8 @@ def load(folder: Path, file: str = "model.safetensors") -> ViT:
     return net.eval().requires_grad_(False)
 
 
-class JoyTagNetwork:
-    """JoyTag in memory on one device, as arena.tagger.Network asks.
-
-    Half precision is torch's autocast: weights and sums that need it stay in float32.
-    """
-
-    batch: int | None = None
-    wants_padding = False
+class JoyTagNetwork(TorchNetwork):
+    """JoyTag, of a card."""
 
     def __init__(
         self, model: ModelCard, path: Path, tags: int, device: torch.device, precision: str
@@ -328,14 +323,4 @@ class JoyTagNetwork:
                 f"{model.name}: the network takes images (n, 3, {size}, {size}): change '{key}'"
                 f" in {model.path}"
             )
-        halves = {"float16": torch.float16, "bfloat16": torch.bfloat16}
-        self._half = halves.get(precision)
-        self._net = net.to(device)
-        self._device = device
-
-    @torch.inference_mode()
-    def outputs(self, images: Tensor, padding: Tensor | None = None) -> Tensor:
-        """Logits, float32 (n, tags), of float32 images (n, 3, size, size)."""
-        with torch.autocast(self._device.type, self._half, enabled=self._half is not None):
-            logits: Tensor = self._net(images)
-        return logits.float()
+        super().__init__(net, device, precision)

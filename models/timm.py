@@ -13,10 +13,11 @@ from typing import Any, NamedTuple
 from arena.cli import UserError
 from models import weights
 from models.card import ModelCard, remedy
+from models.torch_network import TorchNetwork
 from models.weights import short
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 # The arguments that may be given, and the largest number in each: those that shape a network. What
 # loads, writes or calls anything is none of them (pretrained, checkpoint_path, cache_dir, …).
@@ -240,27 +241,10 @@ def _reason(error: Exception) -> str:
     return " ".join(str(error).split())[:300] or type(error).__name__
 
 
-class TimmNetwork:
-    """A timm network in memory on one device, as arena.tagger.Network asks.
-
-    Half precision is torch's autocast: weights and sums that need it stay in float32.
-    """
-
-    batch: int | None = None
-    wants_padding = False
+class TimmNetwork(TorchNetwork):
+    """A timm network of a card."""
 
     def __init__(
         self, model: ModelCard, path: Path, tags: int, device: torch.device, precision: str
     ) -> None:
-        net = load(path, model, tags)
-        halves = {"float16": torch.float16, "bfloat16": torch.bfloat16}
-        self._half = halves.get(precision)
-        self._net = net.to(device)
-        self._device = device
-
-    @torch.inference_mode()
-    def outputs(self, images: Tensor, padding: Tensor | None = None) -> Tensor:
-        """Logits, float32 (n, tags), of float32 images (n, 3, size, size)."""
-        with torch.autocast(self._device.type, self._half, enabled=self._half is not None):
-            logits: Tensor = self._net(images)
-        return logits.float()
+        super().__init__(load(path, model, tags), device, precision)

@@ -37,7 +37,7 @@ def quiet() -> Iterator[None]:
         os.dup2(notes.fileno(), 2)
         try:
             yield
-        except Exception:
+        except Exception:  # Whatever it is goes on, after the notes that may say why.
             notes.seek(0)
             os.write(stderr, notes.read())
             raise

@@ -18,7 +18,7 @@ from PIL import Image
 
 try:
     import timm
-except (ImportError, RuntimeError) as error:
+except (ImportError, RuntimeError) as error:  # torchvision's, beside a torch for CPUs alone.
     reason = str(error).splitlines()[0]
     pytest.skip(f"timm does not load here ({reason}): make venv-timm", allow_module_level=True)
 
