@@ -13,6 +13,7 @@ import signal
 from collections.abc import Callable, Generator, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any, Generic, TypeVar
@@ -76,7 +77,9 @@ def call_each(
             target=_serve, args=(theirs, function, prepare, seconds), daemon=True
         )
         # Ctrl-C reaches the whole process group. Only the caller acts on it: a blocked signal
-        # stays blocked in the new process, from its first instruction.
+        # stays blocked in the new process, from its first instruction. Python starts its resource
+        # tracker with the first process, and unblocks the signal there: so it starts before.
+        resource_tracker.ensure_running()
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
             process.start()

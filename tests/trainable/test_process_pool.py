@@ -62,7 +62,11 @@ def refuse_signals(how: str) -> None:
         signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
 
 
-def answers(function: Callable[[Any], str], tasks: list[Any]) -> list[Any]:
+def blocks_ctrl_c(_: int) -> bool:
+    return signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, [])
+
+
+def answers(function: Callable[[Any], Any], tasks: list[Any]) -> list[Any]:
     with closing(
         process_pool.call_each(function, tasks, 2, prepare=nothing, seconds=LIMIT)
     ) as found:
@@ -112,6 +116,16 @@ def test_signals_that_were_ignored_or_blocked_change_nothing(how: str) -> None:
     )
     done = run("-c", code, how)
     assert done.out == f"['done', Died(signal={int(process_pool.TIME_IS_UP)})]\n", done.err
+
+
+def test_ctrl_c_is_blocked_in_every_process() -> None:
+    # A run of its own: only its first process is started together with Python's resource tracker.
+    code = (
+        "from tests.trainable.test_process_pool import *\n"
+        "print(answers(blocks_ctrl_c, [1]), answers(blocks_ctrl_c, [1, 2, 3]), blocks_ctrl_c(0))\n"
+    )
+    done = run("-c", code)
+    assert done.out == "[True] [True, True, True] False\n", done.err
 
 
 def test_no_more_processes_than_tasks() -> None:
