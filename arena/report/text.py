@@ -57,7 +57,8 @@ def markdown_table(metrics: Metrics, ci: bool = False) -> str:
         elif seen:
             notes.append(
                 f"* {label} may have been trained on {seen} of the posts "
-                f"(those up to ID {model['last_post_id']}); --unseen-only leaves them out"
+                f"(those up to ID {model['last_post_id']} and their families); "
+                "--unseen-only leaves them out"
             )
     least = [len("Model"), *COLUMNS.values()]
     return "\n".join(

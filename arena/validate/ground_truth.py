@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from arena import jsonl, posts
+from arena import families, jsonl, posts
 from arena.cli import UserError, warn
 from arena.data_folder import DataFolder
+from arena.families import NO_LINKS, Links
 from arena.tagger import Tagger, vocabulary
 from danbooru_metadata import TagMappings
 
@@ -29,7 +30,8 @@ class GroundTruth:
     Post i has by itself tags[index] for index in `indices[starts[i] : starts[i + 1]]`, each once.
     Of `implications`, each is a group of tags that imply each other (mostly it is one tag), and the
     other tags that they imply directly; a group comes before those that it implies. `categories`
-    gives each tag's category by the posts' own fields.
+    gives each tag's category by the posts' own fields. `links` are the parent links of all posts
+    of posts.jsonl.
     """
 
     post_ids: np.ndarray
@@ -39,6 +41,7 @@ class GroundTruth:
     indices: np.ndarray
     starts: np.ndarray
     implications: list[tuple[list[int], list[int]]]
+    links: Links = NO_LINKS
 
     def counts(self) -> np.ndarray:
         """On how many posts each tag is: int64 (tags,)."""
@@ -244,6 +247,14 @@ def _groups(edges: Mapping[int, list[int]]) -> list[list[int]]:
         if group:
             groups.append(group)
     return groups
+
+
+def maybe_seen(tagger: Tagger, truth: GroundTruth) -> int | None:
+    """How many of the posts a tagger may have been trained on, or on one of their family; None
+    where that is not known."""
+    if tagger.last_post_id is None:
+        return None
+    return int(families.may_have_seen(truth.post_ids, truth.links, tagger.may_have_seen).sum())
 
 
 def common_tags(truth: GroundTruth, taggers: Sequence[Tagger], min_count: int) -> list[str]:

@@ -17,7 +17,7 @@ from arena.posts import CATEGORIES, RATINGS
 from arena.report import page, text
 from arena.tagger import About, Tagger, vocabulary
 from arena.validate import distributed
-from arena.validate.ground_truth import GroundTruth
+from arena.validate.ground_truth import GroundTruth, maybe_seen
 from arena.validate.predictions import Cache, common_scores
 
 import numpy as np
@@ -65,7 +65,8 @@ class ModelResults(About):
     """One model: what About says, and its figures. Lists by tag are in the order of `tag_names`."""
 
     precision: str  # Of the sums that its scores come from: float32, tf32, float16 or bfloat16.
-    maybe_seen: int | None  # Posts that it may have been trained on; None: it is not known.
+    # Posts that it may have been trained on, or on one of their family; None: it is not known.
+    maybe_seen: int | None
     overall: Overall
     by_category: dict[str, Group]  # By the tag's category on the site.
     by_rating: dict[str, Group]  # By the post's rating: g, s, q, e.
@@ -161,7 +162,7 @@ def score(
                 {
                     **cache.tagger.about(),
                     "precision": cache.precision,
-                    "maybe_seen": maybe_seen(cache.tagger, ids),
+                    "maybe_seen": maybe_seen(cache.tagger, ground_truth),
                     **evaluation.results,
                 },
             )
@@ -172,13 +173,6 @@ def score(
             for (a, of_a), (b, of_b) in pairs
         ],
     }
-
-
-def maybe_seen(tagger: Tagger, post_ids: np.ndarray) -> int | None:
-    """How many of the posts it may have been trained on, None where that is not known."""
-    if tagger.last_post_id is None:
-        return None
-    return int(tagger.may_have_seen(post_ids).sum())
 
 
 def warn_if_like_chance(tagger: Tagger, found: Evaluation, truth: np.ndarray) -> None:

@@ -62,7 +62,8 @@ def test_table_marks_and_explains_seen_posts() -> None:
     assert lines[3].startswith("| JoyTag*     |")
     assert "| SmilingWolf |" in lines[2]
     assert lines[5] == (
-        "* JoyTag may have been trained on 120 of the posts (those up to ID 5944504); "
+        "* JoyTag may have been trained on 120 of the posts "
+        "(those up to ID 5944504 and their families); "
         "--unseen-only leaves them out"
     )
     assert lines[-2].startswith("32768 posts, ")
