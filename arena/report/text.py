@@ -21,7 +21,7 @@ Metrics = Mapping[str, Any]  # As validate.py makes them, and metrics.json holds
 COLUMNS = {"Precision": 9, "Recall": 7, "F1": 6, "AP": 6}
 MODEL_COLUMNS = (
     *("Name", "Label", "Family", "Tags", "Threshold", "Newest training post"),
-    *("Held out", "Here", "Predictions"),
+    *("Held out", "Licence", "Gated", "Here", "Predictions"),
 )
 PER_TAG = ("precision", "recall", "f1", "ap", "mcc")
 FEWEST_POSTS = 30  # For a verdict: the spread of so few posts is itself guesswork.
@@ -83,6 +83,8 @@ def model_table(models: Sequence[Mapping[str, Any]]) -> list[str]:
             "by category" if isinstance(model["threshold"], dict) else str(model["threshold"]),
             "unknown" if model["last_post_id"] is None else str(model["last_post_id"]),
             "{} to {}".format(*model["held_out"]) if model["held_out"] else "none",
+            plain(model["license"] or "unknown"),
+            "yes" if model["gated"] else "no",
             "yes" if model["on_this_machine"] else "no",
             "yes" if model["predictions"] else "no",
         ]
