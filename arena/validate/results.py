@@ -13,7 +13,7 @@ from arena.data_folder import DataFolder
 from arena.metrics import Evaluation, TestSet, bootstrap, compare, evaluate
 from arena.metrics.figures import Figure
 from arena.metrics.formulas import chance_average_precision
-from arena.posts import CATEGORIES, RATINGS
+from arena.posts import CATEGORIES, OWN, RATINGS
 from arena.report import page, text
 from arena.tagger import About, Tagger, vocabulary
 from arena.validate import distributed
@@ -175,8 +175,9 @@ def score(
 
 
 def maybe_seen(tagger: Tagger, post_ids: np.ndarray) -> int | None:
-    """How many of the posts it may have been trained on, None where that is not known."""
-    if tagger.last_post_id is None:
+    """How many of the posts it may have been trained on, None where that is not known. Of one's own
+    images it is none."""
+    if tagger.last_post_id is None and post_ids[0] < OWN:
         return None
     return int(tagger.may_have_seen(post_ids).sum())
 

@@ -40,7 +40,12 @@ def choose_posts(
         seen_by_any = np.any([tagger.may_have_seen(ids) for tagger in taggers], axis=0)
         usable = set(ids[~seen_by_any].tolist())
     limit = max(1, len(usable)) if listed else limit
-    truth = ground_truth.read(data, usable, limit, mappings)
+    categories = {
+        tag: category
+        for tagger in reversed(taggers)
+        for tag, category in zip(tagger.tags, tagger.categories, strict=True)
+    }
+    truth = ground_truth.read(data, usable, limit, mappings, categories)
     if listed and (lacking := len(asked - set(truth.post_ids.tolist()))):
         warn(
             f"of the {len(asked)} posts in {listed}, {lacking} are left out, without a"
@@ -54,6 +59,8 @@ def choose_posts(
         raise UserError(
             f"no post with both a resized image and a line in posts.jsonl is left: {remedy}"
         )
+    if truth.post_ids[0] > posts.OWN:  # All of them, as they ascend: no model's data has them.
+        return truth
     for tagger in taggers:
         seen = int(tagger.may_have_seen(truth.post_ids).sum())
         if tagger.last_post_id is None:
