@@ -46,6 +46,7 @@ def main() -> None:
     if args.check:
         check_card(args, device)
         return
+    out = results.folder(args.data, args.out)  # First, as hours later would be late to fail.
     with distributed.group(), files.lock(args.data, "validate") if lead else nullcontext():
         mappings = ground_truth.mappings(args.data)
         taggers = models.taggers(args.models, args.data, mappings)
@@ -66,13 +67,12 @@ def main() -> None:
         )
         inference.fill(caches, post_ids, args.batch_size, args.workers, device)
         if lead:
-            found = results.score(caches, truth, tags, args.min_count, args.bootstrap, device)
-            results.write(args.data, found)
+            found = results.score(caches, truth, tags, args.min_count, args.bootstrap, device, out)
+            results.write(out, found)
             say("", *text.markdown_table(found, ci=args.ci).split("\n"))
             if sentences := text.verdicts(found):
                 say("", *sentences)
-            every = args.data.detailed_metrics
-            say("", f"See {args.data.report}; every tag is in {every}")
+            say("", f"See {out.report}; every tag is in {out.detailed_metrics}")
 
 
 def check_card(args: argparse.Namespace, device: torch.device) -> None:
@@ -132,6 +132,7 @@ def arguments() -> argparse.Namespace:
         type=resample_count,
     )
     options.flag("--ci", "print 95%% intervals in the table")
+    options.path("--out", "DIR", "folder of the results (default: that of --data)")
     options.flag("--fresh", "forget the chosen models' predictions")
     return options.parse_args()
 

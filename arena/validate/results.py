@@ -5,6 +5,7 @@ import json
 import platform
 from collections.abc import Sequence
 from importlib.metadata import version
+from pathlib import Path
 from typing import TypedDict, cast
 
 from arena import files
@@ -16,7 +17,7 @@ from arena.metrics.formulas import chance_average_precision
 from arena.posts import CATEGORIES, OWN, RATINGS
 from arena.report import page, text
 from arena.tagger import About, Tagger, vocabulary
-from arena.validate import distributed
+from arena.validate import distributed, earlier
 from arena.validate.ground_truth import GroundTruth
 from arena.validate.predictions import Cache, common_scores
 
@@ -104,6 +105,14 @@ class Results(TypedDict):
     pairs: list[Pair]
 
 
+def folder(data: DataFolder, out: Path | None) -> DataFolder:
+    """Where the results go: the data folder, or the folder `out`, which is made."""
+    if out is None:
+        return data
+    out.mkdir(parents=True, exist_ok=True)
+    return DataFolder(out)
+
+
 def score(
     caches: Sequence[Cache],
     ground_truth: GroundTruth,
@@ -111,16 +120,19 @@ def score(
     min_count: int,
     resamples: int,
     device: torch.device,
+    out: DataFolder,
 ) -> Results:
     """Everything that the results show, with one tagger's scores in memory at a time.
 
     `tags` are the common tags, on at least `min_count` posts; without `resamples` nothing gets an
-    interval. Reads each tagger's predictions. Saves the ground truth.
+    interval. Reads each tagger's predictions. Saves the ground truth in the folder `out`, after
+    results of another selection have been moved away.
     """
     data, taggers = caches[0].data, [cache.tagger for cache in caches]
     ids = ground_truth.post_ids
     truth = ground_truth.matrix(tags)
-    save_truth(data, truth, ids, tags)
+    earlier.put_aside(out, ids, [tagger.name for tagger in taggers], tags)
+    save_truth(out, truth, ids, tags)
     category_of = dict(zip(ground_truth.tags, ground_truth.categories, strict=True))
     categories = [category_of[tag] for tag in tags]
     totals = ground_truth.tags_per_post()
@@ -195,22 +207,22 @@ def warn_if_like_chance(tagger: Tagger, found: Evaluation, truth: np.ndarray) ->
         )
 
 
-def save_truth(data: DataFolder, truth: np.ndarray, post_ids: np.ndarray, tags: list[str]) -> None:
+def save_truth(out: DataFolder, truth: np.ndarray, post_ids: np.ndarray, tags: list[str]) -> None:
     """Write ground_truth.pt and validation_post_ids.txt."""
     files.save_tensors(
-        data.ground_truth,
+        out.ground_truth,
         {
             "ground_truth": torch.from_numpy(truth),
             "post_ids": torch.from_numpy(post_ids),
             "tags": tags,
         },
     )
-    files.write_text(data.validation_post_ids, "".join(f"{post_id}\n" for post_id in post_ids))
+    files.write_text(out.validation_post_ids, "".join(f"{post_id}\n" for post_id in post_ids))
 
 
-def write(data: DataFolder, results: Results) -> None:
+def write(out: DataFolder, results: Results) -> None:
     """Write the result files."""
-    files.write_text(data.detailed_metrics, text.detailed_metrics(results))
-    files.write_text(data.per_tag, text.per_tag_csv(results))
-    files.write_text(data.metrics, json.dumps(results))
-    files.write_text(data.report, page.html(results))
+    files.write_text(out.detailed_metrics, text.detailed_metrics(results))
+    files.write_text(out.per_tag, text.per_tag_csv(results))
+    files.write_text(out.metrics, json.dumps(results))
+    files.write_text(out.report, page.html(results))
