@@ -32,7 +32,7 @@ def test_results_of_another_selection_are_kept(tmp_path: Path) -> None:
     again = ok(validate(tmp_path, a))
     assert "earlier" not in first.out + again.out
     assert not (tmp_path / "earlier").exists()
-    kept = []
+    kept: list[Path] = []
     for models, more in (((a, b), QUICK), ((a, b), (*QUICK, "--posts", 9))):
         done = ok(validate(tmp_path, *models, more=more))
         told = [line for line in done.out.splitlines() if "earlier" in line]
