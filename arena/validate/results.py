@@ -1,21 +1,22 @@
 """The results of a run: worked out one tagger at a time, and written as files."""
 
+import hashlib
 import itertools
 import json
 import platform
 from collections.abc import Sequence
 from importlib.metadata import version
-from pathlib import Path
 from typing import TypedDict, cast
 
-from arena import files
-from arena.cli import progress, warn
+from arena import files, jsonl
+from arena.cli import UserError, progress, warn
 from arena.data_folder import DataFolder
 from arena.metrics import Evaluation, TestSet, bootstrap, compare, evaluate
 from arena.metrics.figures import Figure
 from arena.metrics.formulas import chance_average_precision
 from arena.posts import CATEGORIES, OWN, RATINGS
 from arena.report import page, text
+from arena.report.model_index import model_index as yaml_of_card
 from arena.tagger import About, Tagger, vocabulary
 from arena.validate import distributed, earlier
 from arena.validate.ground_truth import GroundTruth
@@ -24,6 +25,7 @@ from arena.validate.predictions import Cache, common_scores
 import numpy as np
 import torch
 
+VERSION = 2  # Of metrics.json.
 ENOUGH_POSTS = 100  # Fewer may look like chance by chance.
 SEED = 0  # Of the bootstrap: a rerun prints the same intervals.
 
@@ -92,7 +94,7 @@ class Results(TypedDict):
     """metrics.json. A figure is {"value", "low", "high"} wherever it is: its value and the ends of
     its 95% interval, null where it has none."""
 
-    version: int  # Of this schema: 2.
+    version: int  # Of this schema: VERSION.
     posts: dict[str, int]  # `count`, `min_id`, `max_id`.
     tags: dict[str, int]  # `count` of common tags, `min_count` of posts that each is on.
     bootstrap: dict[str, float]  # `resamples`, `seed`, `confidence`.
@@ -105,12 +107,25 @@ class Results(TypedDict):
     pairs: list[Pair]
 
 
-def folder(data: DataFolder, out: Path | None) -> DataFolder:
-    """Where the results go: the data folder, or the folder `out`, which is made."""
-    if out is None:
-        return data
-    out.mkdir(parents=True, exist_ok=True)
-    return DataFolder(out)
+def folder(out: DataFolder) -> DataFolder:
+    """The folder of the results, which is made where there is none."""
+    out.root.mkdir(parents=True, exist_ok=True)
+    return out
+
+
+def model_index(out: DataFolder, name: str) -> str:
+    """The YAML of a model card's model-index for a model's figures in the results.
+
+    Raises UserError where there are no results, or none of that model.
+    """
+    try:
+        found = jsonl.loads(out.metrics.read_bytes())
+        posts_hash = hashlib.sha256(out.validation_post_ids.read_bytes()).hexdigest()
+        if found["version"] != VERSION:
+            raise ValueError
+    except (FileNotFoundError, ValueError, TypeError, KeyError, RecursionError):
+        raise UserError(f"{out} has no whole results of this version: run validate.py") from None
+    return yaml_of_card(found, name, posts_hash)
 
 
 def score(
@@ -155,7 +170,7 @@ def score(
     entries = zip(caches, evaluations, strict=True)
     pairs = itertools.combinations(zip(taggers, evaluations, strict=True), 2)
     return {
-        "version": 2,
+        "version": VERSION,
         "posts": {"count": len(ids), "min_id": int(ids[0]), "max_id": int(ids[-1])},
         "tags": {"count": len(tags), "min_count": min_count},
         "bootstrap": {"resamples": resamples, "seed": SEED, "confidence": bootstrap.CONFIDENCE},
