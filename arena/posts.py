@@ -7,6 +7,7 @@ from arena.cli import UserError
 from arena.jsonl import post_id
 
 CATEGORIES = ("general", "character", "copyright", "artist", "meta")
+OWN = 10**12  # Above are the ids of one's own images, far from any that a site has given.
 RATINGS = {"g": "general", "s": "sensitive", "q": "questionable", "e": "explicit"}
 
 

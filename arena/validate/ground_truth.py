@@ -142,10 +142,17 @@ def usable_posts(data: DataFolder) -> set[int]:
     return {int(stem) for stem in stems if stem.isascii() and stem.isdigit()}
 
 
-def read(data: DataFolder, wanted: set[int], limit: int, tag_mappings: TagMappings) -> GroundTruth:
+def read(
+    data: DataFolder,
+    wanted: set[int],
+    limit: int,
+    tag_mappings: TagMappings,
+    categories: Mapping[str, str] | None = None,
+) -> GroundTruth:
     """The ground truth of posts of posts.jsonl: the `limit` lowest ids of those in `wanted`.
 
-    Lines that are no post are skipped with a warning. Raises UserError without the file.
+    `categories` has those of tags of which the posts do not say it. Lines that are no post are
+    skipped with a warning. Raises UserError without the file.
     """
     path = data.posts
     problems = jsonl.Problems()
@@ -181,10 +188,12 @@ def read(data: DataFolder, wanted: set[int], limit: int, tag_mappings: TagMappin
         post_ids=np.array([post_id for post_id, _, _ in found], dtype=np.int64),
         ratings=[rating for _, rating, _ in found],
         tags=list(number_of),
-        # A tag that only an implication brings is in no post's fields: nearly all are general.
+        # A tag that only an implication brings is in no post's fields, nor are those of captions.
         categories=[
-            votes[number].most_common(1)[0][0] if number in votes else "general"
-            for number in range(len(number_of))
+            votes[number].most_common(1)[0][0]
+            if number in votes
+            else (categories or {}).get(tag, "general")
+            for tag, number in number_of.items()
         ],
         indices=np.concatenate([row for _, _, row in found]) if found else np.zeros(0, np.int64),
         starts=np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]),
@@ -251,8 +260,8 @@ def _groups(edges: Mapping[int, list[int]]) -> list[list[int]]:
 
 def maybe_seen(tagger: Tagger, truth: GroundTruth) -> int | None:
     """How many of the posts a tagger may have been trained on, or on one of their family; None
-    where that is not known."""
-    if tagger.last_post_id is None:
+    where that is not known. Of one's own images it is none."""
+    if tagger.last_post_id is None and truth.post_ids[0] < posts.OWN:
         return None
     return int(families.may_have_seen(truth.post_ids, truth.links, tagger.may_have_seen).sum())
 

@@ -1,5 +1,6 @@
 """The results of a run: worked out one tagger at a time, and written as files."""
 
+import hashlib
 import itertools
 import json
 import platform
@@ -7,22 +8,24 @@ from collections.abc import Sequence
 from importlib.metadata import version
 from typing import TypedDict, cast
 
-from arena import files
-from arena.cli import progress, warn
+from arena import files, jsonl
+from arena.cli import UserError, progress, warn
 from arena.data_folder import DataFolder
 from arena.metrics import Evaluation, TestSet, bootstrap, compare, evaluate
 from arena.metrics.figures import Figure
 from arena.metrics.formulas import chance_average_precision
 from arena.posts import CATEGORIES, RATINGS
 from arena.report import page, text
+from arena.report.model_index import model_index as yaml_of_card
 from arena.tagger import About, Tagger, vocabulary
-from arena.validate import distributed
+from arena.validate import distributed, earlier
 from arena.validate.ground_truth import GroundTruth, maybe_seen
 from arena.validate.predictions import Cache, common_scores
 
 import numpy as np
 import torch
 
+VERSION = 2  # Of metrics.json.
 ENOUGH_POSTS = 100  # Fewer may look like chance by chance.
 SEED = 0  # Of the bootstrap: a rerun prints the same intervals.
 
@@ -92,7 +95,7 @@ class Results(TypedDict):
     """metrics.json. A figure is {"value", "low", "high"} wherever it is: its value and the ends of
     its 95% interval, null where it has none."""
 
-    version: int  # Of this schema: 2.
+    version: int  # Of this schema: VERSION.
     posts: dict[str, int]  # `count`, `min_id`, `max_id`.
     tags: dict[str, int]  # `count` of common tags, `min_count` of posts that each is on.
     bootstrap: dict[str, float]  # `resamples`, `seed`, `confidence`.
@@ -105,6 +108,27 @@ class Results(TypedDict):
     pairs: list[Pair]
 
 
+def folder(out: DataFolder) -> DataFolder:
+    """The folder of the results, which is made where there is none."""
+    out.root.mkdir(parents=True, exist_ok=True)
+    return out
+
+
+def model_index(out: DataFolder, name: str) -> str:
+    """The YAML of a model card's model-index for a model's figures in the results.
+
+    Raises UserError where there are no results, or none of that model.
+    """
+    try:
+        found = jsonl.loads(out.metrics.read_bytes())
+        posts_hash = hashlib.sha256(out.validation_post_ids.read_bytes()).hexdigest()
+        if found["version"] != VERSION:
+            raise ValueError
+    except (FileNotFoundError, ValueError, TypeError, KeyError, RecursionError):
+        raise UserError(f"{out} has no whole results of this version: run validate.py") from None
+    return yaml_of_card(found, name, posts_hash)
+
+
 def score(
     caches: Sequence[Cache],
     ground_truth: GroundTruth,
@@ -112,16 +136,19 @@ def score(
     min_count: int,
     resamples: int,
     device: torch.device,
+    out: DataFolder,
 ) -> Results:
     """Everything that the results show, with one tagger's scores in memory at a time.
 
     `tags` are the common tags, on at least `min_count` posts; without `resamples` nothing gets an
-    interval. Reads each tagger's predictions. Saves the ground truth.
+    interval. Reads each tagger's predictions. Saves the ground truth in the folder `out`, after
+    results of another selection have been moved away.
     """
     data, taggers = caches[0].data, [cache.tagger for cache in caches]
     ids = ground_truth.post_ids
     truth = ground_truth.matrix(tags)
-    save_truth(data, truth, ids, tags)
+    earlier.put_aside(out, ids, [tagger.name for tagger in taggers], tags)
+    save_truth(out, truth, ids, tags)
     category_of = dict(zip(ground_truth.tags, ground_truth.categories, strict=True))
     categories = [category_of[tag] for tag in tags]
     totals = ground_truth.tags_per_post()
@@ -144,7 +171,7 @@ def score(
     entries = zip(caches, evaluations, strict=True)
     pairs = itertools.combinations(zip(taggers, evaluations, strict=True), 2)
     return {
-        "version": 2,
+        "version": VERSION,
         "posts": {"count": len(ids), "min_id": int(ids[0]), "max_id": int(ids[-1])},
         "tags": {"count": len(tags), "min_count": min_count},
         "bootstrap": {"resamples": resamples, "seed": SEED, "confidence": bootstrap.CONFIDENCE},
@@ -188,22 +215,22 @@ def warn_if_like_chance(tagger: Tagger, found: Evaluation, truth: np.ndarray) ->
         )
 
 
-def save_truth(data: DataFolder, truth: np.ndarray, post_ids: np.ndarray, tags: list[str]) -> None:
+def save_truth(out: DataFolder, truth: np.ndarray, post_ids: np.ndarray, tags: list[str]) -> None:
     """Write ground_truth.pt and validation_post_ids.txt."""
     files.save_tensors(
-        data.ground_truth,
+        out.ground_truth,
         {
             "ground_truth": torch.from_numpy(truth),
             "post_ids": torch.from_numpy(post_ids),
             "tags": tags,
         },
     )
-    files.write_text(data.validation_post_ids, "".join(f"{post_id}\n" for post_id in post_ids))
+    files.write_text(out.validation_post_ids, "".join(f"{post_id}\n" for post_id in post_ids))
 
 
-def write(data: DataFolder, results: Results) -> None:
+def write(out: DataFolder, results: Results) -> None:
     """Write the result files."""
-    files.write_text(data.detailed_metrics, text.detailed_metrics(results))
-    files.write_text(data.per_tag, text.per_tag_csv(results))
-    files.write_text(data.metrics, json.dumps(results))
-    files.write_text(data.report, page.html(results))
+    files.write_text(out.detailed_metrics, text.detailed_metrics(results))
+    files.write_text(out.per_tag, text.per_tag_csv(results))
+    files.write_text(out.metrics, json.dumps(results))
+    files.write_text(out.report, page.html(results))

@@ -44,7 +44,12 @@ def choose_posts(
         )
         usable = set(ids[~seen_by_any].tolist())
     limit = max(1, len(usable)) if listed else limit
-    truth = replace(ground_truth.read(data, usable, limit, mappings), links=links)
+    categories = {
+        tag: category
+        for tagger in reversed(taggers)
+        for tag, category in zip(tagger.tags, tagger.categories, strict=True)
+    }
+    truth = replace(ground_truth.read(data, usable, limit, mappings, categories), links=links)
     if listed and (lacking := len(asked - set(truth.post_ids.tolist()))):
         warn(
             f"of the {len(asked)} posts in {listed}, {lacking} are left out, without a"
@@ -58,6 +63,8 @@ def choose_posts(
         raise UserError(
             f"no post with both a resized image and a line in posts.jsonl is left: {remedy}"
         )
+    if truth.post_ids[0] > posts.OWN:  # All of them, as they ascend: no model's data has them.
+        return truth
     for tagger in taggers:
         _tell_seen(tagger, truth)
         _tell_validated_on(tagger, truth.post_ids)
