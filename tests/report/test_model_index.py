@@ -9,7 +9,7 @@ from tests.helpers import call, refused
 from tests.validate.helpers import TAGS, ok, validate
 
 import pytest
-from huggingface_hub import ModelCard
+from huggingface_hub import ModelCard, ModelCardData
 
 pytestmark = pytest.mark.slow
 
@@ -22,9 +22,10 @@ def test_the_hub_reads_the_figures_from_a_card(tmp_path: Path) -> None:
     refused(call("validate.py", *args), "no whole results")
     ok(validate(tmp_path, model, more=("--min-count", 1, "--bootstrap", 100)))
     done = ok(call("validate.py", *args))
-    card = ModelCard(f"---\n{done.out}---\nMy tagger")
+    card = ModelCard(f"---\n{done.out}---\nMy tagger").data
+    assert isinstance(card, ModelCardData)
     overall = json.loads((tmp_path / "metrics.json").read_text())["models"][0]["overall"]
-    own, found = overall["own"]["macro"], card.data.eval_results
+    own, found = overall["own"]["macro"], card.eval_results
     assert found is not None
     values = [own[key]["value"] for key in ("f1", "precision", "recall")]
     values += [overall["equal"]["macro"]["f1"]["value"], overall["ap"]["macro"]["value"]]
@@ -33,7 +34,7 @@ def test_the_hub_reads_the_figures_from_a_card(tmp_path: Path) -> None:
     assert {each.dataset_revision for each in found} == {hashlib.sha256(ids).hexdigest()}
     low, high = own["f1"]["low"], own["f1"]["high"]
     assert f"(95% interval {low:.4f} to {high:.4f})" in str(found[0].metric_name)
-    assert card.data.model_name == label.replace("\u202e", "\\u202e")
+    assert card.model_name == label.replace("\u202e", "\\u202e")
     assert str(tmp_path) not in done.out
     refused(call("validate.py", "--data", tmp_path, "--model-index", "b\x1b"), "only a", "b\\x1b")
     (tmp_path / "metrics.json").write_text('{"version": 1}')
