@@ -1,7 +1,7 @@
 """From a resized image file to the square uint8 image of a model's settings, and to its input."""
 
+import ctypes
 import hashlib
-import io
 import threading
 from collections.abc import Iterable
 from functools import lru_cache
@@ -12,10 +12,8 @@ from arena.cli import UserError
 from arena.tagger import First, ImageSettings
 from arena.validate.resample import Canvas, resample
 
-import numpy as np
 import torch
-from PIL import Image
-from PIL.WebPImagePlugin import WebPImageFile
+from PIL import _webp
 
 _local = threading.local()
 
@@ -59,36 +57,56 @@ def preprocess(path: Path, geometries: Iterable[Geometry], device: torch.device)
     """
     raw = path.read_bytes()
     try:
-        pixels = decode(raw)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        pixels = decode(raw, device)
+    except ValueError:
         raise UserError(
             f"{path} is no whole WebP image: delete it and run trainable.py with the same --data"
             f" (which needs originals/{path.stem})"
         ) from None
     size = (pixels.shape[1], pixels.shape[0])
     if device.type == "cpu":
-        on_cpu = torch.empty(pixels.shape, dtype=torch.uint8)
-        on_cpu.numpy()[:] = pixels
-        return Preprocessed(content_hash(raw), size, squares(on_cpu, geometries))
+        return Preprocessed(content_hash(raw), size, squares(pixels, geometries))
     stream = _stream(device)
     with torch.cuda.stream(stream):
-        # A copy from other memory would wait for the stream.
-        pinned = torch.empty(pixels.shape, dtype=torch.uint8, pin_memory=True)
-        pinned.numpy()[:] = pixels
-        made = squares(pinned.to(device, non_blocking=True), geometries)
+        made = squares(pixels.to(device, non_blocking=True), geometries)
         return Preprocessed(content_hash(raw), size, made, stream.record_event())
 
 
-def decode(raw: bytes) -> np.ndarray:
-    """The pixels of a WebP file's first picture: uint8 (height, width, 4), the last band unused.
+def decode(raw: bytes, device: torch.device) -> torch.Tensor:
+    """The pixels of a WebP file of one picture: uint8 RGB (height, width, 3), on the CPU.
 
-    They are read where libwebp's decoder leaves them: Pillow's own way from there to an array
-    copies them four times, most of it under the interpreter's lock. Raises what Pillow does.
+    They are decoded in place, by the library that Pillow has for it, into memory from which a copy
+    to `device` waits for nothing. Pillow itself would copy them under the interpreter's lock.
+    Raises ValueError where the file is not whole.
     """
-    with Image.open(io.BytesIO(raw), formats=["WEBP"]) as opened:
-        assert isinstance(opened, WebPImageFile)
-        data, _, _ = opened._get_next()
-        return np.frombuffer(data, np.uint8).reshape(opened.height, opened.width, 4)
+    library = _libwebp()
+    width, height = ctypes.c_int(), ctypes.c_int()
+    whole = len(raw) >= 12 and int.from_bytes(raw[4:8], "little") + 8 <= len(raw)
+    if not whole or not library.WebPGetInfo(raw, len(raw), ctypes.byref(width), ctypes.byref(height)):
+        raise ValueError("no whole WebP file")
+    shape = (height.value, width.value, 3)
+    pixels = torch.empty(shape, dtype=torch.uint8, pin_memory=device.type == "cuda")
+    row = 3 * width.value
+    if not library.WebPDecodeRGBInto(raw, len(raw), pixels.data_ptr(), row * height.value, row):
+        raise ValueError("pixels are missing")
+    return pixels
+
+
+@lru_cache(maxsize=1)
+def _libwebp() -> ctypes.CDLL:
+    """The functions of libwebp, which are found through Pillow's module that is linked to it."""
+    library = ctypes.CDLL(_webp.__file__)
+    sizes = [ctypes.POINTER(ctypes.c_int)] * 2
+    library.WebPGetInfo.argtypes = [ctypes.c_char_p, ctypes.c_size_t, *sizes]
+    library.WebPDecodeRGBInto.argtypes = [
+        ctypes.c_char_p,
+        ctypes.c_size_t,
+        ctypes.c_void_p,
+        ctypes.c_size_t,
+        ctypes.c_int,
+    ]
+    library.WebPDecodeRGBInto.restype = ctypes.c_void_p
+    return library
 
 
 def _stream(device: torch.device) -> torch.cuda.Stream:
@@ -146,23 +164,20 @@ def placed(width: int, height: int, wanted: Geometry) -> Canvas:
 
 
 def squares(pixels: torch.Tensor, geometries: Iterable[Geometry]) -> dict[Geometry, torch.Tensor]:
-    """The (size, size, 3) uint8 squares of uint8 RGB (height, width, 3), on the image's device.
-
-    A fourth band is not looked at.
-    """
-    planes = pixels[..., :3].permute(2, 0, 1).contiguous()
+    """The (size, size, 3) uint8 squares of uint8 RGB (height, width, 3), on the image's device."""
+    planes = pixels.permute(0, 2, 1).contiguous()
     return {wanted: _square(planes, wanted) for wanted in geometries}
 
 
 def _square(planes: torch.Tensor, wanted: Geometry) -> torch.Tensor:
-    """The square of planes (3, height, width)."""
-    height, width = planes.shape[1:]
+    """The square of planes (height, 3, width)."""
+    height, _, width = planes.shape
     if wanted.first:
         whole = Canvas((width, height))
         planes = resample(planes, whole, fitted(width, height, wanted.first), wanted.first.resize)
     canvas = placed(width, height, wanted)
     square = resample(planes, canvas, (wanted.size, wanted.size), wanted.resize)
-    return square.permute(1, 2, 0).contiguous()
+    return square.permute(0, 2, 1).contiguous()
 
 
 def padding(size: tuple[int, int], wanted: Geometry) -> tuple[int, int, int, int]:

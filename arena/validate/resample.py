@@ -6,9 +6,9 @@ rows, each with the inputs that they see. The image may lie in a larger canvas o
 which pixels are counted, so that what is outside the image is zero and costs nothing.
 """
 
-from collections.abc import Iterator
+import threading
 from functools import lru_cache
-from math import ceil, gcd
+from math import ceil, gcd, prod
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,6 +23,8 @@ CPU_ROWS = 32
 GPU_ROWS = 112
 EXACT_SUM = 2**24  # float32 holds all whole numbers up to here.
 
+_local = threading.local()
+
 
 class Canvas(NamedTuple):
     """A canvas (width, height) of one RGB colour, and where the image's corner is in it."""
@@ -36,9 +38,9 @@ class Canvas(NamedTuple):
 def resample(
     planes: torch.Tensor, canvas: Canvas, size: tuple[int, int], resize: str
 ) -> torch.Tensor:
-    """An image (3, height, width) in a canvas, both resized to `size` (width, height): uint8.
+    """An image (height, 3, width) in a canvas, both resized to `size` (width, height), likewise.
 
-    Pillow's filters (bicubic, bilinear, lanczos) round halves up and clip after each
+    All are uint8. Pillow's filters (bicubic, bilinear, lanczos) round halves up and clip after each
     pass, as Pillow does; area rounds once, at the end, and halves to even, as OpenCV does. All sums
     are exact.
     """
@@ -46,68 +48,80 @@ def resample(
     if resize in PILLOW and lower > max(0, 2 * (canvas.size[0] - size[0])):
         # Pillow begins with the rows where they become fewer by far.
         turned = Canvas(canvas.size[::-1], canvas.corner[::-1], canvas.color)
-        return resample(planes.mT.contiguous(), turned, size[::-1], resize).mT
-    on_gpu, device = planes.is_cuda, planes.device
+        return resample(planes.permute(2, 1, 0), turned, size[::-1], resize).permute(2, 1, 0)
+    device, (height, _, width) = planes.device, planes.shape
     exact = resize == "area" and _fits_float32(canvas.size, size)
     dtype = torch.float32 if exact else torch.float64
-    across, down = (
-        _filter(side, wanted, resize, dtype, on_gpu)
-        for side, wanted in zip(canvas.size, size, strict=True)
+    kind = (resize, dtype, canvas.color, planes.is_cuda)
+    across = _pass(canvas.size[0], size[0], canvas.corner[0], width, 1, *kind)
+    down = _pass(canvas.size[1], size[1], canvas.corner[1], height, across.total, *kind)
+
+    padded = _scratch("padded", (height, 3, across.padded), dtype, device)
+    padded[..., across.inside].copy_(planes)
+    for edge in across.edges:
+        padded[..., edge].copy_(across.color.to(device, non_blocking=True))
+    columns = _scratch("columns", (down.padded, 3, across.pixels), dtype, device)
+    made = columns[down.inside]
+    blocks, rows, taps = across.weights.shape
+    batch = (blocks, 3 * height, rows), (rows, across.pixels, 1)
+    torch.bmm(
+        padded.as_strided((blocks, 3 * height, taps), (across.step, across.padded, 1)),
+        across.weights.to(device, non_blocking=True).mT,
+        out=made.as_strided(*batch, made.storage_offset() + across.seen.start),
     )
-    color = torch.zeros((3, 1, 1), dtype=dtype, device=device)
-    for plane, value in zip(color, canvas.color, strict=True):
-        plane.fill_(value)  # Without a copy to the GPU, which would have to be waited for.
-    height, width = planes.shape[1:]
-    weights = across.weights.to(device, non_blocking=True)
-    outside = color * weights.sum(dim=2).flatten()[: size[0]]
-    columns = outside.expand(3, height, -1).clone()
-    for block, rows, under, inside in across.blocks_under(canvas.corner[0], width):
-        pixels = planes[:, :, under].to(dtype).sub_(color)
-        columns[:, :, rows] += pixels @ weights[block, : rows.stop - rows.start, inside].T
+    for unseen, values in across.unseen:
+        made[..., unseen].copy_(values.to(device, non_blocking=True))
     if resize in PILLOW:
-        columns.add_(0.5).floor_().clamp_(0, LARGEST).sub_(color)
-    else:
-        columns -= outside
-    if down is not across:
-        weights = down.weights.to(device, non_blocking=True)
-    outside = color * across.total * weights.sum(dim=2).flatten()[: size[1], None]
-    found = outside.expand(3, -1, size[0]).clone()
-    for block, rows, under, inside in down.blocks_under(canvas.corner[1], height):
-        found[:, rows] += weights[block, : rows.stop - rows.start, inside] @ columns[:, under]
+        made.add_(0.5).floor_().clamp_(0, LARGEST)
+    for edge in down.edges:
+        columns[edge].copy_(down.color.to(device, non_blocking=True))
+
+    found = _scratch("found", (down.pixels, 3, across.pixels), dtype, device)
+    blocks, rows, taps = down.weights.shape
+    line = 3 * across.pixels
+    torch.bmm(
+        down.weights.to(device, non_blocking=True),
+        columns.as_strided((blocks, taps, line), (down.step * line, line, 1)),
+        out=found[down.seen].view(blocks, rows, line),
+    )
+    for unseen, values in down.unseen:
+        found[unseen].copy_(values.to(device, non_blocking=True).T[..., None])
     if resize in PILLOW:
         found.add_(0.5).floor_()
     else:
         found.div_(across.total * down.total).round_()
-    return found.clamp_(0, LARGEST).to(torch.uint8)
+    return found.clamp_(0, LARGEST)[: size[1], :, : size[0]].to(torch.uint8)
+
+
+def _scratch(
+    name: str, shape: tuple[int, ...], dtype: torch.dtype, device: torch.device
+) -> torch.Tensor:
+    """Memory to work in, until this thread asks for that of the same name again.
+
+    On a CPU it is kept: to free as much holds the interpreter's lock, and to get it anew takes as
+    long as to fill it. On a GPU torch keeps it.
+    """
+    if device.type != "cpu":
+        return torch.empty(shape, dtype=dtype, device=device)
+    kept: dict[object, torch.Tensor] = _local.__dict__
+    count = prod(shape)
+    if (name, dtype) not in kept or len(kept[name, dtype]) < count:
+        kept[name, dtype] = torch.empty(count, dtype=dtype)
+    return kept[name, dtype][:count].view(shape)
 
 
 class _Filter(NamedTuple):
-    """A resize of one side to `size` pixels, in blocks of `rows` of them.
+    """A resize of one side, in blocks of rows of output pixels.
 
-    Block b sees the input from `first[b]` on: `weights` is (blocks, rows, inputs), on the CPU. The
+    Block b sees the input from `first + b * step` on, which can be outside of it: `weights` is
+    (blocks, rows, inputs), on the CPU; the last block's rows can be more than there are pixels. The
     weights of an output pixel sum to `total`.
     """
 
-    size: int
     total: int
-    rows: int
-    first: list[int]
+    first: int
+    step: int
     weights: torch.Tensor
-
-    def blocks_under(self, offset: int, length: int) -> Iterator[tuple[int, slice, slice, slice]]:
-        """(block, its output pixels, input pixels of an image at `offset`, where in the weights)
-        of each block that sees the image."""
-        for block, first in enumerate(self.first):
-            low = max(first, offset)
-            high = min(first + self.weights.shape[2], offset + length)
-            if low < high:
-                start = block * self.rows
-                yield (
-                    block,
-                    slice(start, min(start + self.rows, self.size)),
-                    slice(low - offset, high - offset),
-                    slice(low - first, high - first),
-                )
 
 
 @lru_cache(maxsize=128)  # Nearly all images have the same longer side, and so the same canvas.
@@ -117,12 +131,84 @@ def _filter(side: int, size: int, resize: str, dtype: torch.dtype, on_gpu: bool)
     first, weights = taps(side, size, resize)
     rows = min(GPU_ROWS if on_gpu else CPU_ROWS, size)
     starts = first[::rows]
-    ends = [part[-1] for part in np.split(first, range(rows, size, rows))]
-    matrix = np.zeros((len(starts) * rows, int((ends - starts).max()) + weights.shape[1]))
-    places = (first - starts.repeat(rows)[:size])[:, None] + np.arange(weights.shape[1])
+    ends = np.array([part[-1] for part in np.split(first, range(rows, size, rows))])
+    ends += weights.shape[1]
+    # At equal distances one product can do all blocks.
+    step = int(starts[-1] - starts[0]) // max(1, len(starts) - 1)
+    steps = np.arange(len(starts)) * step
+    begin = int((starts - steps).min())
+    matrix = np.zeros((len(starts) * rows, int((ends - steps).max()) - begin))
+    places = (first - (steps + begin).repeat(rows)[:size])[:, None] + np.arange(weights.shape[1])
     np.put_along_axis(matrix[:size], places, weights, axis=1)
     tensor = torch.from_numpy(matrix.reshape(len(starts), rows, -1)).to(dtype)
-    return _Filter(size, total, rows, starts.tolist(), tensor.pin_memory() if on_gpu else tensor)
+    return _Filter(total, begin, step, tensor.pin_memory() if on_gpu else tensor)
+
+
+class _Pass(NamedTuple):
+    """A resize of one side of a canvas of one colour with an image in it, by the blocks that see
+    the image.
+
+    Their input is `padded` pixels, the image `inside` and the colour at the `edges`; block b sees
+    it from `b * step` on. Their output is the pixels `seen` of `pixels`; `unseen` are the others
+    and their values, (3, pixels). Tensors are on the CPU.
+    """
+
+    total: int
+    step: int
+    weights: torch.Tensor
+    padded: int
+    inside: slice
+    edges: list[slice]
+    color: torch.Tensor
+    pixels: int
+    seen: slice
+    unseen: list[tuple[slice, torch.Tensor]]
+
+
+@lru_cache(maxsize=4096)  # One for each shorter side.
+def _pass(
+    side: int,
+    size: int,
+    offset: int,
+    length: int,
+    unit: int,
+    resize: str,
+    dtype: torch.dtype,
+    color: tuple[int, int, int],
+    on_gpu: bool,
+) -> _Pass:
+    """The resize of a side on which an image of `length` begins at `offset`.
+
+    Pixels, the colour's too, are in units of which `unit` are a grey level.
+    """
+    total, first, step, weights = _filter(side, size, resize, dtype, on_gpu)
+    blocks, rows, inputs = weights.shape
+    starts = [first + block * step for block in range(blocks)]
+    sees = [b for b, at in enumerate(starts) if at < offset + length and offset < at + inputs]
+    low, high = sees[0], sees[-1] + 1
+    start, padded = starts[low], starts[high - 1] + inputs - starts[low]
+    inside = slice(offset - start, offset - start + length)
+    seen, pixels = slice(low * rows, high * rows), blocks * rows
+    outside = [slice(0, seen.start), slice(seen.stop, pixels)]
+    edges = [slice(0, inside.start), slice(inside.stop, padded)]
+    canvas = torch.tensor(color, dtype=dtype)[:, None] * unit
+    values = canvas * weights.sum(dim=2).flatten()
+
+    def pinned(tensor: torch.Tensor) -> torch.Tensor:
+        return tensor.contiguous().pin_memory() if on_gpu else tensor
+
+    return _Pass(
+        total,
+        step,
+        weights[low:high],
+        padded,
+        inside,
+        [edge for edge in edges if edge.start < edge.stop],
+        pinned(canvas),
+        pixels,
+        seen,
+        [(part, pinned(values[:, part])) for part in outside if part.start < part.stop],
+    )
 
 
 def _fits_float32(canvas: tuple[int, int], size: tuple[int, int]) -> bool:
