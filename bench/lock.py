@@ -35,12 +35,13 @@ import torch
 
 NAMES = ("joytag", "wd-v1-4-vit-tagger-v2")
 CPU = torch.device("cpu")
+# Reading without a pause would slow down who takes the lock, as both need the same line of memory.
 # Where this thread itself lost its core for a while, nobody knows who held the lock then.
 WATCH = """
 #include <stdint.h>
 #include <time.h>
 
-static const uint64_t LOST = 20000;
+static const uint64_t PAUSE = 200, LOST = 20000;
 
 static uint64_t nanoseconds(void)
 {
@@ -54,8 +55,11 @@ void watch(void *(*holder)(void), const volatile int *stop, volatile uint64_t *w
 {
     uint64_t last = nanoseconds();
     while (!*stop) {
+        uint64_t now = last;
+        while (now - last < PAUSE)
+            now = nanoseconds();
         int is_held = holder() != 0;
-        uint64_t now = nanoseconds(), passed = now - last;
+        uint64_t passed = now - last;
         last = now;
         if (passed > LOST)
             continue;

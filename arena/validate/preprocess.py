@@ -163,21 +163,20 @@ def placed(width: int, height: int, wanted: Geometry) -> Canvas:
     return Canvas((side, side), corner, wanted.color)
 
 
+@torch.inference_mode()
 def squares(pixels: torch.Tensor, geometries: Iterable[Geometry]) -> dict[Geometry, torch.Tensor]:
     """The (size, size, 3) uint8 squares of uint8 RGB (height, width, 3), on the image's device."""
-    planes = pixels.permute(0, 2, 1).contiguous()
-    return {wanted: _square(planes, wanted) for wanted in geometries}
+    return {wanted: _square(pixels, wanted) for wanted in geometries}
 
 
-def _square(planes: torch.Tensor, wanted: Geometry) -> torch.Tensor:
-    """The square of planes (height, 3, width)."""
-    height, _, width = planes.shape
+def _square(pixels: torch.Tensor, wanted: Geometry) -> torch.Tensor:
+    """The square of pixels (height, width, 3)."""
+    height, width, _ = pixels.shape
     if wanted.first:
         whole = Canvas((width, height))
-        planes = resample(planes, whole, fitted(width, height, wanted.first), wanted.first.resize)
+        pixels = resample(pixels, whole, fitted(width, height, wanted.first), wanted.first.resize)
     canvas = placed(width, height, wanted)
-    square = resample(planes, canvas, (wanted.size, wanted.size), wanted.resize)
-    return square.permute(0, 2, 1).contiguous()
+    return resample(pixels, canvas, (wanted.size, wanted.size), wanted.resize)
 
 
 def padding(size: tuple[int, int], wanted: Geometry) -> tuple[int, int, int, int]:

@@ -6,9 +6,8 @@ rows, each with the inputs that they see. The image may lie in a larger canvas o
 which pixels are counted, so that what is outside the image is zero and costs nothing.
 """
 
-import threading
 from functools import lru_cache
-from math import ceil, gcd, prod
+from math import ceil, gcd
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,8 +22,6 @@ CPU_ROWS = 32
 GPU_ROWS = 112
 EXACT_SUM = 2**24  # float32 holds all whole numbers up to here.
 
-_local = threading.local()
-
 
 class Canvas(NamedTuple):
     """A canvas (width, height) of one RGB colour, and where the image's corner is in it."""
@@ -34,80 +31,115 @@ class Canvas(NamedTuple):
     color: tuple[int, int, int] = (LARGEST, LARGEST, LARGEST)
 
 
-@torch.inference_mode()
 def resample(
-    planes: torch.Tensor, canvas: Canvas, size: tuple[int, int], resize: str
+    pixels: torch.Tensor, canvas: Canvas, size: tuple[int, int], resize: str
 ) -> torch.Tensor:
-    """An image (height, 3, width) in a canvas, both resized to `size` (width, height), likewise.
+    """An image in a canvas, both resized to `size` (width, height): uint8 (height, width, 3), as it.
 
-    All are uint8. Pillow's filters (bicubic, bilinear, lanczos) round halves up and clip after each
-    pass, as Pillow does; area rounds once, at the end, and halves to even, as OpenCV does. All sums
-    are exact.
+    Pillow's filters (bicubic, bilinear, lanczos) round halves up and clip after each pass, as
+    Pillow does; area rounds once, at the end, and halves to even, as OpenCV does. All sums are
+    exact. To be called in torch's inference mode.
     """
     lower = canvas.size[1] - size[1]
     if resize in PILLOW and lower > max(0, 2 * (canvas.size[0] - size[0])):
         # Pillow begins with the rows where they become fewer by far.
         turned = Canvas(canvas.size[::-1], canvas.corner[::-1], canvas.color)
-        return resample(planes.permute(2, 1, 0), turned, size[::-1], resize).permute(2, 1, 0)
-    device, (height, _, width) = planes.device, planes.shape
+        found = resample(pixels.transpose(0, 1), turned, size[::-1], resize)
+        return found.transpose(0, 1).contiguous()
+    height, width, _ = pixels.shape
     exact = resize == "area" and _fits_float32(canvas.size, size)
-    dtype = torch.float32 if exact else torch.float64
-    kind = (resize, dtype, canvas.color, planes.is_cuda)
+    kind = (resize, torch.float32 if exact else torch.float64, canvas.color, pixels.is_cuda)
     across = _pass(canvas.size[0], size[0], canvas.corner[0], width, 1, *kind)
     down = _pass(canvas.size[1], size[1], canvas.corner[1], height, across.total, *kind)
+    with torch.jit.optimized_execution(False):  # The same kernels each time.
+        made: torch.Tensor = _products(
+            pixels,
+            *across[1:],
+            *down[1:],
+            *size,
+            0 if resize in PILLOW else across.total * down.total,
+        )
+    return made
 
-    padded = _scratch("padded", (height, 3, across.padded), dtype, device)
-    padded[..., across.inside].copy_(planes)
-    for edge in across.edges:
-        padded[..., edge].copy_(across.color.to(device, non_blocking=True))
-    columns = _scratch("columns", (down.padded, 3, across.pixels), dtype, device)
-    made = columns[down.inside]
-    blocks, rows, taps = across.weights.shape
-    batch = (blocks, 3 * height, rows), (rows, across.pixels, 1)
-    torch.bmm(
-        padded.as_strided((blocks, 3 * height, taps), (across.step, across.padded, 1)),
-        across.weights.to(device, non_blocking=True).mT,
-        out=made.as_strided(*batch, made.storage_offset() + across.seen.start),
-    )
-    for unseen, values in across.unseen:
-        made[..., unseen].copy_(values.to(device, non_blocking=True))
-    if resize in PILLOW:
-        made.add_(0.5).floor_().clamp_(0, LARGEST)
-    for edge in down.edges:
-        columns[edge].copy_(down.color.to(device, non_blocking=True))
 
-    found = _scratch("found", (down.pixels, 3, across.pixels), dtype, device)
-    blocks, rows, taps = down.weights.shape
-    line = 3 * across.pixels
-    torch.bmm(
-        down.weights.to(device, non_blocking=True),
-        columns.as_strided((blocks, taps, line), (down.step * line, line, 1)),
-        out=found[down.seen].view(blocks, rows, line),
+@torch.jit.script  # One call, in which the interpreter's lock is free.
+def _products(
+    pixels: torch.Tensor,
+    step: int,
+    weights: torch.Tensor,
+    padded: int,
+    inside: int,
+    color: torch.Tensor,
+    pixels_across: int,
+    seen: int,
+    values: torch.Tensor,
+    step_down: int,
+    weights_down: torch.Tensor,
+    padded_down: int,
+    inside_down: int,
+    color_down: torch.Tensor,
+    pixels_down: int,
+    seen_down: int,
+    values_down: torch.Tensor,
+    width: int,
+    height: int,
+    total: int,
+) -> torch.Tensor:
+    """The two passes over uint8 (height, width, 3), each with the fields of its _Pass.
+
+    `total` is what sums are of a grey level, or 0 to round and clip as Pillow does.
+    """
+    device, rows_in, columns_in = pixels.device, pixels.size(0), pixels.size(1)
+    weights = weights.to(device, non_blocking=True)
+    weights_down = weights_down.to(device, non_blocking=True)
+    color = color.to(device, non_blocking=True)
+    color_down = color_down.to(device, non_blocking=True)
+
+    blocks, rows, taps = weights.size(0), weights.size(1), weights.size(2)
+    lines = 3 * rows_in
+    source = torch.empty([rows_in, 3, padded], dtype=weights.dtype, device=device)
+    source[:, :, inside : inside + columns_in].copy_(pixels.permute(0, 2, 1))
+    source[:, :, :inside].copy_(color)
+    source[:, :, inside + columns_in :].copy_(color)
+    columns = torch.empty(
+        [padded_down, 3, pixels_across], dtype=weights.dtype, device=device
     )
-    for unseen, values in down.unseen:
-        found[unseen].copy_(values.to(device, non_blocking=True).T[..., None])
-    if resize in PILLOW:
+    made = columns[inside_down : inside_down + rows_in]
+    start = made.storage_offset() + seen
+    torch.bmm(
+        source.as_strided([blocks, lines, taps], [step, padded, 1]),
+        weights.mT,
+        out=made.as_strided([blocks, lines, rows], [rows, pixels_across, 1], start),
+    )
+    seen_end = seen + blocks * rows
+    if blocks * rows < pixels_across:
+        values = values.to(device, non_blocking=True)
+        made[:, :, :seen].copy_(values[:, :seen])
+        made[:, :, seen_end:].copy_(values[:, seen_end:])
+    if total == 0:
+        made.add_(0.5).floor_().clamp_(0, 255)
+    columns[:inside_down].copy_(color_down)
+    columns[inside_down + rows_in :].copy_(color_down)
+
+    blocks, rows, taps = weights_down.size(0), weights_down.size(1), weights_down.size(2)
+    line = 3 * pixels_across
+    found = torch.empty([pixels_down, 3, pixels_across], dtype=weights.dtype, device=device)
+    seen_end = seen_down + blocks * rows
+    torch.bmm(
+        weights_down,
+        columns.as_strided([blocks, taps, line], [step_down * line, line, 1]),
+        out=found[seen_down:seen_end].view([blocks, rows, line]),
+    )
+    if blocks * rows < pixels_down:
+        values_down = values_down.to(device, non_blocking=True).mT.unsqueeze(2)
+        found[:seen_down].copy_(values_down[:seen_down])
+        found[seen_end:].copy_(values_down[seen_end:])
+    if total == 0:
         found.add_(0.5).floor_()
     else:
-        found.div_(across.total * down.total).round_()
-    return found.clamp_(0, LARGEST)[: size[1], :, : size[0]].to(torch.uint8)
-
-
-def _scratch(
-    name: str, shape: tuple[int, ...], dtype: torch.dtype, device: torch.device
-) -> torch.Tensor:
-    """Memory to work in, until this thread asks for that of the same name again.
-
-    On a CPU it is kept: to free as much holds the interpreter's lock, and to get it anew takes as
-    long as to fill it. On a GPU torch keeps it.
-    """
-    if device.type != "cpu":
-        return torch.empty(shape, dtype=dtype, device=device)
-    kept: dict[object, torch.Tensor] = _local.__dict__
-    count = prod(shape)
-    if (name, dtype) not in kept or len(kept[name, dtype]) < count:
-        kept[name, dtype] = torch.empty(count, dtype=dtype)
-    return kept[name, dtype][:count].view(shape)
+        found.div_(total).round_()
+    found = found.clamp_(0, 255)[:height, :, :width].to(torch.uint8)
+    return found.permute(0, 2, 1).contiguous()
 
 
 class _Filter(NamedTuple):
@@ -146,23 +178,22 @@ def _filter(side: int, size: int, resize: str, dtype: torch.dtype, on_gpu: bool)
 
 class _Pass(NamedTuple):
     """A resize of one side of a canvas of one colour with an image in it, by the blocks that see
-    the image.
+    the image. Tensors are on the CPU.
 
-    Their input is `padded` pixels, the image `inside` and the colour at the `edges`; block b sees
-    it from `b * step` on. Their output is the pixels `seen` of `pixels`; `unseen` are the others
-    and their values, (3, pixels). Tensors are on the CPU.
+    Their input is `padded` pixels, the image from `inside` on and else `color`, (3, 1); block b
+    sees it from `b * step` on. Their output is the pixels from `seen` on of `pixels`; the others
+    have their `values`, (3, pixels).
     """
 
     total: int
     step: int
     weights: torch.Tensor
     padded: int
-    inside: slice
-    edges: list[slice]
+    inside: int
     color: torch.Tensor
     pixels: int
-    seen: slice
-    unseen: list[tuple[slice, torch.Tensor]]
+    seen: int
+    values: torch.Tensor
 
 
 @lru_cache(maxsize=4096)  # One for each shorter side.
@@ -187,27 +218,20 @@ def _pass(
     sees = [b for b, at in enumerate(starts) if at < offset + length and offset < at + inputs]
     low, high = sees[0], sees[-1] + 1
     start, padded = starts[low], starts[high - 1] + inputs - starts[low]
-    inside = slice(offset - start, offset - start + length)
-    seen, pixels = slice(low * rows, high * rows), blocks * rows
-    outside = [slice(0, seen.start), slice(seen.stop, pixels)]
-    edges = [slice(0, inside.start), slice(inside.stop, padded)]
     canvas = torch.tensor(color, dtype=dtype)[:, None] * unit
     values = canvas * weights.sum(dim=2).flatten()
-
-    def pinned(tensor: torch.Tensor) -> torch.Tensor:
-        return tensor.contiguous().pin_memory() if on_gpu else tensor
-
+    if on_gpu:
+        canvas, values = canvas.pin_memory(), values.pin_memory()
     return _Pass(
         total,
         step,
         weights[low:high],
         padded,
-        inside,
-        [edge for edge in edges if edge.start < edge.stop],
-        pinned(canvas),
-        pixels,
-        seen,
-        [(part, pinned(values[:, part])) for part in outside if part.start < part.stop],
+        offset - start,
+        canvas,
+        blocks * rows,
+        low * rows,
+        values,
     )
 
 
