@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from arena.cli import UserError
 from arena.tagger import First, ImageSettings
-from arena.validate.resample import Canvas, resample
+from arena.validate.resample import Canvas, Resize, plan, resample
 
 import torch
 from PIL import _webp
@@ -163,20 +163,25 @@ def placed(width: int, height: int, wanted: Geometry) -> Canvas:
     return Canvas((side, side), corner, wanted.color)
 
 
-@torch.inference_mode()
 def squares(pixels: torch.Tensor, geometries: Iterable[Geometry]) -> dict[Geometry, torch.Tensor]:
     """The (size, size, 3) uint8 squares of uint8 RGB (height, width, 3), on the image's device."""
-    return {wanted: _square(pixels, wanted) for wanted in geometries}
-
-
-def _square(pixels: torch.Tensor, wanted: Geometry) -> torch.Tensor:
-    """The square of pixels (height, width, 3)."""
     height, width, _ = pixels.shape
+    every = list(geometries)
+    plans = [_plan(width, height, wanted, pixels.is_cuda) for wanted in every]
+    return dict(zip(every, resample(pixels, plans), strict=True))
+
+
+@lru_cache(maxsize=4096)  # Nearly all images have the same longer side.
+def _plan(width: int, height: int, wanted: Geometry, on_gpu: bool) -> list[Resize]:
+    """The resizes that make the square of an image."""
+    steps, inside = [], (width, height)
     if wanted.first:
+        inside = fitted(width, height, wanted.first)
         whole = Canvas((width, height))
-        pixels = resample(pixels, whole, fitted(width, height, wanted.first), wanted.first.resize)
+        steps.append(plan((width, height), whole, inside, wanted.first.resize, on_gpu))
     canvas = placed(width, height, wanted)
-    return resample(pixels, canvas, (wanted.size, wanted.size), wanted.resize)
+    square = (wanted.size, wanted.size)
+    return [*steps, plan(inside, canvas, square, wanted.resize, on_gpu)]
 
 
 def padding(size: tuple[int, int], wanted: Geometry) -> tuple[int, int, int, int]:

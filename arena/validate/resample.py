@@ -31,126 +31,157 @@ class Canvas(NamedTuple):
     color: tuple[int, int, int] = (LARGEST, LARGEST, LARGEST)
 
 
-def resample(
-    pixels: torch.Tensor, canvas: Canvas, size: tuple[int, int], resize: str
-) -> torch.Tensor:
-    """An image in a canvas, both resized to `size` (width, height): uint8 (height, width, 3), as it.
+class Pass(NamedTuple):
+    """A resize of one side of a canvas of one colour with an image in it, by the blocks that see
+    the image. Tensors are on the CPU.
 
-    Pillow's filters (bicubic, bilinear, lanczos) round halves up and clip after each pass, as
-    Pillow does; area rounds once, at the end, and halves to even, as OpenCV does. All sums are
-    exact. To be called in torch's inference mode.
+    Their input is `padded` pixels, the image from `inside` on and else `color`, (3, 1); block b
+    sees it from `b * step` on. Their output is the pixels from `seen` on of `pixels`; the others
+    have their `values`, (3, pixels).
     """
-    lower = canvas.size[1] - size[1]
-    if resize in PILLOW and lower > max(0, 2 * (canvas.size[0] - size[0])):
-        # Pillow begins with the rows where they become fewer by far.
-        turned = Canvas(canvas.size[::-1], canvas.corner[::-1], canvas.color)
-        found = resample(pixels.transpose(0, 1), turned, size[::-1], resize)
-        return found.transpose(0, 1).contiguous()
-    height, width, _ = pixels.shape
-    exact = resize == "area" and _fits_float32(canvas.size, size)
-    kind = (resize, torch.float32 if exact else torch.float64, canvas.color, pixels.is_cuda)
-    across = _pass(canvas.size[0], size[0], canvas.corner[0], width, 1, *kind)
-    down = _pass(canvas.size[1], size[1], canvas.corner[1], height, across.total, *kind)
-    with torch.jit.optimized_execution(False):  # The same kernels each time.
-        made: torch.Tensor = _products(
-            pixels,
-            *across[1:],
-            *down[1:],
-            *size,
-            0 if resize in PILLOW else across.total * down.total,
-        )
-    return made
+
+    step: int
+    weights: torch.Tensor
+    padded: int
+    inside: int
+    color: torch.Tensor
+    pixels: int
+    seen: int
+    values: torch.Tensor
 
 
-@torch.jit.script  # One call, in which the interpreter's lock is free.
-def _products(
-    pixels: torch.Tensor,
-    step: int,
-    weights: torch.Tensor,
-    padded: int,
-    inside: int,
-    color: torch.Tensor,
-    pixels_across: int,
-    seen: int,
-    values: torch.Tensor,
-    step_down: int,
-    weights_down: torch.Tensor,
-    padded_down: int,
-    inside_down: int,
-    color_down: torch.Tensor,
-    pixels_down: int,
-    seen_down: int,
-    values_down: torch.Tensor,
-    width: int,
-    height: int,
-    total: int,
-) -> torch.Tensor:
-    """The two passes over uint8 (height, width, 3), each with the fields of its _Pass.
+class Resize(NamedTuple):
+    """A resize of an image in a canvas to (width, height), of which both are one kind of number.
 
     `total` is what sums are of a grey level, or 0 to round and clip as Pillow does.
     """
+
+    across: Pass
+    down: Pass
+    turned: bool  # Whether the image is to be turned before, and back afterwards.
+    width: int
+    height: int
+    total: int
+
+
+def plan(
+    image: tuple[int, int], canvas: Canvas, size: tuple[int, int], resize: str, on_gpu: bool
+) -> Resize:
+    """How to resize an image of a size (width, height) in a canvas, both to `size`."""
+    lower = canvas.size[1] - size[1]
+    # Pillow begins with the rows where they become fewer by far.
+    turned = resize in PILLOW and lower > max(0, 2 * (canvas.size[0] - size[0]))
+    if turned:
+        canvas = Canvas(canvas.size[::-1], canvas.corner[::-1], canvas.color)
+        image, size = image[::-1], size[::-1]
+    exact = resize == "area" and _fits_float32(canvas.size, size)
+    kind = (resize, torch.float32 if exact else torch.float64, canvas.color, on_gpu)
+    totals = [
+        area_total(side, wanted) if resize == "area" else 1
+        for side, wanted in zip(canvas.size, size, strict=True)
+    ]
+    across = _pass(canvas.size[0], size[0], canvas.corner[0], image[0], 1, *kind)
+    down = _pass(canvas.size[1], size[1], canvas.corner[1], image[1], totals[0], *kind)
+    total = 0 if resize in PILLOW else totals[0] * totals[1]
+    return Resize(across, down, turned, *size, total)
+
+
+@torch.inference_mode()
+def resample(pixels: torch.Tensor, plans: list[list[Resize]]) -> list[torch.Tensor]:
+    """An image, resized in each of several ways, each one resize after another.
+
+    All are uint8 (height, width, 3). Pillow's filters (bicubic, bilinear, lanczos) round halves up
+    and clip after each pass, as Pillow does; area rounds once, at the end, and halves to even, as
+    OpenCV does. All sums are exact.
+    """
+    with torch.jit.optimized_execution(False):  # The same kernels each time.
+        found: list[torch.Tensor] = _resample(pixels, plans)
+    return found
+
+
+def _resized(pixels: torch.Tensor, plan: Resize) -> torch.Tensor:
+    """The two passes over an image."""
+    if plan.turned:
+        pixels = pixels.transpose(0, 1)
     device, rows_in, columns_in = pixels.device, pixels.size(0), pixels.size(1)
-    weights = weights.to(device, non_blocking=True)
-    weights_down = weights_down.to(device, non_blocking=True)
-    color = color.to(device, non_blocking=True)
-    color_down = color_down.to(device, non_blocking=True)
+    across, down = plan.across, plan.down
+    weights = across.weights.to(device, non_blocking=True)
+    color = across.color.to(device, non_blocking=True)
 
     blocks, rows, taps = weights.size(0), weights.size(1), weights.size(2)
-    lines = 3 * rows_in
-    source = torch.empty([rows_in, 3, padded], dtype=weights.dtype, device=device)
-    source[:, :, inside : inside + columns_in].copy_(pixels.permute(0, 2, 1))
-    source[:, :, :inside].copy_(color)
-    source[:, :, inside + columns_in :].copy_(color)
-    columns = torch.empty(
-        [padded_down, 3, pixels_across], dtype=weights.dtype, device=device
-    )
-    made = columns[inside_down : inside_down + rows_in]
-    start = made.storage_offset() + seen
+    lines, last = 3 * rows_in, across.inside + columns_in
+    source = torch.empty([rows_in, 3, across.padded], dtype=weights.dtype, device=device)
+    source[:, :, across.inside : last].copy_(pixels.permute(0, 2, 1))
+    source[:, :, : across.inside].copy_(color)
+    source[:, :, last:].copy_(color)
+    columns = torch.empty([down.padded, 3, across.pixels], dtype=weights.dtype, device=device)
+    made = columns[down.inside : down.inside + rows_in]
     torch.bmm(
-        source.as_strided([blocks, lines, taps], [step, padded, 1]),
+        source.as_strided([blocks, lines, taps], [across.step, across.padded, 1]),
         weights.mT,
-        out=made.as_strided([blocks, lines, rows], [rows, pixels_across, 1], start),
+        out=made.as_strided(
+            [blocks, lines, rows],
+            [rows, across.pixels, 1],
+            made.storage_offset() + across.seen,
+        ),
     )
-    seen_end = seen + blocks * rows
-    if blocks * rows < pixels_across:
-        values = values.to(device, non_blocking=True)
-        made[:, :, :seen].copy_(values[:, :seen])
+    seen_end = across.seen + blocks * rows
+    if blocks * rows < across.pixels:
+        values = across.values.to(device, non_blocking=True)
+        made[:, :, : across.seen].copy_(values[:, : across.seen])
         made[:, :, seen_end:].copy_(values[:, seen_end:])
-    if total == 0:
+    if plan.total == 0:
         made.add_(0.5).floor_().clamp_(0, 255)
-    columns[:inside_down].copy_(color_down)
-    columns[inside_down + rows_in :].copy_(color_down)
 
-    blocks, rows, taps = weights_down.size(0), weights_down.size(1), weights_down.size(2)
-    line = 3 * pixels_across
-    found = torch.empty([pixels_down, 3, pixels_across], dtype=weights.dtype, device=device)
-    seen_end = seen_down + blocks * rows
+    weights = down.weights.to(device, non_blocking=True)
+    color = down.color.to(device, non_blocking=True)
+    columns[: down.inside].copy_(color)
+    columns[down.inside + rows_in :].copy_(color)
+    blocks, rows, taps = weights.size(0), weights.size(1), weights.size(2)
+    line = 3 * across.pixels
+    found = torch.empty([down.pixels, 3, across.pixels], dtype=weights.dtype, device=device)
+    seen_end = down.seen + blocks * rows
     torch.bmm(
-        weights_down,
-        columns.as_strided([blocks, taps, line], [step_down * line, line, 1]),
-        out=found[seen_down:seen_end].view([blocks, rows, line]),
+        weights,
+        columns.as_strided([blocks, taps, line], [down.step * line, line, 1]),
+        out=found[down.seen : seen_end].view([blocks, rows, line]),
     )
-    if blocks * rows < pixels_down:
-        values_down = values_down.to(device, non_blocking=True).mT.unsqueeze(2)
-        found[:seen_down].copy_(values_down[:seen_down])
-        found[seen_end:].copy_(values_down[seen_end:])
-    if total == 0:
+    if blocks * rows < down.pixels:
+        values = down.values.to(device, non_blocking=True).mT.unsqueeze(2)
+        found[: down.seen].copy_(values[: down.seen])
+        found[seen_end:].copy_(values[seen_end:])
+    if plan.total == 0:
         found.add_(0.5).floor_()
     else:
-        found.div_(total).round_()
-    found = found.clamp_(0, 255)[:height, :, :width].to(torch.uint8)
-    return found.permute(0, 2, 1).contiguous()
+        found.div_(plan.total).round_()
+    image = found.clamp_(0, 255)[: plan.height, :, : plan.width].to(torch.uint8)
+    order = [2, 0, 1] if plan.turned else [0, 2, 1]
+    return image.permute(order).contiguous()
+
+
+def _resample(pixels: torch.Tensor, plans: list[list[Resize]]) -> list[torch.Tensor]:
+    """An image, resized in each of several ways."""
+    found: list[torch.Tensor] = []
+    for plan in plans:
+        image = pixels
+        for each in plan:
+            image = _resized(image, each)
+        found.append(image)
+    return found
+
+
+# Python's own calls of torch would take the interpreter's lock after each: this is one call.
+_resized = torch.jit.script(_resized)
+_resample = torch.jit.script(_resample)
 
 
 class _Filter(NamedTuple):
     """A resize of one side, in blocks of rows of output pixels.
 
     Block b sees the input from `first + b * step` on, which can be outside of it: `weights` is
-    (blocks, rows, inputs), on the CPU; the last block's rows can be more than there are pixels. The
-    weights of an output pixel sum to `total`.
+    (blocks, rows, inputs), on the CPU; the last block's rows can be more than there are pixels.
     """
 
-    total: int
     first: int
     step: int
     weights: torch.Tensor
@@ -159,7 +190,6 @@ class _Filter(NamedTuple):
 @lru_cache(maxsize=128)  # Nearly all images have the same longer side, and so the same canvas.
 def _filter(side: int, size: int, resize: str, dtype: torch.dtype, on_gpu: bool) -> _Filter:
     """The weights of a resize from `side` to `size` pixels, in pinned memory for a GPU."""
-    total = area_total(side, size) if resize == "area" else 1
     first, weights = taps(side, size, resize)
     rows = min(GPU_ROWS if on_gpu else CPU_ROWS, size)
     starts = first[::rows]
@@ -173,27 +203,7 @@ def _filter(side: int, size: int, resize: str, dtype: torch.dtype, on_gpu: bool)
     places = (first - (steps + begin).repeat(rows)[:size])[:, None] + np.arange(weights.shape[1])
     np.put_along_axis(matrix[:size], places, weights, axis=1)
     tensor = torch.from_numpy(matrix.reshape(len(starts), rows, -1)).to(dtype)
-    return _Filter(total, begin, step, tensor.pin_memory() if on_gpu else tensor)
-
-
-class _Pass(NamedTuple):
-    """A resize of one side of a canvas of one colour with an image in it, by the blocks that see
-    the image. Tensors are on the CPU.
-
-    Their input is `padded` pixels, the image from `inside` on and else `color`, (3, 1); block b
-    sees it from `b * step` on. Their output is the pixels from `seen` on of `pixels`; the others
-    have their `values`, (3, pixels).
-    """
-
-    total: int
-    step: int
-    weights: torch.Tensor
-    padded: int
-    inside: int
-    color: torch.Tensor
-    pixels: int
-    seen: int
-    values: torch.Tensor
+    return _Filter(begin, step, tensor.pin_memory() if on_gpu else tensor)
 
 
 @lru_cache(maxsize=4096)  # One for each shorter side.
@@ -207,12 +217,12 @@ def _pass(
     dtype: torch.dtype,
     color: tuple[int, int, int],
     on_gpu: bool,
-) -> _Pass:
+) -> Pass:
     """The resize of a side on which an image of `length` begins at `offset`.
 
     Pixels, the colour's too, are in units of which `unit` are a grey level.
     """
-    total, first, step, weights = _filter(side, size, resize, dtype, on_gpu)
+    first, step, weights = _filter(side, size, resize, dtype, on_gpu)
     blocks, rows, inputs = weights.shape
     starts = [first + block * step for block in range(blocks)]
     sees = [b for b, at in enumerate(starts) if at < offset + length and offset < at + inputs]
@@ -222,8 +232,7 @@ def _pass(
     values = canvas * weights.sum(dim=2).flatten()
     if on_gpu:
         canvas, values = canvas.pin_memory(), values.pin_memory()
-    return _Pass(
-        total,
+    return Pass(
         step,
         weights[low:high],
         padded,
