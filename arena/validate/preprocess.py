@@ -56,40 +56,66 @@ def preprocess(path: Path, geometries: Iterable[Geometry], device: torch.device)
     Raises UserError for a file that is no whole WebP image.
     """
     raw = path.read_bytes()
+    content = content_hash(raw)
+    on_gpu = device.type == "cuda"
     try:
-        pixels = decode(raw, device)
+        size = webp_size(raw)
+        # Made before the pixels are: these flush the processor's caches, and what follows them is
+        # slow, with the interpreter's lock held.
+        plans = {wanted: _plan(*size, wanted, on_gpu) for wanted in geometries}
+        every = list(plans.values())
+        pixels = decode(raw, size, device)
     except ValueError:
         raise UserError(
             f"{path} is no whole WebP image: delete it and run trainable.py with the same --data"
             f" (which needs originals/{path.stem})"
         ) from None
-    size = (pixels.shape[1], pixels.shape[0])
-    if device.type == "cpu":
-        return Preprocessed(content_hash(raw), size, squares(pixels, geometries))
+    if not on_gpu:
+        made = resample(pixels, every)
+        return Preprocessed(content, size, dict(zip(plans, made, strict=True)))
     stream = _stream(device)
     with torch.cuda.stream(stream):
-        made = squares(pixels.to(device, non_blocking=True), geometries)
-        return Preprocessed(content_hash(raw), size, made, stream.record_event())
+        made = resample(pixels.to(device, non_blocking=True), every)
+        squares = dict(zip(plans, made, strict=True))
+        return Preprocessed(content, size, squares, stream.record_event())
 
 
-def decode(raw: bytes, device: torch.device) -> torch.Tensor:
-    """The pixels of a WebP file of one picture: uint8 RGB (height, width, 3), on the CPU.
-
-    They are decoded in place, by the library that Pillow has for it, into memory from which a copy
-    to `device` waits for nothing. Pillow itself would copy them under the interpreter's lock.
-    Raises ValueError where the file is not whole.
-    """
-    library = _libwebp()
+def webp_size(raw: bytes) -> tuple[int, int]:
+    """Width and height of a WebP file's picture. Raises ValueError where the file is not whole."""
     width, height = ctypes.c_int(), ctypes.c_int()
     whole = len(raw) >= 12 and int.from_bytes(raw[4:8], "little") + 8 <= len(raw)
-    if not whole or not library.WebPGetInfo(raw, len(raw), ctypes.byref(width), ctypes.byref(height)):
+    if not whole or not _libwebp().WebPGetInfo(
+        raw, len(raw), ctypes.byref(width), ctypes.byref(height)
+    ):
         raise ValueError("no whole WebP file")
-    shape = (height.value, width.value, 3)
-    pixels = torch.empty(shape, dtype=torch.uint8, pin_memory=device.type == "cuda")
-    row = 3 * width.value
-    if not library.WebPDecodeRGBInto(raw, len(raw), pixels.data_ptr(), row * height.value, row):
+    return width.value, height.value
+
+
+def decode(raw: bytes, size: tuple[int, int], device: torch.device) -> torch.Tensor:
+    """The pixels of a WebP file of one picture of `size`: uint8 RGB (height, width, 3), on the CPU.
+
+    They are decoded in place, by the library that Pillow has for it, into memory from which a copy
+    to `device` waits for nothing. Pillow itself would copy them under the interpreter's lock. For
+    a CPU that memory is this thread's, until it decodes the next image. Raises ValueError where the
+    file is not whole.
+    """
+    width, height = size
+    row = 3 * width
+    memory = _memory(row * height, device)
+    if not _libwebp().WebPDecodeRGBInto(raw, len(raw), memory.data_ptr(), len(memory), row):
         raise ValueError("pixels are missing")
-    return pixels
+    return memory.view(height, width, 3)
+
+
+def _memory(size: int, device: torch.device) -> torch.Tensor:
+    """Memory for `size` bytes of pixels, on the CPU: this thread's, or for a copy to a GPU new."""
+    if device.type == "cuda":
+        return torch.empty(size, dtype=torch.uint8, pin_memory=True)
+    # Kept, as to free so much holds the interpreter's lock.
+    if not hasattr(_local, "memory") or len(_local.memory) < size:
+        _local.memory = torch.empty(size, dtype=torch.uint8)
+    memory: torch.Tensor = _local.memory[:size]
+    return memory
 
 
 @lru_cache(maxsize=1)

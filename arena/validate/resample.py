@@ -2,8 +2,8 @@
 
 Resizing is one linear map a side, so an image is resized by two matrix products. A map's matrix is
 zero but for a band, as an output pixel depends on a few inputs only: it is multiplied in blocks of
-rows, each with the inputs that they see. The image may lie in a larger canvas of one colour, from
-which pixels are counted, so that what is outside the image is zero and costs nothing.
+rows, each with the inputs that they see, all blocks in one call. The image may lie in a larger
+canvas of one colour: blocks that see nothing else are not multiplied.
 """
 
 from functools import lru_cache
@@ -17,7 +17,7 @@ Array = np.ndarray[Any, Any]
 
 LARGEST = 255  # Of a pixel.
 # Rows of a block. Small blocks multiply fewer zeros: 16 to 64 are as fast on CPUs with AVX2 or
-# AVX-512. On a GPU each block costs a kernel's start and some of the interpreter's lock.
+# AVX-512.
 CPU_ROWS = 32
 GPU_ROWS = 112
 EXACT_SUM = 2**24  # float32 holds all whole numbers up to here.
@@ -86,7 +86,6 @@ def plan(
     return Resize(across, down, turned, *size, total)
 
 
-@torch.inference_mode()
 def resample(pixels: torch.Tensor, plans: list[list[Resize]]) -> list[torch.Tensor]:
     """An image, resized in each of several ways, each one resize after another.
 
@@ -94,8 +93,7 @@ def resample(pixels: torch.Tensor, plans: list[list[Resize]]) -> list[torch.Tens
     and clip after each pass, as Pillow does; area rounds once, at the end, and halves to even, as
     OpenCV does. All sums are exact.
     """
-    with torch.jit.optimized_execution(False):  # The same kernels each time.
-        found: list[torch.Tensor] = _resample(pixels, plans)
+    found: list[torch.Tensor] = _resample(pixels, plans)
     return found
 
 
@@ -170,7 +168,8 @@ def _resample(pixels: torch.Tensor, plans: list[list[Resize]]) -> list[torch.Ten
     return found
 
 
-# Python's own calls of torch would take the interpreter's lock after each: this is one call.
+# Called from Python, each function of torch takes the interpreter's lock again when it is done. A
+# script is one call.
 _resized = torch.jit.script(_resized)
 _resample = torch.jit.script(_resample)
 
