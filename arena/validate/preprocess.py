@@ -16,6 +16,7 @@ import torch
 from PIL import _webp
 
 _local = threading.local()
+MOST_PIXELS = 178_956_970  # Pillow refuses larger images too.
 
 
 class Geometry(NamedTuple):
@@ -88,6 +89,8 @@ def webp_size(raw: bytes) -> tuple[int, int]:
         raw, len(raw), ctypes.byref(width), ctypes.byref(height)
     ):
         raise ValueError("no whole WebP file")
+    if width.value * height.value > MOST_PIXELS:
+        raise ValueError("too large")
     return width.value, height.value
 
 

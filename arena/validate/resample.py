@@ -93,7 +93,7 @@ def resample(pixels: torch.Tensor, plans: list[list[Resize]]) -> list[torch.Tens
     and clip after each pass, as Pillow does; area rounds once, at the end, and halves to even, as
     OpenCV does. All sums are exact.
     """
-    found: list[torch.Tensor] = _resample(pixels, plans)
+    found: list[torch.Tensor] = _script(pixels, plans)
     return found
 
 
@@ -170,8 +170,7 @@ def _resample(pixels: torch.Tensor, plans: list[list[Resize]]) -> list[torch.Ten
 
 # Called from Python, each function of torch takes the interpreter's lock again when it is done. A
 # script is one call.
-_resized = torch.jit.script(_resized)
-_resample = torch.jit.script(_resample)
+_script = torch.jit.script(_resample)
 
 
 class _Filter(NamedTuple):
