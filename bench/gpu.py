@@ -55,7 +55,7 @@ from arena.data_folder import DataFolder
 from arena.tagger import ImageSettings, Network
 from arena.validate import distributed, inference
 from arena.validate.predictions import Cache
-from arena.validate.preprocess import decode, geometry, normalise, preprocess
+from arena.validate.preprocess import decode, geometry, normalise, preprocess, webp_size
 from bench.images import make_images
 from models import card as cards
 from models.card import ModelCard
@@ -157,6 +157,12 @@ def rate(work: Callable[[], object], images: int, device: torch.device) -> float
     return images / (time.perf_counter() - began)
 
 
+def decode_alone(path: Path) -> torch.Tensor:
+    """The pixels of an image file."""
+    raw = path.read_bytes()
+    return decode(raw, webp_size(raw), torch.device("cpu"))
+
+
 def measure(
     chosen: Sequence[RandomTagger],
     ids: np.ndarray,
@@ -177,7 +183,7 @@ def measure(
             )
 
     found = {
-        "decoding alone": in_threads(lambda path: decode(path.read_bytes())),
+        "decoding alone": in_threads(decode_alone),
         "preprocessing alone": in_threads(lambda path: preprocess(path, wanted, device)),
     }
     caches = [Cache.of(each, data, each.precision(device, "auto")) for each in chosen]

@@ -1,7 +1,7 @@
 """From a resized image file to the square uint8 image of a model's settings, and to its input."""
 
+import ctypes
 import hashlib
-import io
 import threading
 from collections.abc import Iterable
 from functools import lru_cache
@@ -10,14 +10,13 @@ from typing import NamedTuple
 
 from arena.cli import UserError
 from arena.tagger import First, ImageSettings
-from arena.validate.resample import Canvas, resample
+from arena.validate.resample import Canvas, Resize, plan, resample
 
-import numpy as np
 import torch
-from PIL import Image
-from PIL.WebPImagePlugin import WebPImageFile
+from PIL import _webp
 
 _local = threading.local()
+MOST_PIXELS = 178_956_970  # Pillow refuses larger images too.
 
 
 class Geometry(NamedTuple):
@@ -58,37 +57,85 @@ def preprocess(path: Path, geometries: Iterable[Geometry], device: torch.device)
     Raises UserError for a file that is no whole WebP image.
     """
     raw = path.read_bytes()
+    content = content_hash(raw)
+    on_gpu = device.type == "cuda"
     try:
-        pixels = decode(raw)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        size = webp_size(raw)
+        # Made before the pixels are: these flush the processor's caches, and what follows them is
+        # slow, with the interpreter's lock held.
+        plans = {wanted: _plan(*size, wanted, on_gpu) for wanted in geometries}
+        every = list(plans.values())
+        pixels = decode(raw, size, device)
+    except ValueError:
         raise UserError(
             f"{path} is no whole WebP image: delete it and run trainable.py with the same --data"
             f" (which needs originals/{path.stem})"
         ) from None
-    size = (pixels.shape[1], pixels.shape[0])
-    if device.type == "cpu":
-        on_cpu = torch.empty(pixels.shape, dtype=torch.uint8)
-        on_cpu.numpy()[:] = pixels
-        return Preprocessed(content_hash(raw), size, squares(on_cpu, geometries))
+    if not on_gpu:
+        made = resample(pixels, every)
+        return Preprocessed(content, size, dict(zip(plans, made, strict=True)))
     stream = _stream(device)
     with torch.cuda.stream(stream):
-        # A copy from other memory would wait for the stream.
-        pinned = torch.empty(pixels.shape, dtype=torch.uint8, pin_memory=True)
-        pinned.numpy()[:] = pixels
-        made = squares(pinned.to(device, non_blocking=True), geometries)
-        return Preprocessed(content_hash(raw), size, made, stream.record_event())
+        made = resample(pixels.to(device, non_blocking=True), every)
+        squares = dict(zip(plans, made, strict=True))
+        return Preprocessed(content, size, squares, stream.record_event())
 
 
-def decode(raw: bytes) -> np.ndarray:
-    """The pixels of a WebP file's first picture: uint8 (height, width, 4), the last band unused.
+def webp_size(raw: bytes) -> tuple[int, int]:
+    """Width and height of a WebP file's picture. Raises ValueError where the file is not whole."""
+    width, height = ctypes.c_int(), ctypes.c_int()
+    whole = len(raw) >= 12 and int.from_bytes(raw[4:8], "little") + 8 <= len(raw)
+    if not whole or not _libwebp().WebPGetInfo(
+        raw, len(raw), ctypes.byref(width), ctypes.byref(height)
+    ):
+        raise ValueError("no whole WebP file")
+    if width.value * height.value > MOST_PIXELS:
+        raise ValueError("too large")
+    return width.value, height.value
 
-    They are read where libwebp's decoder leaves them: Pillow's own way from there to an array
-    copies them four times, most of it under the interpreter's lock. Raises what Pillow does.
+
+def decode(raw: bytes, size: tuple[int, int], device: torch.device) -> torch.Tensor:
+    """The pixels of a WebP file of one picture of `size`: uint8 RGB (height, width, 3), on the CPU.
+
+    They are decoded in place, by the library that Pillow has for it, into memory from which a copy
+    to `device` waits for nothing. Pillow itself would copy them under the interpreter's lock. For
+    a CPU that memory is this thread's, until it decodes the next image. Raises ValueError where the
+    file is not whole.
     """
-    with Image.open(io.BytesIO(raw), formats=["WEBP"]) as opened:
-        assert isinstance(opened, WebPImageFile)
-        data, _, _ = opened._get_next()
-        return np.frombuffer(data, np.uint8).reshape(opened.height, opened.width, 4)
+    width, height = size
+    row = 3 * width
+    memory = _memory(row * height, device)
+    if not _libwebp().WebPDecodeRGBInto(raw, len(raw), memory.data_ptr(), len(memory), row):
+        raise ValueError("pixels are missing")
+    return memory.view(height, width, 3)
+
+
+def _memory(size: int, device: torch.device) -> torch.Tensor:
+    """Memory for `size` bytes of pixels, on the CPU: this thread's, or for a copy to a GPU new."""
+    if device.type == "cuda":
+        return torch.empty(size, dtype=torch.uint8, pin_memory=True)
+    # Kept, as to free so much holds the interpreter's lock.
+    if not hasattr(_local, "memory") or len(_local.memory) < size:
+        _local.memory = torch.empty(size, dtype=torch.uint8)
+    memory: torch.Tensor = _local.memory[:size]
+    return memory
+
+
+@lru_cache(maxsize=1)
+def _libwebp() -> ctypes.CDLL:
+    """The functions of libwebp, which are found through Pillow's module that is linked to it."""
+    library = ctypes.CDLL(_webp.__file__)
+    sizes = [ctypes.POINTER(ctypes.c_int)] * 2
+    library.WebPGetInfo.argtypes = [ctypes.c_char_p, ctypes.c_size_t, *sizes]
+    library.WebPDecodeRGBInto.argtypes = [
+        ctypes.c_char_p,
+        ctypes.c_size_t,
+        ctypes.c_void_p,
+        ctypes.c_size_t,
+        ctypes.c_int,
+    ]
+    library.WebPDecodeRGBInto.restype = ctypes.c_void_p
+    return library
 
 
 def _stream(device: torch.device) -> torch.cuda.Stream:
@@ -146,23 +193,24 @@ def placed(width: int, height: int, wanted: Geometry) -> Canvas:
 
 
 def squares(pixels: torch.Tensor, geometries: Iterable[Geometry]) -> dict[Geometry, torch.Tensor]:
-    """The (size, size, 3) uint8 squares of uint8 RGB (height, width, 3), on the image's device.
+    """The (size, size, 3) uint8 squares of uint8 RGB (height, width, 3), on the image's device."""
+    height, width, _ = pixels.shape
+    every = list(geometries)
+    plans = [_plan(width, height, wanted, pixels.is_cuda) for wanted in every]
+    return dict(zip(every, resample(pixels, plans), strict=True))
 
-    A fourth band is not looked at.
-    """
-    planes = pixels[..., :3].permute(2, 0, 1).contiguous()
-    return {wanted: _square(planes, wanted) for wanted in geometries}
 
-
-def _square(planes: torch.Tensor, wanted: Geometry) -> torch.Tensor:
-    """The square of planes (3, height, width)."""
-    height, width = planes.shape[1:]
+@lru_cache(maxsize=4096)  # Nearly all images have the same longer side.
+def _plan(width: int, height: int, wanted: Geometry, on_gpu: bool) -> list[Resize]:
+    """The resizes that make the square of an image."""
+    steps, inside = [], (width, height)
     if wanted.first:
+        inside = fitted(width, height, wanted.first)
         whole = Canvas((width, height))
-        planes = resample(planes, whole, fitted(width, height, wanted.first), wanted.first.resize)
+        steps.append(plan((width, height), whole, inside, wanted.first.resize, on_gpu))
     canvas = placed(width, height, wanted)
-    square = resample(planes, canvas, (wanted.size, wanted.size), wanted.resize)
-    return square.permute(1, 2, 0).contiguous()
+    square = (wanted.size, wanted.size)
+    return [*steps, plan(inside, canvas, square, wanted.resize, on_gpu)]
 
 
 def padding(size: tuple[int, int], wanted: Geometry) -> tuple[int, int, int, int]:

@@ -2,11 +2,10 @@
 
 Resizing is one linear map a side, so an image is resized by two matrix products. A map's matrix is
 zero but for a band, as an output pixel depends on a few inputs only: it is multiplied in blocks of
-rows, each with the inputs that they see. The image may lie in a larger canvas of one colour, from
-which pixels are counted, so that what is outside the image is zero and costs nothing.
+rows, each with the inputs that they see, all blocks in one call. The image may lie in a larger
+canvas of one colour: blocks that see nothing else are not multiplied.
 """
 
-from collections.abc import Iterator
 from functools import lru_cache
 from math import ceil, gcd
 from typing import Any, NamedTuple
@@ -18,7 +17,7 @@ Array = np.ndarray[Any, Any]
 
 LARGEST = 255  # Of a pixel.
 # Rows of a block. Small blocks multiply fewer zeros: 16 to 64 are as fast on CPUs with AVX2 or
-# AVX-512. On a GPU each block costs a kernel's start and some of the interpreter's lock.
+# AVX-512.
 CPU_ROWS = 32
 GPU_ROWS = 112
 EXACT_SUM = 2**24  # float32 holds all whole numbers up to here.
@@ -32,97 +31,215 @@ class Canvas(NamedTuple):
     color: tuple[int, int, int] = (LARGEST, LARGEST, LARGEST)
 
 
-@torch.inference_mode()
-def resample(
-    planes: torch.Tensor, canvas: Canvas, size: tuple[int, int], resize: str
-) -> torch.Tensor:
-    """An image (3, height, width) in a canvas, both resized to `size` (width, height): uint8.
+class Pass(NamedTuple):
+    """A resize of one side of a canvas of one colour with an image in it, by the blocks that see
+    the image. Tensors are on the CPU.
 
-    Pillow's filters (bicubic, bilinear, lanczos) round halves up and clip after each
-    pass, as Pillow does; area rounds once, at the end, and halves to even, as OpenCV does. All sums
-    are exact.
+    Their input is `padded` pixels, the image from `inside` on and else `color`, (3, 1); block b
+    sees it from `b * step` on. Their output is the pixels from `seen` on of `pixels`; the others
+    have their `values`, (3, pixels).
     """
+
+    step: int
+    weights: torch.Tensor
+    padded: int
+    inside: int
+    color: torch.Tensor
+    pixels: int
+    seen: int
+    values: torch.Tensor
+
+
+class Resize(NamedTuple):
+    """A resize of an image in a canvas to (width, height), of which both are one kind of number.
+
+    `total` is what sums are of a grey level, or 0 to round and clip as Pillow does.
+    """
+
+    across: Pass
+    down: Pass
+    turned: bool  # Whether the image is to be turned before, and back afterwards.
+    width: int
+    height: int
+    total: int
+
+
+def plan(
+    image: tuple[int, int], canvas: Canvas, size: tuple[int, int], resize: str, on_gpu: bool
+) -> Resize:
+    """How to resize an image of a size (width, height) in a canvas, both to `size`."""
     lower = canvas.size[1] - size[1]
-    if resize in PILLOW and lower > max(0, 2 * (canvas.size[0] - size[0])):
-        # Pillow begins with the rows where they become fewer by far.
-        turned = Canvas(canvas.size[::-1], canvas.corner[::-1], canvas.color)
-        return resample(planes.mT.contiguous(), turned, size[::-1], resize).mT
-    on_gpu, device = planes.is_cuda, planes.device
+    # Pillow begins with the rows where they become fewer by far.
+    turned = resize in PILLOW and lower > max(0, 2 * (canvas.size[0] - size[0]))
+    if turned:
+        canvas = Canvas(canvas.size[::-1], canvas.corner[::-1], canvas.color)
+        image, size = image[::-1], size[::-1]
     exact = resize == "area" and _fits_float32(canvas.size, size)
-    dtype = torch.float32 if exact else torch.float64
-    across, down = (
-        _filter(side, wanted, resize, dtype, on_gpu)
+    kind = (resize, torch.float32 if exact else torch.float64, canvas.color, on_gpu)
+    totals = [
+        area_total(side, wanted) if resize == "area" else 1
         for side, wanted in zip(canvas.size, size, strict=True)
-    )
-    color = torch.zeros((3, 1, 1), dtype=dtype, device=device)
-    for plane, value in zip(color, canvas.color, strict=True):
-        plane.fill_(value)  # Without a copy to the GPU, which would have to be waited for.
-    height, width = planes.shape[1:]
+    ]
+    across = _pass(canvas.size[0], size[0], canvas.corner[0], image[0], 1, *kind)
+    down = _pass(canvas.size[1], size[1], canvas.corner[1], image[1], totals[0], *kind)
+    total = 0 if resize in PILLOW else totals[0] * totals[1]
+    return Resize(across, down, turned, *size, total)
+
+
+def resample(pixels: torch.Tensor, plans: list[list[Resize]]) -> list[torch.Tensor]:
+    """An image, resized in each of several ways, each one resize after another.
+
+    All are uint8 (height, width, 3). Pillow's filters (bicubic, bilinear, lanczos) round halves up
+    and clip after each pass, as Pillow does; area rounds once, at the end, and halves to even, as
+    OpenCV does. All sums are exact.
+    """
+    found: list[torch.Tensor] = _script(pixels, plans)
+    return found
+
+
+def _resized(pixels: torch.Tensor, plan: Resize) -> torch.Tensor:
+    """The two passes over an image."""
+    if plan.turned:
+        pixels = pixels.transpose(0, 1)
+    device, rows_in, columns_in = pixels.device, pixels.size(0), pixels.size(1)
+    across, down = plan.across, plan.down
     weights = across.weights.to(device, non_blocking=True)
-    outside = color * weights.sum(dim=2).flatten()[: size[0]]
-    columns = outside.expand(3, height, -1).clone()
-    for block, rows, under, inside in across.blocks_under(canvas.corner[0], width):
-        pixels = planes[:, :, under].to(dtype).sub_(color)
-        columns[:, :, rows] += pixels @ weights[block, : rows.stop - rows.start, inside].T
-    if resize in PILLOW:
-        columns.add_(0.5).floor_().clamp_(0, LARGEST).sub_(color)
-    else:
-        columns -= outside
-    if down is not across:
-        weights = down.weights.to(device, non_blocking=True)
-    outside = color * across.total * weights.sum(dim=2).flatten()[: size[1], None]
-    found = outside.expand(3, -1, size[0]).clone()
-    for block, rows, under, inside in down.blocks_under(canvas.corner[1], height):
-        found[:, rows] += weights[block, : rows.stop - rows.start, inside] @ columns[:, under]
-    if resize in PILLOW:
+    color = across.color.to(device, non_blocking=True)
+
+    blocks, rows, taps = weights.size(0), weights.size(1), weights.size(2)
+    lines, last = 3 * rows_in, across.inside + columns_in
+    source = torch.empty([rows_in, 3, across.padded], dtype=weights.dtype, device=device)
+    source[:, :, across.inside : last].copy_(pixels.permute(0, 2, 1))
+    source[:, :, : across.inside].copy_(color)
+    source[:, :, last:].copy_(color)
+    columns = torch.empty([down.padded, 3, across.pixels], dtype=weights.dtype, device=device)
+    made = columns[down.inside : down.inside + rows_in]
+    torch.bmm(
+        source.as_strided([blocks, lines, taps], [across.step, across.padded, 1]),
+        weights.mT,
+        out=made.as_strided(
+            [blocks, lines, rows],
+            [rows, across.pixels, 1],
+            made.storage_offset() + across.seen,
+        ),
+    )
+    seen_end = across.seen + blocks * rows
+    if blocks * rows < across.pixels:
+        values = across.values.to(device, non_blocking=True)
+        made[:, :, : across.seen].copy_(values[:, : across.seen])
+        made[:, :, seen_end:].copy_(values[:, seen_end:])
+    if plan.total == 0:
+        made.add_(0.5).floor_().clamp_(0, 255)
+
+    weights = down.weights.to(device, non_blocking=True)
+    color = down.color.to(device, non_blocking=True)
+    columns[: down.inside].copy_(color)
+    columns[down.inside + rows_in :].copy_(color)
+    blocks, rows, taps = weights.size(0), weights.size(1), weights.size(2)
+    line = 3 * across.pixels
+    found = torch.empty([down.pixels, 3, across.pixels], dtype=weights.dtype, device=device)
+    seen_end = down.seen + blocks * rows
+    torch.bmm(
+        weights,
+        columns.as_strided([blocks, taps, line], [down.step * line, line, 1]),
+        out=found[down.seen : seen_end].view([blocks, rows, line]),
+    )
+    if blocks * rows < down.pixels:
+        values = down.values.to(device, non_blocking=True).mT.unsqueeze(2)
+        found[: down.seen].copy_(values[: down.seen])
+        found[seen_end:].copy_(values[seen_end:])
+    if plan.total == 0:
         found.add_(0.5).floor_()
     else:
-        found.div_(across.total * down.total).round_()
-    return found.clamp_(0, LARGEST).to(torch.uint8)
+        found.div_(plan.total).round_()
+    image = found.clamp_(0, 255)[: plan.height, :, : plan.width].to(torch.uint8)
+    order = [2, 0, 1] if plan.turned else [0, 2, 1]
+    return image.permute(order).contiguous()
+
+
+def _resample(pixels: torch.Tensor, plans: list[list[Resize]]) -> list[torch.Tensor]:
+    """An image, resized in each of several ways."""
+    found: list[torch.Tensor] = []
+    for plan in plans:
+        image = pixels
+        for each in plan:
+            image = _resized(image, each)
+        found.append(image)
+    return found
+
+
+# Called from Python, each function of torch takes the interpreter's lock again when it is done. A
+# script is one call.
+_script = torch.jit.script(_resample)
 
 
 class _Filter(NamedTuple):
-    """A resize of one side to `size` pixels, in blocks of `rows` of them.
+    """A resize of one side, in blocks of rows of output pixels.
 
-    Block b sees the input from `first[b]` on: `weights` is (blocks, rows, inputs), on the CPU. The
-    weights of an output pixel sum to `total`.
+    Block b sees the input from `first + b * step` on, which can be outside of it: `weights` is
+    (blocks, rows, inputs), on the CPU; the last block's rows can be more than there are pixels.
     """
 
-    size: int
-    total: int
-    rows: int
-    first: list[int]
+    first: int
+    step: int
     weights: torch.Tensor
-
-    def blocks_under(self, offset: int, length: int) -> Iterator[tuple[int, slice, slice, slice]]:
-        """(block, its output pixels, input pixels of an image at `offset`, where in the weights)
-        of each block that sees the image."""
-        for block, first in enumerate(self.first):
-            low = max(first, offset)
-            high = min(first + self.weights.shape[2], offset + length)
-            if low < high:
-                start = block * self.rows
-                yield (
-                    block,
-                    slice(start, min(start + self.rows, self.size)),
-                    slice(low - offset, high - offset),
-                    slice(low - first, high - first),
-                )
 
 
 @lru_cache(maxsize=128)  # Nearly all images have the same longer side, and so the same canvas.
 def _filter(side: int, size: int, resize: str, dtype: torch.dtype, on_gpu: bool) -> _Filter:
     """The weights of a resize from `side` to `size` pixels, in pinned memory for a GPU."""
-    total = area_total(side, size) if resize == "area" else 1
     first, weights = taps(side, size, resize)
     rows = min(GPU_ROWS if on_gpu else CPU_ROWS, size)
     starts = first[::rows]
-    ends = [part[-1] for part in np.split(first, range(rows, size, rows))]
-    matrix = np.zeros((len(starts) * rows, int((ends - starts).max()) + weights.shape[1]))
-    places = (first - starts.repeat(rows)[:size])[:, None] + np.arange(weights.shape[1])
+    ends = np.array([part[-1] for part in np.split(first, range(rows, size, rows))])
+    ends += weights.shape[1]
+    # At equal distances one product can do all blocks.
+    step = int(starts[-1] - starts[0]) // max(1, len(starts) - 1)
+    steps = np.arange(len(starts)) * step
+    begin = int((starts - steps).min())
+    matrix = np.zeros((len(starts) * rows, int((ends - steps).max()) - begin))
+    places = (first - (steps + begin).repeat(rows)[:size])[:, None] + np.arange(weights.shape[1])
     np.put_along_axis(matrix[:size], places, weights, axis=1)
     tensor = torch.from_numpy(matrix.reshape(len(starts), rows, -1)).to(dtype)
-    return _Filter(size, total, rows, starts.tolist(), tensor.pin_memory() if on_gpu else tensor)
+    return _Filter(begin, step, tensor.pin_memory() if on_gpu else tensor)
+
+
+@lru_cache(maxsize=4096)  # One for each shorter side.
+def _pass(
+    side: int,
+    size: int,
+    offset: int,
+    length: int,
+    unit: int,
+    resize: str,
+    dtype: torch.dtype,
+    color: tuple[int, int, int],
+    on_gpu: bool,
+) -> Pass:
+    """The resize of a side on which an image of `length` begins at `offset`.
+
+    Pixels, the colour's too, are in units of which `unit` are a grey level.
+    """
+    first, step, weights = _filter(side, size, resize, dtype, on_gpu)
+    blocks, rows, inputs = weights.shape
+    starts = [first + block * step for block in range(blocks)]
+    sees = [b for b, at in enumerate(starts) if at < offset + length and offset < at + inputs]
+    low, high = sees[0], sees[-1] + 1
+    start, padded = starts[low], starts[high - 1] + inputs - starts[low]
+    canvas = torch.tensor(color, dtype=dtype)[:, None] * unit
+    values = canvas * weights.sum(dim=2).flatten()
+    if on_gpu:
+        canvas, values = canvas.pin_memory(), values.pin_memory()
+    return Pass(
+        step,
+        weights[low:high],
+        padded,
+        offset - start,
+        canvas,
+        blocks * rows,
+        low * rows,
+        values,
+    )
 
 
 def _fits_float32(canvas: tuple[int, int], size: tuple[int, int]) -> bool:

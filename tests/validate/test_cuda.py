@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 import validate as script
 from arena.cli import UserError
-from arena.validate import distributed, resample
+from arena.validate import distributed, preprocess, resample
 from arena.validate.distributed import explain_gpu_errors, pick_device
 from demo.tiny import make_data, make_model
 from models import onnx as models_onnx
@@ -56,15 +56,20 @@ class Session:
 def gpu() -> Iterator[Gpu]:
     """The second GPU of two, as process 1 of 2 on a machine sees it, though it is alone here."""
     Session.asked, Session.fits = [], 1000
-    resample._filter.cache_clear()
+    caches = resample._filter, resample._pass, preprocess._plan
+    for cached in caches:
+        cached.cache_clear()
     yield Gpu(1)
-    resample._filter.cache_clear()
+    for cached in caches:
+        cached.cache_clear()
 
 
 @contextlib.contextmanager
 def used(gpu: Gpu) -> Iterator[None]:
     """The time in which the GPU is there."""
     with watched(gpu), pytest.MonkeyPatch.context() as patch:
+        # The watch sees calls from Python only.
+        patch.setattr(resample, "_script", resample._resample)
         patch.setattr(onnxruntime, "InferenceSession", Session)
         patch.setattr(onnxruntime, "preload_dlls", lambda: print("no CUDA here"))
         patch.setattr(distributed, "local_rank", lambda: 1)

@@ -4,7 +4,7 @@ import hashlib
 import math
 
 from arena.tagger import RESIZE_VERSIONS, First
-from arena.validate import resample
+from arena.validate import preprocess, resample
 from arena.validate.preprocess import Geometry, placed, squares
 
 import cv2
@@ -162,14 +162,20 @@ def test_other_pixels_have_another_version() -> None:
     }
 
 
+def forget() -> None:
+    """Everything that depends on the rows of a block."""
+    for cached in (resample._filter, resample._pass, preprocess._plan):
+        cached.cache_clear()
+
+
 def both_ways(pixels: np.ndarray, wanted: Geometry) -> list[np.ndarray]:
     made = []
     for rows in (resample.CPU_ROWS, resample.GPU_ROWS):
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(resample, "CPU_ROWS", rows)
-            resample._filter.cache_clear()
+            forget()
             made.append(squares(torch.from_numpy(pixels), [wanted])[wanted].numpy())
-            resample._filter.cache_clear()
+            forget()
     return made
 
 
