@@ -6,13 +6,15 @@
 One thread prepares images as validate.py's workers do, for both models. Meanwhile a small C program
 on another core, which itself needs no lock, reads over and over whether somebody holds it: the
 share of the time in which somebody does, times the time of the call, is how long the call holds the
-lock. Only calls count in which the thread kept its core, so a busy machine takes longer.
+lock. Only calls count in which the thread kept its core, so a busy machine takes longer. First come
+three calls of which it is known: sleeping and hashing hold no lock, a loop in Python always does.
 
 Needs gcc, two cores and Python 3.11: since 3.12 a thread cannot read who holds the lock.
 """
 
 import argparse
 import ctypes
+import hashlib
 import os
 import resource
 import statistics
@@ -36,6 +38,7 @@ import torch
 T = TypeVar("T")
 NAMES = ("joytag", "wd-v1-4-vit-tagger-v2")
 CPU = torch.device("cpu")
+BIG = bytes(20_000_000)  # Bytes to hash.
 # Reading without a pause would slow down who takes the lock, as both need the same line of memory.
 # Where this thread itself lost its core for a while, nobody knows who held the lock then.
 WATCH = """
@@ -162,6 +165,9 @@ def main() -> None:
             f"the square of {NAMES[0]}": lambda path: squares(pixels[path], wanted[:1]),
             f"the square of {NAMES[1]}": lambda path: squares(pixels[path], wanted[1:]),
         }
+        for known in (sleep, digest, spin):
+            share = undisturbed(sampler, known, None).share
+            print(f"{known.__name__}: holds the lock for {share:.0%} of the time")
         found: dict[str, list[Held]] = {part: [] for part in parts}
         for number in range(args.rounds * len(paths)):
             for part, work in parts.items():
@@ -171,6 +177,23 @@ def main() -> None:
         held = statistics.median(each.share * each.seconds for each in calls)
         whole = statistics.median(each.seconds for each in calls)
         print(f"{part}: holds the lock for {1000 * held:.3f} ms of {1000 * whole:.1f}")
+
+
+def sleep(_: None) -> None:
+    """Hold no lock."""
+    time.sleep(0.02)
+
+
+def digest(_: None) -> None:
+    """Hold no lock, and work."""
+    hashlib.blake2b(BIG)
+
+
+def spin(_: None) -> None:
+    """Hold the lock."""
+    until = time.perf_counter() + 0.005
+    while time.perf_counter() < until:
+        pass
 
 
 def undisturbed(sampler: Sampler, work: Callable[[T], object], given: T) -> Held:

@@ -178,8 +178,6 @@ def start_thread(device: torch.device) -> None:
     without this all but the first process would use the first GPU as well.
     """
     torch.set_num_threads(1)
-    # Scripts run as they are written: torch would compile kernels for them after some calls.
-    torch._C._set_graph_executor_optimize(False)
     if device.type == "cuda":
         torch.cuda.set_device(device)
 

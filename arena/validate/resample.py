@@ -86,6 +86,7 @@ def plan(
     return Resize(across, down, turned, *size, total)
 
 
+@torch.inference_mode()
 def resample(pixels: torch.Tensor, plans: list[list[Resize]]) -> list[torch.Tensor]:
     """An image, resized in each of several ways, each one resize after another.
 
@@ -93,7 +94,12 @@ def resample(pixels: torch.Tensor, plans: list[list[Resize]]) -> list[torch.Tens
     and clip after each pass, as Pillow does; area rounds once, at the end, and halves to even, as
     OpenCV does. All sums are exact.
     """
-    found: list[torch.Tensor] = _script(pixels, plans)
+    found: list[torch.Tensor] = []
+    for plan in plans:
+        image = pixels
+        for each in plan:
+            image = _resized(image, each)
+        found.append(image)
     return found
 
 
@@ -110,8 +116,7 @@ def _resized(pixels: torch.Tensor, plan: Resize) -> torch.Tensor:
     lines, last = 3 * rows_in, across.inside + columns_in
     source = torch.empty([rows_in, 3, across.padded], dtype=weights.dtype, device=device)
     source[:, :, across.inside : last].copy_(pixels.permute(0, 2, 1))
-    source[:, :, : across.inside].copy_(color)
-    source[:, :, last:].copy_(color)
+    _fill(source, 2, across.inside, last, color)
     columns = torch.empty([down.padded, 3, across.pixels], dtype=weights.dtype, device=device)
     made = columns[down.inside : down.inside + rows_in]
     torch.bmm(
@@ -133,8 +138,7 @@ def _resized(pixels: torch.Tensor, plan: Resize) -> torch.Tensor:
 
     weights = down.weights.to(device, non_blocking=True)
     color = down.color.to(device, non_blocking=True)
-    columns[: down.inside].copy_(color)
-    columns[down.inside + rows_in :].copy_(color)
+    _fill(columns, 0, down.inside, down.inside + rows_in, color)
     blocks, rows, taps = weights.size(0), weights.size(1), weights.size(2)
     line = 3 * across.pixels
     found = torch.empty([down.pixels, 3, across.pixels], dtype=weights.dtype, device=device)
@@ -149,7 +153,7 @@ def _resized(pixels: torch.Tensor, plan: Resize) -> torch.Tensor:
         found[: down.seen].copy_(values[: down.seen])
         found[seen_end:].copy_(values[seen_end:])
     if plan.total == 0:
-        found.add_(0.5).floor_()
+        found.add_(0.5)  # uint8 cuts off the rest.
     else:
         found.div_(plan.total).round_()
     image = found.clamp_(0, 255)[: plan.height, :, : plan.width].to(torch.uint8)
@@ -157,20 +161,12 @@ def _resized(pixels: torch.Tensor, plan: Resize) -> torch.Tensor:
     return image.permute(order).contiguous()
 
 
-def _resample(pixels: torch.Tensor, plans: list[list[Resize]]) -> list[torch.Tensor]:
-    """An image, resized in each of several ways."""
-    found: list[torch.Tensor] = []
-    for plan in plans:
-        image = pixels
-        for each in plan:
-            image = _resized(image, each)
-        found.append(image)
-    return found
-
-
-# Called from Python, each function of torch takes the interpreter's lock again when it is done. A
-# script is one call.
-_script = torch.jit.script(_resample)
+def _fill(canvas: torch.Tensor, side: int, first: int, last: int, color: torch.Tensor) -> None:
+    """Paint what a canvas has along a side before `first` and from `last` on."""
+    if first:
+        canvas.narrow(side, 0, first).copy_(color)
+    if last < canvas.size(side):
+        canvas.narrow(side, last, canvas.size(side) - last).copy_(color)
 
 
 class _Filter(NamedTuple):

@@ -68,8 +68,6 @@ def gpu() -> Iterator[Gpu]:
 def used(gpu: Gpu) -> Iterator[None]:
     """The time in which the GPU is there."""
     with watched(gpu), pytest.MonkeyPatch.context() as patch:
-        # The watch sees calls from Python only.
-        patch.setattr(resample, "_script", resample._resample)
         patch.setattr(onnxruntime, "InferenceSession", Session)
         patch.setattr(onnxruntime, "preload_dlls", lambda: print("no CUDA here"))
         patch.setattr(distributed, "local_rank", lambda: 1)
