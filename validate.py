@@ -24,7 +24,7 @@ import models
 from arena import files
 from arena.cli import Options, at_least, names, run, say
 from arena.report import text
-from arena.validate import check, distributed, ground_truth, inference, predictions, results
+from arena.validate import check, distributed, ground_truth, inference, means, predictions, results
 from arena.validate.selection import choose_posts
 
 import torch
@@ -48,25 +48,21 @@ def main() -> None:
         return
     with distributed.group(), files.lock(args.data, "validate") if lead else nullcontext():
         mappings = ground_truth.mappings(args.data)
-        taggers = models.taggers(args.models, args.data, mappings)
-        truth = choose_posts(
-            args.data,
-            taggers,
-            mappings,
-            args.posts,
-            args.post_ids,
-            unseen_only=args.unseen_only,
-            names=args.models,
-        )
+        singles, sums = means.split(args.models)
+        taggers = models.taggers(singles, args.data, mappings)
+        asked = args.data, taggers, mappings, args.posts, args.post_ids
+        truth = choose_posts(*asked, unseen_only=args.unseen_only, names=singles)
         tags = ground_truth.common_tags(truth, taggers, args.min_count)
         # What process 0 sees holds for all: files may appear meanwhile.
         post_ids = distributed.share(truth.post_ids)
         caches = predictions.caches(
             taggers, args.data, device, args.precision, post_ids, fresh=args.fresh
         )
-        inference.fill(caches, post_ids, args.batch_size, args.workers, device)
+        ran = inference.fill(caches, post_ids, args.batch_size, args.workers, device)
         if lead:
-            found = results.score(caches, truth, tags, args.min_count, args.bootstrap, device)
+            scored = means.scored(caches, sums)
+            given = args.min_count, args.bootstrap, device, ran
+            found = results.score(args.data, scored, truth, tags, *given)
             results.write(args.data, found)
             say("", *text.markdown_table(found, ci=args.ci).split("\n"))
             if sentences := text.verdicts(found):
@@ -91,7 +87,8 @@ def arguments() -> argparse.Namespace:
     add(
         "--models",
         "A,B",
-        "names in models/, paths of TOML files, folders, or org/name[@revision] on the hub",
+        "names in models/, paths of TOML files, folders, or org/name[@revision] on the hub; a+b is"
+        " the mean of two that are named as well",
         "wd-v1-4-vit-tagger-v2,joytag",
         type=names,
     )
