@@ -47,8 +47,9 @@ def split(names: Sequence[str]) -> tuple[list[str], list[list[str]]]:
 
 def _stem(name: str) -> str:
     """The name that a model's files have, of what it is called in --models."""
-    last = name.partition("@")[0].rstrip("/").rpartition("/")[2]
-    return last.removesuffix(".toml")
+    if name.endswith(".toml"):
+        return Path(name).stem
+    return name.partition("@")[0].rstrip("/").rpartition("/")[2]
 
 
 @dataclass(frozen=True)

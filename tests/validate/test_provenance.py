@@ -35,7 +35,10 @@ def sha256(path: Path) -> str:
 
 
 def test_every_fact_of_a_run(tmp_path: Path) -> None:
-    make_data(tmp_path, 14)
+    posts = make_data(tmp_path, 14)
+    for number, post in enumerate(posts[1:], 1):
+        post["created_at"] = f"2024-03-{number:02}T23:59:59.000-05:00"
+    (tmp_path / "posts.jsonl").write_text("".join(json.dumps(post) + "\n" for post in posts))
     image = {"first": {"size": 40, "resize": "bilinear"}, "resize": "bicubic", "pad": "square"}
     a = make_model(tmp_path, "a", TAGS, card={"held_out": [900, 999]}, image=image)
     joy = joytag(tmp_path)
@@ -76,6 +79,8 @@ def test_every_fact_of_a_run(tmp_path: Path) -> None:
         assert (speed["models"], speed["gpu_memory"]) == (2, None)
         ages = model["by_age"]
         assert [each["posts"] for each in ages] == [2] * 4 + [1] * 6
+        assert (ages[0]["first_day"], ages[0]["last_day"]) == ("", "2024-03-01")
+        assert (ages[-1]["first_day"], ages[-1]["last"]) == ("2024-03-13", posts[-1]["id"])
         assert sum(each["maybe_seen"] for each in ages) == model["maybe_seen"]
 
     held = saved(tmp_path, "a")
