@@ -69,6 +69,11 @@ class Scored:
         return " + ".join(part.tagger.label for part in self.parts)
 
     @property
+    def mean_of(self) -> list[str]:
+        """The names of the models that it is the mean of; empty of a model."""
+        return [part.tagger.name for part in self.parts] if len(self.parts) > 1 else []
+
+    @property
     def precision(self) -> str:
         """Of the sums that the scores come from; of a mean with two, both."""
         return " + ".join(dict.fromkeys(part.precision for part in self.parts))
@@ -121,7 +126,7 @@ class Scored:
         return {
             "name": self.name,
             "label": self.label,
-            "source": f"the mean of {' and '.join(part.tagger.name for part in self.parts)}",
+            "source": f"the mean of {' and '.join(self.mean_of)}",
             "revision": None,
             "threshold": "the mean of its models' thresholds",
             "last_post_id": max(known) if len(known) == len(newest) else None,

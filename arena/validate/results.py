@@ -79,6 +79,7 @@ class Slice(TypedDict):
 class ModelResults(About):
     """One model: what About says, and its figures. Lists by tag are in the order of `tag_names`."""
 
+    mean_of: list[str]  # The models whose scores and thresholds it is the mean of; empty of one.
     weights: dict[str, str]  # The files of its network: name to SHA-256; of a mean, all parts'.
     tags_file: dict[str, str]  # The same of its tags file.
     parameters: int | None  # Numbers in its weights; None where the file does not tell.
@@ -199,6 +200,7 @@ def score(
                 {
                     **model.about(),
                     **{name: said for name, said in model.origin().items() if name != "card"},
+                    "mean_of": model.mean_of,
                     "images": model.images(),
                     "precision": model.precision,
                     "speed": speed.rated(model.speed()),

@@ -41,6 +41,7 @@ def test_a_mean_has_the_figures_of_the_mean_scores(tmp_path: Path, three: list[P
     rows = [line.split("|")[1].strip() for line in ended.out.splitlines() if line.startswith("| ")]
     assert rows[1:] == ["A", "B*", "C", "A + B*", "A + B + C*"]
     assert "A + B + C           : Precision" in (tmp_path / "detailed_metrics.txt").read_text()
+    assert "A + B is the mean of their scores, at the mean of their thresholds" in ended.out
     assert not list(tmp_path.glob("*+*"))
     truth = torch.load(tmp_path / "ground_truth.pt", weights_only=True)
     y, tags = truth["ground_truth"].numpy(), truth["tags"]
@@ -57,7 +58,7 @@ def test_a_mean_has_the_figures_of_the_mean_scores(tmp_path: Path, three: list[P
             np.testing.assert_allclose(found[name]["per_tag"][key], values, atol=1e-9)
         assert found[name]["overall"]["own"]["threshold"] == pytest.approx(threshold)
         assert found[name]["maybe_seen"] == found["b"]["maybe_seen"] == 11
-        assert found[name]["speed"] == []
+        assert (found[name]["speed"], found[name]["mean_of"]) == ([], name.split("+"))
         assert found[name]["parameters"] == sum(found[n]["parameters"] for n in name.split("+"))
     pairs = json.loads((tmp_path / "metrics.json").read_text())["pairs"]
     assert ("a", "a+b") in {(pair["a"], pair["b"]) for pair in pairs}
