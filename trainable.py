@@ -98,7 +98,7 @@ def judge_posts(verdicts: Verdicts, post_ids: list[int], workers: int) -> None:
     """Judge each post's original; where that is not possible, its resized image decides."""
     data = verdicts.data
     troubles: dict[int, str] = {}  # Why an original could not be judged.
-    with verdicts.open(), progress(total=len(post_ids)) as bar:
+    with verdicts.open(), progress(desc="images", unit="image", total=len(post_ids)) as bar:
         for original, judgement in judge_originals(
             data, post_ids, verdicts.settings, workers, troubles
         ):

@@ -23,7 +23,7 @@ import models
 from arena import files
 from arena.cli import run, say
 from arena.report import text
-from arena.validate import check, distributed, ground_truth, inference, predictions, results
+from arena.validate import check, distributed, ground_truth, inference, means, predictions, results
 from arena.validate.options import arguments
 from arena.validate.selection import choose_posts
 
@@ -31,7 +31,7 @@ from arena.validate.selection import choose_posts
 def main() -> None:
     """Choose taggers, posts and tags, fill the predictions, build the results, write and tell."""
     args = arguments(__doc__)
-    if (answer := asked(args)) is not None:
+    if (answer := answered(args)) is not None:
         say(*answer)
         return
     device = distributed.pick_device(args.device)
@@ -40,25 +40,21 @@ def main() -> None:
     out = results.folder(args.out) if args.out else args.data
     with distributed.group(), files.lock(args.data, "validate") if lead else nullcontext():
         mappings = ground_truth.mappings(args.data)
-        taggers = models.taggers(args.models, args.data, mappings)
-        truth = choose_posts(
-            args.data,
-            taggers,
-            mappings,
-            args.posts,
-            args.post_ids,
-            unseen_only=args.unseen_only,
-            names=args.models,
-        )
+        singles, sums = means.split(args.models)
+        taggers = models.taggers(singles, args.data, mappings)
+        asked = args.data, taggers, mappings, args.posts, args.post_ids
+        truth = choose_posts(*asked, unseen_only=args.unseen_only, names=singles)
         tags = ground_truth.common_tags(truth, taggers, args.min_count)
         # What process 0 sees holds for all: files may appear meanwhile.
         post_ids = distributed.share(truth.post_ids)
         caches = predictions.caches(
             taggers, args.data, device, args.precision, post_ids, fresh=args.fresh
         )
-        inference.fill(caches, post_ids, args.batch_size, args.workers, device)
+        ran = inference.fill(caches, post_ids, args.batch_size, args.workers, device)
         if lead:
-            found = results.score(caches, truth, tags, args.min_count, args.bootstrap, device, out)
+            scored = means.scored(caches, sums)
+            given = args.min_count, args.bootstrap, device, ran, out
+            found = results.score(args.data, scored, truth, tags, *given)
             results.write(out, found)
             say("", *text.markdown_table(found, ci=args.ci).split("\n"))
             if sentences := text.verdicts(found):
@@ -66,7 +62,7 @@ def main() -> None:
             say("", f"See {out.report}; every tag is in {out.detailed_metrics}")
 
 
-def asked(args: argparse.Namespace) -> list[str] | None:
+def answered(args: argparse.Namespace) -> list[str] | None:
     """The lines that answer an option which only asks; None where a run is wanted."""
     if args.list_models:
         known = models.known(args.data)

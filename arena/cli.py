@@ -19,6 +19,7 @@ from contextlib import contextmanager
 from typing import Any, NoReturn
 
 from arena.data_folder import data_folder, expanded
+from arena.progress_lines import ProgressLines
 
 from tqdm import tqdm
 
@@ -160,13 +161,30 @@ def seconds(low: float = 0.0) -> Callable[[str], float]:
     return parse
 
 
-def progress(items: Iterable[Any] | None = None, **options: Any) -> Any:
-    """A tqdm bar on stderr that is off when stderr is no terminal."""
-    if "desc" in options:
-        options["desc"] = plain(options["desc"])
+def progress(
+    items: Iterable[Any] | None = None,
+    *,
+    desc: str = "done",
+    unit: str = "item",
+    total: int | None = None,
+    position: int | None = None,
+) -> Any:
+    """A tqdm bar on stderr; where that is no terminal, a plain line a minute."""
+    named: dict[str, Any] = {"desc": plain(desc), "unit": unit, "total": total}
+    if SPEAKS and not sys.stderr.isatty():
+        return ProgressLines(items, write=_progress_line, **named)
     return tqdm(
-        items, disable=None if SPEAKS else True, file=sys.stderr, dynamic_ncols=True, **options
+        items,
+        disable=not SPEAKS,
+        file=sys.stderr,
+        dynamic_ncols=True,
+        position=position,
+        **named,
     )
+
+
+def _progress_line(line: str) -> None:
+    print(plain(line), file=sys.stderr, flush=True)
 
 
 def warn(message: str) -> None:

@@ -72,6 +72,17 @@ def fresh(path: Path) -> str:
     return "put a whole copy of it there, from where the model's other files come from"
 
 
+def shown_path(text: str) -> str:
+    """A path for what is shared: of one that could tell where on a machine, or whose, only the last
+    name. `runs/best` stays, `/home/me/best` and `../best` become `…/best`, and a home is `…`."""
+    path = Path(text)
+    if not (path.is_absolute() or text.startswith("~") or ".." in path.parts):
+        return text
+    home = Path(os.path.expanduser("~"))  # noqa: PTH111 - Path raises for a user without one.
+    is_home = text.startswith("~") and len(path.parts) == 1
+    return "…" if is_home or path.name in ("", "..", home.name) else f"…/{path.name}"
+
+
 def save_tensors(path: Path, contents: dict[str, Any]) -> None:
     """torch.save atomically. Raises the OSError of a full disk, which torch covers with its own."""
     import torch  # Here, as three of the four scripts do without it.

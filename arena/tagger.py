@@ -67,14 +67,24 @@ class About(TypedDict):
 
     name: str
     label: str
-    source: str  # A hub repository or a folder.
-    revision: str | None  # Of the repository.
+    source: str  # A hub repository, or a folder, of which only the name is told.
+    revision: str | None  # Of the repository; None of a folder, whose files' hashes say it.
     # One number, one for each category, or the column of its tags file that has one for each tag.
     threshold: float | dict[str, float] | str
     last_post_id: int | None  # The newest post it may have been trained on; None: it is not known.
     held_out: tuple[int, int] | None  # The first and last id % 1000 that it was not trained on,
     validated_on: tuple[int, int] | None  # and those of them that chose checkpoint or threshold.
     vocabulary: int  # Its outputs.
+
+
+class Origin(TypedDict):
+    """What a tagger's scores come from, to the byte."""
+
+    weights: dict[str, str]  # The files of its network: name to SHA-256.
+    tags_file: dict[str, str]  # The same of its tags file.
+    card: str  # TOML that runs it, without paths of this machine; empty where it has none.
+    parameters: int | None  # Numbers in its weights; None where the file does not tell.
+    file_size: int  # Bytes of the files of its network.
 
 
 class Tagger(Protocol):
@@ -141,6 +151,9 @@ class Tagger(Protocol):
 
     def about(self) -> About:
         """What the results say of it."""
+
+    def origin(self) -> Origin:
+        """What its scores come from. Reads its files, where that was not done before."""
 
 
 def vocabulary(tagger: Tagger) -> set[str]:

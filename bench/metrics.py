@@ -14,7 +14,7 @@ import os
 import statistics
 from typing import Any
 
-from arena.metrics import Evaluation, TestSet, bootstrap, compare, evaluate, per_tag
+from arena.metrics import Evaluation, TestSet, bootstrap, by_age, compare, evaluate, per_tag
 from bench import measure
 
 import numpy as np
@@ -48,6 +48,12 @@ def evaluated(posts: int, tags: int, seed: int, weights: Array) -> measure.Taken
     ratings = [("g", "s", "q", "e")[post % 4] for post in ids]
     totals = truth.sum(axis=1) + 5
     test = TestSet(truth, ids, ["general"] * tags, ratings, totals, weights)
+    sliced = measure.call(lambda: by_age(test, scores, 0.35))
+    print(
+        f"by_age, ten slices: {sliced.seconds:.1f} s, {sliced.processor:.1f} s of processor ",
+        end="",
+    )
+    print(f"time, {sliced.peak / 1e9:.2f} GB beside its inputs")
     return measure.call(lambda: evaluate(test, scores, 0.35))
 
 

@@ -58,7 +58,7 @@ def make_folder(folder: Path, posts: int, common: int, models: int) -> list[Path
         scores = rng.random((posts, width), np.float32) ** 6
         scores[:, :common] = scores[:, :common] * 0.7 + 0.3 * truth
         cache = Cache.of(tagger, data, "float32")
-        cache.save(cache.path, Batch(ids, states, scores))
+        cache.save(cache.path, Batch(ids, states, scores, []))
         made.append(path)
     return made
 

@@ -4,6 +4,7 @@ A model is a name (the TOML file's stem in this folder) or a path to a TOML file
 """
 
 import difflib
+import json
 import re
 import tomllib
 from dataclasses import dataclass, replace
@@ -13,7 +14,7 @@ from typing import Any
 from arena import files
 from arena.cli import UserError
 from arena.data_folder import DataFolder
-from arena.tagger import ImageSettings
+from arena.tagger import First, ImageSettings
 from models import keys, preprocess, preset, recognise
 
 FOLDER = Path(__file__).parent
@@ -162,9 +163,47 @@ def is_folder(source: str) -> bool:
 
 def shown_source(model: ModelCard) -> str:
     """A model's source for results, which say nothing of where on a machine a folder is."""
-    if not is_folder(model.source) or not Path(model.source).expanduser().is_absolute():
-        return model.source
-    return f"…/{Path(model.source).name}"
+    if model.source == ".":
+        return "written by export_sw.py" if is_exported(model) else "the data folder"
+    return _shown(model.source)
+
+
+def _shown(source: str) -> str:
+    """A source without the path of a folder that is outside of the data folder."""
+    return files.shown_path(source) if is_folder(source) else source
+
+
+def portable(model: ModelCard) -> str:
+    """A card as TOML that needs no preset and names no path of this machine: a folder outside of
+    the data folder has its name only."""
+    # What a preset or a file of its source says of the image is said here.
+    apart = ("preset", "preprocess", "image", "threshold")
+    said: dict[str, Any] = {key: getattr(model, key) for key in keys.KEYS if key not in apart}
+    for key in ("source", "tags_source"):
+        if said[key] is not None and is_folder(said[key]):
+            said[key] = _shown(said[key]).replace("…", ".")
+    tables = {"image": {key: getattr(model.image, key) for key in keys.IMAGE_KEYS}}
+    if isinstance(model.threshold, dict):
+        tables["threshold"] = model.threshold
+    else:
+        said["threshold"] = model.threshold
+    lines = _toml_lines(said)
+    for name, table in tables.items():
+        lines += ["", f"[{name}]", *_toml_lines(table)]
+    return "\n".join(lines) + "\n"
+
+
+def _toml_lines(table: dict[str, Any]) -> list[str]:
+    # JSON's texts, numbers and lists are TOML's too, but for one character.
+    lines = []
+    for key, value in table.items():
+        if isinstance(value, First):
+            lines.append(f"{key} = {{ {', '.join(_toml_lines(value._asdict()))} }}")
+        elif value is not None:
+            lines.append(
+                f"{key} = {json.dumps(value, ensure_ascii=False)}".replace("\x7f", "\\u007f")
+            )
+    return lines
 
 
 def is_exported(model: ModelCard) -> bool:

@@ -1,27 +1,47 @@
 """The files beside an ONNX file in which it keeps its weights."""
 
+import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, NamedTuple
 
 from arena.cli import UserError
 
 import onnx
 from google.protobuf.message import DecodeError
 
+# Types of tensors that hold indices, shapes and switches.
+NO_WEIGHTS = {
+    onnx.TensorProto.INT64,
+    onnx.TensorProto.INT32,
+    onnx.TensorProto.BOOL,
+    onnx.TensorProto.STRING,
+}
 
-def names(path: Path) -> list[str]:
-    """The names, relative to its folder, of the files that an ONNX file keeps weights in.
 
-    Every tensor is looked at, wherever it hangs: in constants, branches, functions. Raises
-    UserError for a name that leads out of the folder.
+class Contents(NamedTuple):
+    """What an ONNX file says of its weights, which are not read: the names, relative to its folder,
+    of the files that it keeps some in, and how many numbers they are."""
+
+    names: list[str]
+    parameters: int | None
+
+
+def contents(path: Path) -> Contents:
+    """The contents of an ONNX file; of one that is damaged, no names and None.
+
+    Every tensor is looked at for a file, wherever it hangs: in constants, branches, functions.
+    Parameters are the elements of the initialisers and constants that are no indices or shapes.
+    Raises UserError for a name that leads out of the folder.
     """
     try:
         network = onnx.load(path, load_external_data=False)
     except DecodeError:
-        return []  # ONNX Runtime will say what is wrong with the file.
-    found = set()
+        return Contents([], None)  # ONNX Runtime will say what is wrong with the file.
+    found, parameters = set(), 0
     for tensor in _within(network, onnx.TensorProto):
+        if tensor.data_type not in NO_WEIGHTS:
+            parameters += math.prod(tensor.dims)
         if tensor.data_location == onnx.TensorProto.EXTERNAL:
             places = [entry.value for entry in tensor.external_data if entry.key == "location"]
             found.update(places or [""])
@@ -31,7 +51,7 @@ def names(path: Path) -> list[str]:
                 f"{path} keeps weights in {name!r}, which is no file in its folder: export it anew,"
                 " with its weights beside it"
             )
-    return sorted(found)
+    return Contents(sorted(found), parameters)
 
 
 def is_inside(name: str) -> bool:

@@ -6,18 +6,22 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
 
 from arena.cli import UserError, say
 from arena.data_folder import DataFolder
 from arena.seen import Training
-from arena.tagger import RESIZE_VERSIONS, About, ImageSettings, Network
+from arena.tagger import RESIZE_VERSIONS, About, ImageSettings, Network, Origin
 from danbooru_metadata import TagMappings
 from models import card as cards
-from models import recognise, tags
+from models import recognise, tags, weights
 from models.card import ModelCard
 
 import numpy as np
 import torch
+
+if TYPE_CHECKING:
+    from models.external import Contents
 
 # The instructions, as torch names them, with which bfloat16 is faster than float32 on a CPU.
 FAST_BFLOAT16 = {"avx512_bf16", "amx_bf16"}
@@ -126,26 +130,30 @@ class CardTagger:
             [card.kind, card.output, card.activation, asdict(card.image), versions]
         )
         digest = hashlib.sha256(settings.encode())
-        for path in self._weight_files:
-            with path.open("rb") as file:
-                digest.update(hashlib.file_digest(file, "sha256").digest())
+        for sha256 in self._hashes:
+            digest.update(bytes.fromhex(sha256))
         return digest.hexdigest()
+
+    @cached_property
+    def _hashes(self) -> list[str]:
+        """The SHA-256 of each of the weights' files, read once."""
+        return [_sha256(path) for path in self._weight_files]
 
     def open(self, device: torch.device, precision: str) -> Network:
         """Load the network for a CPU or GPU. Raises UserError when it does not fit the card."""
         # Imported here, as ONNX Runtime and torch.nn take seconds that cached models never need.
-        weights = self._weight_files[0]
+        path = self._weight_files[0]
         if self.card.kind == "joytag":
             from models.joytag import JoyTagNetwork
 
-            return JoyTagNetwork(self.card, weights, len(self.tags), device, precision)
+            return JoyTagNetwork(self.card, path, len(self.tags), device, precision)
         if self.card.kind == "timm":
             from models.timm import TimmNetwork
 
-            return TimmNetwork(self.card, weights, len(self.tags), device, precision)
+            return TimmNetwork(self.card, path, len(self.tags), device, precision)
         from models.onnx import OnnxNetwork
 
-        return OnnxNetwork(self.card, weights, len(self.tags), device, precision)
+        return OnnxNetwork(self.card, path, len(self.tags), device, precision)
 
     def remedy(self, *keys: str) -> str:
         """Which of the card's keys to change, or what else makes the files fit."""
@@ -165,18 +173,49 @@ class CardTagger:
             "vocabulary": len(self.tags),
         }
 
+    def origin(self) -> Origin:
+        """The hashes, the size and the card."""
+        return {
+            "weights": dict(zip(self._weight_names, self._hashes, strict=True)),
+            "tags_file": {self.card.tags: _sha256(cards.locate_tags(self.card, self.data))},
+            "card": cards.portable(self.card),
+            "parameters": self._parameters,
+            "file_size": sum(path.stat().st_size for path in self._weight_files),
+        }
+
     @cached_property
     def _weight_files(self) -> list[Path]:
         """The files of the network, the one to open first, fetched if need be."""
-        card = self.card
-        found = cards.locate(card, self.data, *cards.weight_names(card))
-        if card.kind == "onnx":
-            from models import external  # Here, as JoyTag does without ONNX.
+        return cards.locate(self.card, self.data, *self._weight_names)
 
+    @cached_property
+    def _weight_names(self) -> list[str]:
+        """Their names within the card's source."""
+        card = self.card
+        names = cards.weight_names(card)
+        if card.kind == "onnx":
             folder = PurePosixPath(card.file).parent
-            beside = [str(folder / name) for name in external.names(found[0])]
-            found += cards.locate(card, self.data, *beside)
-        return found
+            names += [str(folder / name) for name in self._onnx_contents.names]
+        return names
+
+    @cached_property
+    def _onnx_contents(self) -> "Contents":
+        from models import external  # Here, as JoyTag does without ONNX.
+
+        (path,) = cards.locate(self.card, self.data, self.card.file)
+        return external.contents(path)
+
+    @property
+    def _parameters(self) -> int | None:
+        """How many numbers its weights are."""
+        if self.card.kind == "onnx":
+            return self._onnx_contents.parameters
+        return weights.parameters(self._weight_files[0])
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def tagger(name: str, data: DataFolder, mappings: TagMappings) -> CardTagger:

@@ -4,6 +4,7 @@ Only safetensors files are read: nothing in one can run code.
 """
 
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -49,6 +50,18 @@ def read(path: Path, net: nn.Module, spare: Mapping[str, int] | None = None) -> 
         raise UserError(
             f"{path} is damaged or no safetensors file ({error}): {fresh(path)}"
         ) from None
+
+
+def parameters(path: Path) -> int | None:
+    """How many numbers a safetensors file's floating point tensors have, from its header alone;
+    None of a file that is none."""
+    try:
+        with safe_open(path, framework="pt") as tensors:
+            parts = [tensors.get_slice(name) for name in tensors.keys()]  # noqa: SIM118
+            shapes = [part.get_shape() for part in parts if part.get_dtype() in FLOATS]
+            return sum(int(math.prod(shape)) for shape in shapes)
+    except (OSError, SafetensorError):
+        return None
 
 
 def _read(tensors: Any, path: Path, net: nn.Module, spare: Mapping[str, int]) -> dict[str, Tensor]:

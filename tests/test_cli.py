@@ -113,8 +113,11 @@ def test_output_errors_warnings_and_bars(
     assert all(line.isprintable() for line in err.split("\n"))
     assert err.startswith(f"warning: {plain(NASTY)}\nerror: {plain(NASTY)}\nerror: ")
     assert "Traceback" in err and f"ValueError: {plain(NASTY).split(chr(92) + 'n')[0]}" in err
-    monkeypatch.setattr(cli, "tqdm", lambda items, **options: options["desc"])
-    assert cli.progress(desc=NASTY, total=1) == plain(NASTY)
+    for there in (True, False):
+        name = "tqdm" if there else "ProgressLines"
+        monkeypatch.setattr(cli, name, lambda items, **options: options["desc"])
+        monkeypatch.setattr(sys.stderr, "isatty", lambda there=there: there)
+        assert cli.progress(desc=NASTY, total=1) == plain(NASTY)
 
 
 @pytest.mark.parametrize("make", [lambda: np.empty(10**15), lambda: torch.empty(10**15)])

@@ -1,13 +1,16 @@
 """The four scripts in order on the stand-in, as a user runs them, and the README's example."""
 
 import csv
+import getpass
 import json
 import os
 import re
 import shlex
 import shutil
+import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -108,6 +111,40 @@ def test_the_files_of_validate(arena: tuple[Path, dict[str, Ended]]) -> None:
     with (data / "per_tag.csv").open(newline="") as file:
         assert len(list(csv.DictReader(file))) == len(tags)
     assert (data / "report.html").read_text().startswith("<!DOCTYPE html>")
+
+
+RESULTS = (
+    *("report.html", "metrics.json", "history.jsonl", "thresholds.csv", "per_tag.csv"),
+    *("detailed_metrics.txt", "validation_post_ids.txt", "*.pt"),
+)
+
+
+def told(path: Path) -> str:
+    """All that a result file says: of a page without its libraries, of tensors their names only."""
+    if path.suffix == ".pt":
+        held = torch.load(path, weights_only=True)
+        return repr({key: value for key, value in held.items() if not torch.is_tensor(value)})
+    text = path.read_text()
+    return re.sub(r"<(script|style)>.*?</\1>", "", text, flags=re.DOTALL)
+
+
+def test_no_result_tells_of_the_machine_or_its_user(arena: tuple[Path, dict[str, Ended]]) -> None:
+    data, _ = arena
+    places = [str(data.parent), str(ROOT), tempfile.gettempdir(), "/home/", "/Users/"]
+    # Names of one or two letters are in every text.
+    names = [name for name in (getpass.getuser(), socket.gethostname()) if len(name) > 2]
+    words = [re.escape(place) for place in places] + [rf"\b{re.escape(name)}\b" for name in names]
+    found = [path for pattern in RESULTS for path in data.glob(pattern)]
+    assert {"report.html", "metrics.json", "joytag_predictions.pt"} <= {path.name for path in found}
+    for path in found:
+        text = told(path)
+        assert len(text) > 50, path.name
+        for word in words:
+            seen = re.search(f".{{0,40}}{word}.{{0,40}}", text)
+            assert not seen, (path.name, seen)
+        # What torch writes around the tensors, too.
+        assert str(data.parent).encode() not in path.read_bytes()
+        assert str(ROOT).encode() not in path.read_bytes()
 
 
 def test_what_the_scripts_say(arena: tuple[Path, dict[str, Ended]]) -> None:

@@ -18,11 +18,10 @@ FIGURES = (
 )
 
 
-def model_index(metrics: Metrics, name: str, posts_hash: str) -> str:
+def model_index(metrics: Metrics, name: str) -> str:
     """The YAML for the head of the card of the model called `name`, without the `---` around it.
 
-    `posts_hash` is the SHA-256 of the list of posts. Raises UserError for a model that the results
-    do not have.
+    Raises UserError for a model that the results do not have.
     """
     models = {model["name"]: model for model in metrics["models"]}
     if name not in models:
@@ -36,7 +35,7 @@ def model_index(metrics: Metrics, name: str, posts_hash: str) -> str:
             task_name="Multi-label image tagging",
             dataset_type="danbooru",
             dataset_name=f"Validation Arena: {where}, {metrics['tags']['count']} tags",
-            dataset_revision=posts_hash,
+            dataset_revision=posts["sha256"],
             metric_type=metric,
             metric_name=_told(title, _figure(model["overall"], path)),
             metric_value=round(_figure(model["overall"], path)["value"], 4),

@@ -49,6 +49,8 @@ def markdown_table(metrics: Metrics, ci: bool = False) -> str:
         own = model["overall"]["own"]["macro"]
         figures = [own[key] for key in ("precision", "recall", "f1")]
         figures.append(model["overall"]["ap"]["macro"])
+        if model.get("mean_of"):
+            notes.append(f"{label} is the mean of their scores, at the mean of their thresholds")
         seen = model["maybe_seen"]
         mark = "?" if seen is None else "*" if seen else ""
         rows.append([label + mark, *(_figure(figure, ci) for figure in figures)])

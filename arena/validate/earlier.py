@@ -49,7 +49,6 @@ def _selection(out: DataFolder) -> dict[str, Any] | None:
     try:
         found = jsonl.loads(out.metrics.read_bytes())
         models = [model["name"] for model in found["models"]]
-        posts = hashlib.sha256(out.validation_post_ids.read_bytes()).hexdigest()
-        return {"posts": posts, "models": models, "tags": found["tag_names"]}
-    except (OSError, ValueError, TypeError, KeyError, RecursionError):
+        return {"posts": found["posts"]["sha256"], "models": models, "tags": found["tag_names"]}
+    except (ValueError, TypeError, KeyError, RecursionError):
         return None

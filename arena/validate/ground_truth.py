@@ -5,6 +5,7 @@ with the square of the tags. It is worked out tag by tag wherever it is needed.
 """
 
 import os
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -30,12 +31,14 @@ class GroundTruth:
     Post i has by itself tags[index] for index in `indices[starts[i] : starts[i + 1]]`, each once.
     Of `implications`, each is a group of tags that imply each other (mostly it is one tag), and the
     other tags that they imply directly; a group comes before those that it implies. `categories`
-    gives each tag's category by the posts' own fields. `links` are the parent links of all posts
+    gives each tag's category by the posts' own fields. `days` are those on which the posts were
+    made, as 2026-01-31, empty where a post does not say. `links` are the parent links of all posts
     of posts.jsonl.
     """
 
     post_ids: np.ndarray
     ratings: list[str]
+    days: list[str]
     tags: list[str]
     categories: list[str]
     indices: np.ndarray
@@ -158,7 +161,7 @@ def read(
     problems = jsonl.Problems()
     number_of: dict[str, int] = {}
     votes: dict[int, Counter[str]] = {}
-    found: list[tuple[int, str, np.ndarray]] = []
+    found: list[tuple[int, str, str, np.ndarray]] = []
 
     def index(tag: str) -> int:
         return number_of.setdefault(tag, len(number_of))
@@ -172,7 +175,7 @@ def read(
             continue
         own = {index(tag_mappings.get_canonical(tag)) for tag in tags.split()}
         row = np.array(sorted(own), dtype=np.int64)
-        found.append((post["id"], _rating(post), row))
+        found.append((post["id"], _rating(post), _day(post), row))
         if len(found) > 2 * limit + 1000:  # So that memory depends on the limit, not on the file.
             found = sorted(found, key=_id)[:limit]
         for category in posts.CATEGORIES:
@@ -183,10 +186,11 @@ def read(
     problems.tell(path)
     found = sorted(found, key=_id)[:limit]
     implications = _implications(number_of, tag_mappings.direct_implications)
-    lengths = [len(row) for _, _, row in found]
+    lengths = [len(row) for *_, row in found]
     return GroundTruth(
-        post_ids=np.array([post_id for post_id, _, _ in found], dtype=np.int64),
-        ratings=[rating for _, rating, _ in found],
+        post_ids=np.array([post_id for post_id, *_ in found], dtype=np.int64),
+        ratings=[rating for _, rating, _, _ in found],
+        days=[day for _, _, day, _ in found],
         tags=list(number_of),
         # A tag that only an implication brings is in no post's fields, nor are those of captions.
         categories=[
@@ -195,7 +199,7 @@ def read(
             else (categories or {}).get(tag, "general")
             for tag, number in number_of.items()
         ],
-        indices=np.concatenate([row for _, _, row in found]) if found else np.zeros(0, np.int64),
+        indices=np.concatenate([row for *_, row in found]) if found else np.zeros(0, np.int64),
         starts=np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]),
         implications=implications,
     )
@@ -258,12 +262,12 @@ def _groups(edges: Mapping[int, list[int]]) -> list[list[int]]:
     return groups
 
 
-def maybe_seen(tagger: Tagger, truth: GroundTruth) -> int | None:
-    """How many of the posts a tagger may have been trained on, or on one of their family; None
-    where that is not known. Of one's own images it is none."""
+def may_have_seen(tagger: Tagger, truth: GroundTruth) -> np.ndarray | None:
+    """Whether a tagger may have been trained on each post, or on one of its family, bool (posts,);
+    None where that is not known. Of one's own images it is none."""
     if tagger.last_post_id is None and truth.post_ids[0] < posts.OWN:
         return None
-    return int(families.may_have_seen(truth.post_ids, truth.links, tagger.may_have_seen).sum())
+    return families.may_have_seen(truth.post_ids, truth.links, tagger.may_have_seen)
 
 
 def common_tags(truth: GroundTruth, taggers: Sequence[Tagger], min_count: int) -> list[str]:
@@ -309,8 +313,15 @@ def _check_vocabulary(tagger: Tagger, counts: dict[str, int]) -> None:
         )
 
 
-def _id(post: tuple[int, str, np.ndarray]) -> int:
+def _id(post: tuple[int, str, str, np.ndarray]) -> int:
     return post[0]
+
+
+def _day(post: dict[str, Any]) -> str:
+    """The day of a post's `created_at`, 2026-01-31T12:00:00.000-05:00, in the site's own time."""
+    created = post.get("created_at")
+    found = re.match(r"\d{4}-\d{2}-\d{2}(?=T)", created) if isinstance(created, str) else None
+    return found[0] if found else ""
 
 
 def _rating(post: dict[str, Any]) -> str:

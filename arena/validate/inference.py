@@ -13,12 +13,13 @@ import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from arena.cli import UserError, progress, say, warn
 from arena.tagger import Network
-from arena.validate import distributed
+from arena.validate import distributed, speed
 from arena.validate.predictions import Batch, Cache, image_state
 from arena.validate.preprocess import (
     Preprocessed,
@@ -27,6 +28,7 @@ from arena.validate.preprocess import (
     padding,
     preprocess,
 )
+from arena.validate.speed import GpuMemory, Run, Timing
 
 import numpy as np
 import torch
@@ -52,7 +54,7 @@ def fill(
     batch_size: int | None,
     workers: int,
     device: torch.device,
-) -> None:
+) -> Run:
     """Work out every score that the caches lack for the posts, and merge them in.
 
     Where an image was not the one that was scored (it changed meanwhile, or another process sees
@@ -61,23 +63,34 @@ def fill(
     size = batch_size or default_batch(device)
     data = caches[0].data
     plans = plan(caches, post_ids)
+    posts, seconds = 0, 0.0
     for alone in (False, True):
         complete = not any(len(each.missing) for each in plans)
         tell(plans, device, len(post_ids))
         with distributed.explain_gpu_errors(), distributed.stream(device):
+            began = time.monotonic()
             runners = open_networks(plans, size, device)
             run(runners, workers, device, alone=alone)
         distributed.barrier()
+        if not complete:
+            posts += len(set().union(*(each.missing.tolist() for each in plans)))
+            seconds += time.monotonic() - began
+        done = Run(
+            posts=posts,
+            seconds=seconds,
+            images_per_second=speed.rate(posts, seconds),
+            host_memory=speed.host_memory(),
+        )
         runners.clear()  # Networks need the memory no longer, and merging does.
         if distributed.rank() == 0:
             for cache in caches:
                 cache.merge(post_ids)
         if complete:
-            return
+            return done
         plans = plan(caches, post_ids)
         changed = sorted(set().union(*(each.missing.tolist() for each in plans)))
         if not changed:
-            return
+            return done
         first = data.resized_image(changed[0])
         if not alone:
             warn(
@@ -108,6 +121,8 @@ def plan(caches: Sequence[Cache], post_ids: np.ndarray) -> list[Plan]:
 def open_networks(plans: Sequence[Plan], batch_size: int, device: torch.device) -> list["Runner"]:
     """A runner for every tagger with posts to run, all before hours are spent on one."""
     runners = []
+    memory = GpuMemory(device)
+    models = sum(bool(len(each.missing)) for each in plans)
     for each in plans:
         if not len(each.missing):
             continue
@@ -118,7 +133,8 @@ def open_networks(plans: Sequence[Plan], batch_size: int, device: torch.device) 
                 f"{tagger.name}: its network takes {network.batch} image(s) at a time only, which"
                 " is slow: an export with a dynamic batch would not be"
             )
-        runners.append(Runner(each, network, network.batch or batch_size, device))
+        size = network.batch or batch_size
+        runners.append(Runner(each, network, size, device, memory, models))
     return runners
 
 
@@ -155,15 +171,21 @@ def run(
 
     pool = ThreadPoolExecutor(workers, initializer=distributed.start_thread, initargs=(device,))
     writer = ThreadPoolExecutor(1)
+    bars = {
+        runner: progress(
+            desc=runner.tagger.label, unit="post", total=len(mine[runner]), position=place
+        )
+        for place, runner in enumerate(runners)
+    }
     try:
-        with progress(total=len(todo), unit="post", desc="inference") as bar:
+        with closing_all(bars.values()):
             flushed = time.monotonic()
             images = _in_order(pool, task, todo, ahead)
             for post_id, (state, preprocessed) in zip(todo, images, strict=True):
                 for runner in runners:
                     if post_id in mine[runner]:
                         runner.add(post_id, state, preprocessed)
-                bar.update()
+                        bars[runner].update()
                 finished = sum(runner.finished_bytes for runner in runners)
                 if time.monotonic() - flushed > FLUSH_SECONDS or finished > FLUSH_BYTES:
                     for runner in runners:
@@ -179,6 +201,16 @@ def run(
                 runner.flush(writer)
             for runner in runners:
                 runner.written()
+
+
+@contextmanager
+def closing_all(bars: Iterable[Any]) -> Iterator[None]:
+    """Close bars at the end of the block, the uppermost first, as the others move up."""
+    try:
+        yield
+    finally:
+        for bar in bars:
+            bar.close()
 
 
 def _in_order(
@@ -207,13 +239,23 @@ class _UnderWay(NamedTuple):
 
     images: list[_Waiting]
     outputs: torch.Tensor
+    timing: Timing
     ready: torch.cuda.Event
 
 
 class Runner:
     """One tagger's network at work: images that wait for a batch, and scores not yet written."""
 
-    def __init__(self, plan: Plan, network: Network, batch: int, device: torch.device) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        network: Network,
+        batch: int,
+        device: torch.device,
+        memory: GpuMemory,
+        models: int,
+    ) -> None:
+        self._memory, self._models = memory, models
         self.plan, self.cache, self.tagger = plan, plan.cache, plan.cache.tagger
         self.network = network
         self.batch = batch
@@ -253,7 +295,10 @@ class Runner:
             images = self._waiting[: self.batch]
             try:
                 where = self._padding(images) if self.network.wants_padding else None
-                outputs = self.network.outputs(self._input(images), where)
+                given = self._input(images)
+                begin = speed.mark(self._device)
+                outputs = self.network.outputs(given, where)
+                timing = Timing(begin, speed.mark(self._device))
             except torch.OutOfMemoryError:
                 if self.batch == 1 or self.network.batch:
                     raise
@@ -262,7 +307,7 @@ class Runner:
                 continue
             del self._waiting[: self.batch]
             self._check_form(outputs)
-            self._take(images, outputs[: len(images)])
+            self._take(images, outputs[: len(images)], timing)
         if self.batch < asked:
             warn(
                 f"{self.tagger.label}: batches of {asked} images do not fit into the GPU's memory:"
@@ -272,17 +317,16 @@ class Runner:
     def collect(self) -> None:
         """Wait for the batch under way, if there is one, and keep its scores."""
         if self._under_way:
-            images, outputs, ready = self._under_way
+            images, outputs, timing, ready = self._under_way
             self._under_way = None
             ready.synchronize()
-            self._keep(images, outputs)
+            self._keep(images, outputs, timing)
 
     def flush(self, writer: Executor) -> None:
         """Have the finished batches written to a part of their own."""
         self.written()
         if self._finished:
-            columns = zip(*self._finished, strict=True)
-            batch = Batch(*(np.concatenate(parts) for parts in columns))
+            batch = Batch.of(self._finished)
             self._writing = writer.submit(self.cache.add, batch), self._finished
             self._finished = []
 
@@ -322,19 +366,19 @@ class Runner:
             found[row, top:bottom, left:right] = False
         return found
 
-    def _take(self, images: list[_Waiting], outputs: torch.Tensor) -> None:
+    def _take(self, images: list[_Waiting], outputs: torch.Tensor, timing: Timing) -> None:
         """Keep a batch's scores; on a GPU those of the batch before, while this one runs."""
         if self._device.type == "cpu":
-            self._keep(images, outputs)
+            self._keep(images, outputs, timing)
             return
         host = torch.empty(outputs.shape, dtype=outputs.dtype, pin_memory=True)
         host.copy_(outputs, non_blocking=True)
         ready = torch.cuda.Event(blocking=True)  # Waiting for it leaves the core to others.
         ready.record()
         self.collect()
-        self._under_way = _UnderWay(images, host, ready)
+        self._under_way = _UnderWay(images, host, timing, ready)
 
-    def _keep(self, images: Sequence[_Waiting], raw: torch.Tensor) -> None:
+    def _keep(self, images: Sequence[_Waiting], raw: torch.Tensor, timing: Timing) -> None:
         """Check a batch's outputs and keep them as scores."""
         scores = (torch.sigmoid(raw) if self.tagger.activation == "sigmoid" else raw).numpy()
         self._check_values(images, raw.numpy(), scores)
@@ -343,6 +387,17 @@ class Runner:
                 np.array([post_id for post_id, _, _ in images]),
                 np.array([(*state, made.content) for _, state, made in images]),
                 scores.clip(0, 1),
+                [
+                    {
+                        "posts": len(images),
+                        "seconds": timing.seconds(),
+                        "device": distributed.device_name(self._device),
+                        "batch": self.batch,
+                        "gpu_memory": self._memory.taken(),
+                        "host_memory": speed.host_memory(),
+                        "models": self._models,
+                    }
+                ],
             )
         )
 

@@ -25,8 +25,9 @@ from arena.cli import UserError, say
 from arena.data_folder import DataFolder
 from arena.metrics import Decided
 from arena.tagger import Tagger
-from arena.validate import distributed
+from arena.validate import distributed, provenance, speed
 from arena.validate.preprocess import content_hash
+from arena.validate.speed import Speed
 
 import numpy as np
 import torch
@@ -37,11 +38,20 @@ SYSTEM_ERRORS = (errno.ENOMEM, errno.EIO, errno.ENODEV, errno.EMFILE, errno.ENFI
 
 
 class Batch(NamedTuple):
-    """Scores (posts, tags) of one batch, with each post's id and resized file: int64 (posts, 3)."""
+    """Scores (posts, tags) of one batch, with each post's id and resized file: int64 (posts, 3),
+    and how fast they were made."""
 
     post_ids: np.ndarray
     images: np.ndarray
     scores: np.ndarray
+    speed: list[Speed]
+
+    @classmethod
+    def of(cls, batches: Sequence["Batch"]) -> "Batch":
+        """Several batches as one."""
+        ids, images, scores, speeds = zip(*batches, strict=True)
+        added = speed.add_up(each for some in speeds for each in some)
+        return cls(np.concatenate(ids), np.concatenate(images), np.concatenate(scores), added)
 
 
 class DamagedError(UserError):
@@ -52,9 +62,9 @@ def load(path: Path) -> dict[str, Any]:
     """A predictions file, its scores memory-mapped.
 
     `predictions` float32 (posts, tags), `post_ids` int64 (posts,), `tags` list of str, `model`,
-    `precision`, `fingerprint`, and `images` int64 (posts, 3): each resized file's bytes, mtime_ns
-    and hash. Raises DamagedError when it is not one of ours, and UserError when it cannot be read
-    now.
+    `precision`, `fingerprint`, `speed` (a list of Speed), and `images` int64 (posts, 3): each
+    resized file's bytes, mtime_ns and hash; Cache.about has what it says of the tagger. Raises
+    DamagedError when it is not one of ours, and UserError when it cannot be read now.
     """
     if path.exists() and not path.is_file():  # A pipe would be waited for without end.
         raise UserError(f"{path} is not a file: move it elsewhere")
@@ -98,6 +108,7 @@ def _is_whole(found: Any) -> bool:
         )
         and len(found["tags"]) == columns
         and all(isinstance(tag, str) for tag in found["tags"])
+        and speed.is_list(found.get("speed", []))
         and re.fullmatch("[0-9a-f]{64}", found["fingerprint"]) is not None
     )
 
@@ -171,7 +182,7 @@ class Cache:
         sources = self._sources()
         if self.path not in sources and self.path.exists():
             self._put_aside()
-        if len(sources) == 1 and load(sources[0])["tags"] == self.tagger.tags:
+        if len(sources) == 1 and self._is_as_now(load(sources[0])):
             if sources[0] != self.path:
                 sources[0].rename(self.path)
         else:
@@ -194,12 +205,54 @@ class Cache:
                 "predictions": torch.from_numpy(batch.scores),
                 "post_ids": torch.from_numpy(batch.post_ids),
                 "images": torch.from_numpy(batch.images),
-                "tags": self.tagger.tags,
-                "model": self.tagger.name,
-                "precision": self.precision,
-                "fingerprint": self.fingerprint,
+                "speed": batch.speed,
+                "created": provenance.now(),
+                "software": provenance.software(),
+                **self.about(),
             },
         )
+
+    def about(self) -> dict[str, Any]:
+        """What a predictions file says of its tagger, so that it can be scored without it.
+
+        `tags` and `categories` of each output; `threshold`, one number or one for each output (not
+        a number for a rating without one); `last_post_id`, and `held_out` as [first, last] id
+        % 1000, None where they are not known; `model`, `label`, `source`, `revision`, `precision`
+        and `fingerprint`; and what Origin says: `weights`, `tags_file`, `card`, `parameters`,
+        `file_size`.
+        """
+        told, cuts = self.tagger.about(), self.tagger.thresholds().tolist()
+        held_out = told["held_out"]
+        return {
+            "tags": self.tagger.tags,
+            "categories": self.tagger.categories,
+            "threshold": cuts[0] if len(set(cuts)) == 1 else cuts,
+            "last_post_id": told["last_post_id"],
+            "held_out": None if held_out is None else list(held_out),
+            "model": self.tagger.name,
+            "label": self.tagger.label,
+            "source": told["source"],
+            "revision": told["revision"],
+            "precision": self.precision,
+            "fingerprint": self.fingerprint,
+            **self.tagger.origin(),
+        }
+
+    def scores(
+        self, post_ids: np.ndarray, tags: Sequence[str]
+    ) -> tuple[np.ndarray, np.ndarray | Decided]:
+        """The scores of these posts and tags and what decides, as common_scores says."""
+        return common_scores(self.path, post_ids, tags, self.tagger.thresholds())
+
+    def speed(self) -> list[Speed]:
+        """How fast the scores in the predictions file were made; empty where it does not say."""
+        found: list[Speed] = load(self.path).get("speed", [])
+        return found
+
+    def _is_as_now(self, found: dict[str, Any]) -> bool:
+        """Whether a predictions file says of the tagger what is so now."""
+        # As texts: what is not a number is equal to nothing.
+        return all(key in found and repr(found[key]) == repr(v) for key, v in self.about().items())
 
     def _sources(self) -> list[Path]:
         """The files that hold scores of the present fingerprint, oldest first."""
@@ -258,15 +311,18 @@ class Cache:
         where = np.array([place[post_id] for post_id in ids.tolist()]).reshape(-1, 2)
         scores = np.empty((len(ids), len(self.tagger.tags)), np.float32)
         images = np.empty((len(ids), 3), np.int64)
+        speeds: list[Speed] = []
         for number, source in enumerate(sources):
             found = load(source)  # One at a time: its pages count as this process's memory.
             rows = np.flatnonzero(where[:, 0] == number)
+            if len(rows):  # Else all of it is in another source as well.
+                speeds += found.get("speed", [])
             for start in range(0, len(rows), ROWS):  # A copy of all at once would double it.
                 some = rows[start : start + ROWS]
                 scores[some] = found["predictions"].numpy()[where[some, 1]]
                 images[some] = found["images"].numpy()[where[some, 1]]
             del found
-        return Batch(ids, images, scores)
+        return Batch(ids, images, scores, speed.add_up(speeds))
 
     def _put_aside(self) -> None:
         """Keep a predictions file of other weights or settings under a name of its own."""

@@ -1,26 +1,24 @@
 """The results of a run: worked out one tagger at a time, and written as files."""
 
-import hashlib
 import itertools
 import json
-import platform
 from collections.abc import Sequence
-from importlib.metadata import version
-from typing import TypedDict, cast
+from typing import Any, TypedDict, cast
 
 from arena import files, jsonl
 from arena.cli import UserError, progress, warn
 from arena.data_folder import DataFolder
-from arena.metrics import Evaluation, TestSet, bootstrap, compare, evaluate
+from arena.metrics import Evaluation, TestSet, bootstrap, by_age, compare, evaluate
 from arena.metrics.figures import Figure
 from arena.metrics.formulas import chance_average_precision
 from arena.posts import CATEGORIES, RATINGS
 from arena.report import page, text
 from arena.report.model_index import model_index as yaml_of_card
-from arena.tagger import About, Tagger, vocabulary
-from arena.validate import distributed, earlier
-from arena.validate.ground_truth import GroundTruth, maybe_seen
-from arena.validate.predictions import Cache, common_scores
+from arena.tagger import About
+from arena.validate import distributed, earlier, provenance, speed
+from arena.validate.ground_truth import GroundTruth
+from arena.validate.means import Scored
+from arena.validate.speed import Run
 
 import numpy as np
 import torch
@@ -64,8 +62,35 @@ class Group(TypedDict, total=False):
     micro: dict[str, Figure]
 
 
+class Slice(TypedDict):
+    """A tenth of the posts, by id: figures at the own threshold. Macro figures, over the tags of
+    the slice, compare models on it, not slices."""
+
+    first: int  # Its lowest post id,
+    last: int  # and its highest.
+    first_day: str  # The days on which these were posted, 2026-01-31; empty where not known.
+    last_day: str
+    posts: int
+    maybe_seen: int | None  # Posts of it that the model may have been trained on.
+    tags: int  # Tags on any of its posts.
+    macro: dict[str, Figure]
+    micro: dict[str, Figure]  # With intervals for precision, recall and F1.
+
+
 class ModelResults(About):
     """One model: what About says, and its figures. Lists by tag are in the order of `tag_names`."""
+
+    mean_of: list[str]  # The models whose scores and thresholds it is the mean of; empty of one.
+    weights: dict[str, str]  # The files of its network: name to SHA-256; of a mean, all parts'.
+    tags_file: dict[str, str]  # The same of its tags file.
+    parameters: int | None  # Numbers in its weights; None where the file does not tell.
+    file_size: int  # Bytes of the files of its network.
+    images: list[dict[str, Any]]  # The settings of its card's [image]; of a mean, each part's.
+    # How its scores were made, by the runs that made them, whenever that was: what Speed says, and
+    # `images_per_second`, of the network alone. One for each device and batch size, that of the
+    # most posts first; none of a mean, nor where the predictions do not say.
+    speed: list[dict[str, Any]]
+    by_age: list[Slice]  # The oldest posts first.
 
     precision: str  # Of the sums that its scores come from: float32, tf32, float16 or bfloat16.
     # Posts that it may have been trained on, or on one of their family; None: it is not known.
@@ -96,10 +121,13 @@ class Results(TypedDict):
     its 95% interval, null where it has none."""
 
     version: int  # Of this schema: VERSION.
-    posts: dict[str, int]  # `count`, `min_id`, `max_id`.
+    created: str  # When, in UTC: 2026-01-31T12:00:00Z.
+    command: str  # What was typed, paths of the machine left out.
+    posts: dict[str, Any]  # `count`, `min_id`, `max_id`; `sha256` of validation_post_ids.txt.
     tags: dict[str, int]  # `count` of common tags, `min_count` of posts that each is on.
     bootstrap: dict[str, float]  # `resamples`, `seed`, `confidence`.
     device: str  # Where this run's networks ran: CPU, or the GPU's name.
+    run: Run  # What this run did: images a second with decoding and all models together.
     software: dict[str, str]  # Name to version.
     tag_names: list[str]  # The common tags, most common first.
     tag_categories: list[str]
@@ -121,21 +149,22 @@ def model_index(out: DataFolder, name: str) -> str:
     """
     try:
         found = jsonl.loads(out.metrics.read_bytes())
-        posts_hash = hashlib.sha256(out.validation_post_ids.read_bytes()).hexdigest()
         if found["version"] != VERSION:
             raise ValueError
     except (FileNotFoundError, ValueError, TypeError, KeyError, RecursionError):
         raise UserError(f"{out} has no whole results of this version: run validate.py") from None
-    return yaml_of_card(found, name, posts_hash)
+    return yaml_of_card(found, name)
 
 
 def score(
-    caches: Sequence[Cache],
+    data: DataFolder,
+    models: Sequence[Scored],
     ground_truth: GroundTruth,
     tags: list[str],
     min_count: int,
     resamples: int,
     device: torch.device,
+    run: Run,
     out: DataFolder,
 ) -> Results:
     """Everything that the results show, with one tagger's scores in memory at a time.
@@ -144,10 +173,9 @@ def score(
     interval. Reads each tagger's predictions. Saves the ground truth in the folder `out`, after
     results of another selection have been moved away.
     """
-    data, taggers = caches[0].data, [cache.tagger for cache in caches]
     ids = ground_truth.post_ids
     truth = ground_truth.matrix(tags)
-    earlier.put_aside(out, ids, [tagger.name for tagger in taggers], tags)
+    earlier.put_aside(out, ids, [model.name for model in models], tags)
     save_truth(out, truth, ids, tags)
     category_of = dict(zip(ground_truth.tags, ground_truth.categories, strict=True))
     categories = [category_of[tag] for tag in tags]
@@ -155,31 +183,41 @@ def score(
     weights = bootstrap.resamples(len(ids), resamples, SEED)
     test = TestSet(truth, ids, categories, ground_truth.ratings, totals, weights)
 
-    def evaluated(tagger: Tagger) -> Evaluation:
-        scores, threshold = common_scores(
-            data.predictions(tagger.name), ids, tags, tagger.thresholds()
-        )
-        known = ground_truth.tags_per_post(vocabulary(tagger))
+    seen_by = {model.name: model.may_have_seen(ground_truth) for model in models}
+
+    def evaluated(model: Scored) -> Evaluation:
+        scores, threshold = model.scores(ids, tags)
+        known = ground_truth.tags_per_post(model.vocabulary())
         found = evaluate(test, scores, threshold, known)
-        warn_if_like_chance(tagger, found, truth)
+        if len(model.parts) == 1:
+            warn_if_like_chance(model, found, truth)
+        found.results["by_age"] = [
+            {**each, **of_slice(seen_by[model.name], ground_truth, each["first"], each["last"])}
+            for each in by_age(test, scores, threshold)
+        ]
         for groups, order in (("by_category", CATEGORIES), ("by_rating", RATINGS)):
             given = found.results[groups]
             found.results[groups] = {name: given[name] for name in order if name in given}
         return found
 
-    evaluations = [evaluated(tagger) for tagger in progress(taggers, desc="scoring", unit="model")]
-    entries = zip(caches, evaluations, strict=True)
-    pairs = itertools.combinations(zip(taggers, evaluations, strict=True), 2)
+    evaluations = [evaluated(model) for model in progress(models, desc="scoring", unit="model")]
+    entries = zip(models, evaluations, strict=True)
+    pairs = itertools.combinations(zip(models, evaluations, strict=True), 2)
     return {
         "version": VERSION,
-        "posts": {"count": len(ids), "min_id": int(ids[0]), "max_id": int(ids[-1])},
+        "created": provenance.now(),
+        "command": provenance.command(data),
+        "posts": {
+            "count": len(ids),
+            "min_id": int(ids[0]),
+            "max_id": int(ids[-1]),
+            "sha256": earlier.posts_hash(ids),
+        },
         "tags": {"count": len(tags), "min_count": min_count},
         "bootstrap": {"resamples": resamples, "seed": SEED, "confidence": bootstrap.CONFIDENCE},
         "device": distributed.device_name(device),
-        "software": {
-            "python": platform.python_version(),
-            **{name: version(name) for name in ("numpy", "torch", "onnxruntime-gpu")},
-        },
+        "run": run,
+        "software": provenance.software(),
         "tag_names": tags,
         "tag_categories": categories,
         "tag_counts": truth.sum(axis=0).tolist(),
@@ -187,13 +225,18 @@ def score(
             cast(
                 ModelResults,
                 {
-                    **cache.tagger.about(),
-                    "precision": cache.precision,
-                    "maybe_seen": maybe_seen(cache.tagger, ground_truth),
+                    **model.about(),
+                    **{name: said for name, said in model.origin().items() if name != "card"},
+                    "mean_of": model.mean_of,
+                    "images": model.images(),
+                    "precision": model.precision,
+                    "speed": speed.rated(model.speed()),
+                    "maybe_seen": None if seen is None else int(seen.sum()),
                     **evaluation.results,
                 },
             )
-            for cache, evaluation in entries
+            for model, evaluation in entries
+            for seen in [seen_by[model.name]]
         ],
         "pairs": [
             {"a": a.name, "b": b.name, "overall": cast(Overall, compare(of_a, of_b))}
@@ -202,7 +245,17 @@ def score(
     }
 
 
-def warn_if_like_chance(tagger: Tagger, found: Evaluation, truth: np.ndarray) -> None:
+def of_slice(seen: np.ndarray | None, truth: GroundTruth, first: int, last: int) -> dict[str, Any]:
+    """What Slice says beside the figures, of the posts from one id to another. `seen` (posts,)."""
+    rows = np.flatnonzero((truth.post_ids >= first) & (truth.post_ids <= last))
+    return {
+        "first_day": truth.days[rows[0]],
+        "last_day": truth.days[rows[-1]],
+        "maybe_seen": None if seen is None else int(seen[rows].sum()),
+    }
+
+
+def warn_if_like_chance(tagger: Scored, found: Evaluation, truth: np.ndarray) -> None:
     """Warn of a tagger that ranks posts hardly better than scores that know nothing would."""
     posts = len(truth)
     chance = float(chance_average_precision(truth.sum(axis=0), posts).mean())

@@ -87,10 +87,10 @@ def _fetch_unseen(
 
 def _tell_seen(tagger: Tagger, truth: GroundTruth) -> None:
     """Warn of posts that a tagger may have been trained on, itself or by their family."""
-    seen = ground_truth.maybe_seen(tagger, truth)
-    if seen is None:
+    found = ground_truth.may_have_seen(tagger, truth)
+    if found is None:
         warn(f"it is not known which posts {tagger.label} was trained on: it may be all")
-    elif seen:
+    elif seen := int(found.sum()):
         related = seen - int(tagger.may_have_seen(truth.post_ids).sum())
         family = (
             f"; {related} of them only because of a parent, child or sibling" if related else ""

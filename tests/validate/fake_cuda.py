@@ -9,6 +9,7 @@ could be given away too early.
 
 import ctypes
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -20,6 +21,8 @@ import pytest
 import torch
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
+
+FREE = 10**9  # Bytes of the GPU's memory that nobody has taken.
 
 
 class RaceError(Exception):
@@ -50,15 +53,24 @@ class Stream:
 class Event:
     """A moment of a stream, and by that of all streams that it has waited for."""
 
-    def __init__(self, blocking: bool = False) -> None:
-        self.blocking = blocking
+    def __init__(self, blocking: bool = False, enable_timing: bool = False) -> None:
+        self.blocking, self.timed = blocking, enable_timing
         self.seen: dict[int, int] = {}
 
     def record(self, stream: Stream | None = None) -> None:
-        self.seen = dict((stream or current_stream()).seen)
+        now = stream or current_stream()
+        self.seen, self.at = dict(now.seen), time.perf_counter()
 
     def synchronize(self) -> None:
         _host.wait_event(self)
+
+    def elapsed_time(self, end: "Event") -> float:
+        """Milliseconds. Raises RaceError where the host has not waited for the end."""
+        if not (self.timed and end.timed):
+            raise RaceError("the time of an event that takes none")
+        if any(_host.seen.get(number, 0) < count for number, count in end.seen.items()):
+            raise RaceError("the host asks for the time of what has not ended")
+        return 1000 * (end.at - self.at)
 
 
 @dataclass
@@ -255,6 +267,7 @@ def watched(gpu: Gpu) -> Iterator[None]:
             "current_stream": current_stream,
             "set_device": gpu.set_device,
             "empty_cache": lambda: None,
+            "mem_get_info": lambda device: (FREE - 1000 * len(gpu.memory), 2 * FREE),
             "is_available": lambda: True,
             "device_count": lambda: 2,
             "get_device_name": lambda device: "Fake GPU",

@@ -1,5 +1,6 @@
 """What the tests of validate.py share: tags, quick runs, and what a run says and keeps."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -50,6 +51,25 @@ def to_run(ended: Ended) -> list[int]:
 def saved(data: Path, name: str) -> dict[str, Any]:
     held = torch.load(data / f"{name}_predictions.pt", weights_only=True)
     return {key: value.numpy() if torch.is_tensor(value) else value for key, value in held.items()}
+
+
+def content(path: Path) -> Any:
+    """What a result file holds, but for what says when and how fast it was made."""
+    if path.name == "metrics.json":
+        found = json.loads(path.read_text())
+        for key in ("created", "command", "run"):
+            del found[key]
+        for model in found["models"]:
+            del model["speed"]
+        return found
+    if path.suffix != ".pt":
+        return path.read_bytes()
+    held = torch.load(path, weights_only=True)
+    return {
+        key: value.numpy().tobytes() if torch.is_tensor(value) else value
+        for key, value in held.items()
+        if key not in ("created", "speed")
+    }
 
 
 class Stub:

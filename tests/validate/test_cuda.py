@@ -108,6 +108,10 @@ def test_the_path_of_a_gpu_gives_the_scores_of_a_cpu_without_a_race(
     results = json.loads((tmp_path / "metrics.json").read_text())
     assert results["device"] == "Fake GPU"
     assert {each["precision"] for each in results["models"]} == {"float32"}
+    for each in results["models"]:
+        (speed,) = each["speed"]
+        assert (speed["device"], speed["posts"], speed["batch"]) == ("Fake GPU", 21, 32)
+        assert speed["seconds"] > 0 and speed["gpu_memory"] > 0
     for options, providers in Session.asked:
         name, asked = providers[0]
         assert name == "CUDAExecutionProvider"

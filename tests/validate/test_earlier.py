@@ -28,8 +28,8 @@ def test_results_of_another_selection_are_kept(tmp_path: Path) -> None:
     make_data(tmp_path, 12)
     a, b = (make_model(tmp_path, name, TAGS, seed=seed) for seed, name in enumerate("ab"))
     first = ok(validate(tmp_path, a))
-    before = (tmp_path / "metrics.json").read_bytes()
     again = ok(validate(tmp_path, a))
+    before = (tmp_path / "metrics.json").read_bytes()
     assert "earlier" not in first.out + again.out
     assert not (tmp_path / "earlier").exists()
     kept: list[Path] = []

@@ -7,7 +7,7 @@ from typing import Any
 
 from demo.server import serve
 from demo.tiny import make_data, make_model
-from models.external import is_inside, names
+from models.external import contents, is_inside
 from tests.helpers import refused, run
 from tests.validate.helpers import QUICK, TAGS, ok, saved, to_run, validate
 
@@ -147,11 +147,11 @@ def test_weights_in_another_file_are_found_wherever_they_hang(
     file = tiny.with_name("changed.onnx")
     tensor.name = "inside"
     file.write_bytes(network.SerializeToString())
-    assert names(file) == []
+    assert contents(file).names == []
     tensor.data_location = onnx.TensorProto.EXTERNAL
     tensor.external_data.add(key="location", value="weights.bin")
     file.write_bytes(network.SerializeToString())
-    assert names(file) == ["weights.bin"]
+    assert contents(file).names == ["weights.bin"]
 
 
 @given(st.text(max_size=20) | st.lists(st.sampled_from(["..", "a", ".", "", "b.c"])).map("/".join))

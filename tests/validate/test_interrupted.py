@@ -8,7 +8,7 @@ from pathlib import Path
 from arena.validate import inference
 from demo.tiny import make_data, make_model
 from tests.helpers import PATIENCE, doomed, kills, refused, run, start
-from tests.validate.helpers import EAGER, QUICK, TAGS, ok, to_run, validate
+from tests.validate.helpers import EAGER, QUICK, TAGS, content, ok, to_run, validate
 
 import pytest
 
@@ -22,7 +22,7 @@ def test_a_killed_run_goes_on_where_it_was(tmp_path: Path) -> None:
     ok(doomed("validate", data, *args, step=0, report=report, before=EAGER))
     steps = int(report.read_text())
     files = ["a_predictions.pt", "b_predictions.pt", "detailed_metrics.txt", "metrics.json"]
-    undisturbed = {name: (data / name).read_bytes() for name in files}
+    undisturbed = {name: content(data / name) for name in files}
     dice = random.Random(4)
     resumed = []
     for _ in range(kills(6)):
@@ -32,7 +32,7 @@ def test_a_killed_run_goes_on_where_it_was(tmp_path: Path) -> None:
         doomed("validate", data, *args, step=step, report=report, before=EAGER)
         resumed += to_run(ok(validate(data, *models, more=(*QUICK, "--batch-size", 7))))
         for name in files:
-            assert (data / name).read_bytes() == undisturbed[name], name
+            assert content(data / name) == undisturbed[name], name
         assert not list(data.rglob("*.tmp"))
     assert any(0 < count < 600 for count in resumed), resumed
 

@@ -10,7 +10,7 @@ from arena.data_folder import DataFolder
 from arena.validate import inference
 from demo.tiny import make_data, make_image, make_model, make_onnx
 from tests.helpers import ROOT, Ended, call, refused, run
-from tests.validate.helpers import QUICK, TAGS, ok, saved, to_run, validate
+from tests.validate.helpers import QUICK, TAGS, content, ok, saved, to_run, validate
 
 import numpy as np
 import pytest
@@ -178,12 +178,12 @@ def test_two_processes_give_the_bytes_of_one(tmp_path: Path) -> None:
     args = ["--data", tmp_path, "--models", ",".join(map(str, models)), *QUICK, "--batch-size", 7]
     ok(call("validate.py", *args))
     files = ["a_predictions.pt", "b_predictions.pt", "detailed_metrics.txt", "metrics.json"]
-    alone = {name: (tmp_path / name).read_bytes() for name in files}
+    alone = {name: content(tmp_path / name) for name in files}
     ended = ok(torchrun("validate.py", *args, "--fresh"))
     assert to_run(ended) == [50, 50]
     assert "terminate called" not in ended.err and "SIGABRT" not in ended.err, ended.err
     for name in files:
-        assert (tmp_path / name).read_bytes() == alone[name], name
+        assert content(tmp_path / name) == alone[name], name
 
 
 # Process 1 says who it is; process 0, its results written, gives it time to leave.

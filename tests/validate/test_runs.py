@@ -1,5 +1,6 @@
 """What a run of validate.py computes and writes, and over which posts."""
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -154,7 +155,9 @@ def test_every_file_and_number_of_a_run(tmp_path: Path) -> None:
         )
         assert detailed[0].splitlines()[0] == common[0]
         assert detailed[0].splitlines()[1 + number] == line
-    assert metrics["posts"] == {"count": 60, "min_id": ids[0], "max_id": ids[-1]}
+    listed = hashlib.sha256(lines.encode()).hexdigest()
+    posts_told = {"count": 60, "min_id": ids[0], "max_id": ids[-1], "sha256": listed}
+    assert metrics["posts"] == posts_told
     assert f"60 posts, min id {ids[0]}, max id {ids[-1]}" in ended.out
 
 

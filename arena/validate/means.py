@@ -1,0 +1,172 @@
+"""Means of models: `--models a,b,a+b` gives a row to the mean of a's and b's scores.
+
+It costs no inference: both are in --models, so their scores are there. A tag that only some of the
+parts know has the mean of those parts' scores, so what a mean knows is all that any part knows.
+Its threshold for a tag is the mean of its parts' thresholds for it, as no card names one: natural
+where scores are averaged, and no better chosen than that. It may have seen a post that any part may
+have seen.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from arena.cli import UserError
+from arena.metrics import Decided
+from arena.tagger import About, Origin, vocabulary
+from arena.validate.ground_truth import GroundTruth, may_have_seen
+from arena.validate.predictions import Cache
+from arena.validate.speed import Speed
+
+import numpy as np
+
+
+def split(names: Sequence[str]) -> tuple[list[str], list[list[str]]]:
+    """The names of --models that are models, and the parts of each that is a mean of some.
+
+    A path that is there is a model's, whatever its name. Raises UserError for a mean of parts that
+    are not among the models, or of fewer than two different ones.
+    """
+    sums = [name for name in names if "+" in name and not Path(name).exists()]
+    singles = [name for name in names if name not in sums]
+    stems = {_stem(name) for name in singles}
+    means = [[_stem(part.strip()) for part in name.split("+")] for name in sums]
+    for name, parts in zip(sums, means, strict=True):
+        if len(set(parts)) < len(parts):
+            raise UserError(f"--models {name} names a model twice: a mean is of different ones")
+        for part in parts:
+            if part not in stems:
+                raise UserError(
+                    f"--models {name} is the mean of models that --models names as well, and"
+                    f" '{part}' is none of them: give --models {','.join([*parts, name])}"
+                )
+        if means.count(parts) > 1:
+            raise UserError(f"--models names {name} twice: name it once")
+    return singles, means
+
+
+def _stem(name: str) -> str:
+    """The name that a model's files have, of what it is called in --models."""
+    if name.endswith(".toml"):
+        return Path(name).stem
+    return name.partition("@")[0].rstrip("/").rpartition("/")[2]
+
+
+@dataclass(frozen=True)
+class Scored:
+    """A model with its scores, or the mean of several: what results are worked out from."""
+
+    parts: tuple[Cache, ...]
+
+    @property
+    def name(self) -> str:
+        """The name in files: `a`, or `a+b`."""
+        return "+".join(part.tagger.name for part in self.parts)
+
+    @property
+    def label(self) -> str:
+        """The name that people read: `A`, or `A + B`."""
+        return " + ".join(part.tagger.label for part in self.parts)
+
+    @property
+    def mean_of(self) -> list[str]:
+        """The names of the models that it is the mean of; empty of a model."""
+        return [part.tagger.name for part in self.parts] if len(self.parts) > 1 else []
+
+    @property
+    def precision(self) -> str:
+        """Of the sums that the scores come from; of a mean with two, both."""
+        return " + ".join(dict.fromkeys(part.precision for part in self.parts))
+
+    def vocabulary(self) -> set[str]:
+        """The tags that it knows, ratings left out."""
+        return set().union(*(vocabulary(part.tagger) for part in self.parts))
+
+    def scores(
+        self, post_ids: np.ndarray, tags: Sequence[str]
+    ) -> tuple[np.ndarray, np.ndarray | Decided]:
+        """Scores float32 (posts, tags) and the thresholds, as Cache.scores has them.
+
+        Every tag is one that it knows. Two parts' scores are in memory at a time. Where a part has
+        several outputs with different thresholds for one tag, the first one's counts in a mean.
+        """
+        if len(self.parts) == 1:
+            return self.parts[0].scores(post_ids, tags)
+        sums = np.zeros((len(post_ids), len(tags)), np.float32)
+        thresholds, counts = np.zeros((2, len(tags)))
+        for part in self.parts:
+            known = vocabulary(part.tagger)
+            inside = np.array([tag in known for tag in tags])
+            some, cut = part.scores(post_ids, [tag for tag in tags if tag in known])
+            if inside.all():  # Nearly always, and then without a copy.
+                sums += some
+            else:
+                sums[:, inside] += some
+            thresholds[inside] += cut.threshold if isinstance(cut, Decided) else cut
+            counts += inside
+        sums /= counts.astype(np.float32)
+        # A mean of scores that are 1 may end above it by a rounding.
+        return sums.clip(0, 1, out=sums), thresholds / counts
+
+    def may_have_seen(self, truth: GroundTruth) -> np.ndarray | None:
+        """Whether a part may have been trained on each post or its family, bool (posts,); None
+        where that is not known of one of them."""
+        seen = [may_have_seen(part.tagger, truth) for part in self.parts]
+        known = [each for each in seen if each is not None]
+        return np.any(known, axis=0) if len(known) == len(seen) else None
+
+    def about(self) -> About:
+        """What the results say of it."""
+        if len(self.parts) == 1:
+            return self.parts[0].tagger.about()
+        newest = [part.tagger.last_post_id for part in self.parts]
+        known = [last for last in newest if last is not None]
+        return {
+            "name": self.name,
+            "label": self.label,
+            "source": f"the mean of {' and '.join(self.mean_of)}",
+            "revision": None,
+            "threshold": "the mean of its models' thresholds",
+            "last_post_id": max(known) if len(known) == len(newest) else None,
+            "held_out": None,
+            "validated_on": None,
+            "vocabulary": len(self.vocabulary()),
+        }
+
+    def origin(self) -> Origin:
+        """What the scores come from: of a mean, that of all parts, files named `part/file`."""
+        if len(self.parts) == 1:
+            return self.parts[0].tagger.origin()
+        origins = {part.tagger.name: part.tagger.origin() for part in self.parts}
+        sizes = [each["parameters"] for each in origins.values()]
+        known = [size for size in sizes if size is not None]
+        return {
+            "weights": _prefixed({name: each["weights"] for name, each in origins.items()}),
+            "tags_file": _prefixed({name: each["tags_file"] for name, each in origins.items()}),
+            "card": "",
+            "parameters": sum(known) if len(known) == len(sizes) else None,
+            "file_size": sum(each["file_size"] for each in origins.values()),
+        }
+
+    def speed(self) -> list[Speed]:
+        """How fast the scores were made; empty of a mean, which no network made."""
+        return self.parts[0].speed() if len(self.parts) == 1 else []
+
+    def images(self) -> list[dict[str, Any]]:
+        """The image settings of each part, as the card's [image] says them."""
+        settings = [part.tagger.image for part in self.parts]
+        return [{**vars(each), "first": each.first and each.first._asdict()} for each in settings]
+
+
+def _prefixed(files: dict[str, dict[str, str]]) -> dict[str, str]:
+    return {
+        f"{part}/{name}": sha256 for part, named in files.items() for name, sha256 in named.items()
+    }
+
+
+def scored(caches: Sequence[Cache], means: Sequence[Sequence[str]]) -> list[Scored]:
+    """The models of a run, and after them the means of those whose names `split` gave."""
+    by_name = {cache.tagger.name: cache for cache in caches}
+    parts = [[cache] for cache in caches] + [[by_name[name] for name in each] for each in means]
+    return [Scored(tuple(each)) for each in parts]

@@ -1,0 +1,91 @@
+"""Figures by the age of the posts, against scikit-learn and counts written out."""
+
+from itertools import pairwise
+
+from arena.metrics import Decided, TestSet, bootstrap, by_age
+from tests.metrics.helpers import Array, cases, centred, plain, sample
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from sklearn.metrics import average_precision_score
+
+
+def expected(scores: Array, truth: Array, predicted: Array) -> dict[str, dict[str, float]]:
+    """Macro figures over the tags that are there, micro figures over all pairs."""
+    there = np.flatnonzero(truth.any(axis=0))
+    each = [
+        plain(predicted[:, tag], truth[:, tag])
+        | {"ap": float(average_precision_score(truth[:, tag], scores[:, tag]))}
+        for tag in there
+    ]
+    names = ("precision", "recall", "f1", "mcc", "ap")
+    micro = plain(predicted.ravel(), truth.ravel())
+    micro["ap"] = (
+        float(average_precision_score(truth.ravel(), scores.ravel())) if truth.any() else 0.0
+    )
+    macro = {name: float(np.mean([tag[name] for tag in each])) if each else 0.0 for name in names}
+    return {"macro": macro, "micro": micro}
+
+
+@settings(deadline=None, max_examples=30)
+@given(cases())
+def test_slices_are_figures_of_their_posts_alone(case: tuple[Array, Array, float]) -> None:
+    scores, truth, threshold = case
+    ids = np.random.default_rng(len(scores)).permutation(len(scores)) * 7 + 1000
+    test = TestSet(
+        truth,
+        ids,
+        ["general"] * truth.shape[1],
+        [""] * len(ids),
+        truth.sum(axis=1),
+        np.empty((len(ids), 0), np.uint8),
+    )
+    found = by_age(test, scores, threshold)
+    assert len(found) == min(10, len(ids))
+    sizes = [each["posts"] for each in found]
+    assert sum(sizes) == len(ids) and max(sizes) - min(sizes) <= 1
+    assert all(one["last"] < other["first"] for one, other in pairwise(found))
+    for each in found:
+        rows = np.flatnonzero((ids >= each["first"]) & (ids <= each["last"]))
+        assert len(rows) == each["posts"]
+        assert each["tags"] == int(truth[rows].any(axis=0).sum())
+        wanted = expected(scores[rows], truth[rows], scores[rows] >= np.float32(threshold))
+        for way in ("macro", "micro"):
+            values = {name: figure["value"] for name, figure in each[way].items()}
+            assert values == pytest.approx(wanted[way])
+
+
+def test_intervals_and_tags_that_no_threshold_decides() -> None:
+    scores, truth = sample(400, 6)
+    weights = bootstrap.resamples(400, 100, 3)
+    few = np.array([1, 4])
+    predicted = np.random.default_rng(0).random((400, 2)) < 0.4
+    decided = Decided(np.full(6, 0.3), few, predicted)
+    above = scores >= np.float32(0.3)
+    above[:, few] = predicted
+    for place, each in enumerate(by_age(TestSet.plain(truth, weights), scores, decided)):
+        rows = np.arange(40 * place, 40 * place + 40)
+        wanted = expected(scores[rows], truth[rows], above[rows])
+        for way in ("macro", "micro"):
+            values = {name: figure["value"] for name, figure in each[way].items()}
+            assert values == pytest.approx(wanted[way])
+        drawn = []
+        for column in weights[rows].T:
+            times = np.repeat(rows, column)
+            drawn.append(plain(above[times].ravel(), truth[times].ravel())["f1"])
+        f1 = each["micro"]["f1"]
+        assert [f1["low"], f1["high"]] == pytest.approx(centred(np.array(drawn), f1["value"]))
+        assert each["micro"]["ap"]["low"] is None and each["macro"]["f1"]["low"] is None
+
+
+def test_training_on_old_posts_is_a_step() -> None:
+    scores, truth = sample(1000, 8)
+    learnt = scores.copy()
+    learnt[:500] = 0.5 * scores[:500] + 0.5 * truth[:500]
+    test = TestSet.plain(truth)
+    gains = [
+        one["micro"]["ap"]["value"] - other["micro"]["ap"]["value"]
+        for one, other in zip(by_age(test, learnt, 0.4), by_age(test, scores, 0.4), strict=True)
+    ]
+    assert min(gains[:5]) > 0.01 and gains[5:] == [0] * 5
