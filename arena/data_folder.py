@@ -111,6 +111,11 @@ class DataFolder:
         return self.root / "per_tag.csv"
 
     @property
+    def thresholds(self) -> Path:
+        """Thresholds fitted on the posts: for all tags, each category, each tag. For programs."""
+        return self.root / "thresholds.csv"
+
+    @property
     def metrics(self) -> Path:
         """All results. For programs."""
         return self.root / "metrics.json"
@@ -133,7 +138,7 @@ class DataFolder:
         texts = [self.posts, self.walked, self.failed_posts, self.verdicts, self.per_tag]
         rows = [self.tag_rows(name) for name in ("tag_aliases", "tag_implications")]
         results = [self.ground_truth, self.validation_post_ids, self.detailed_metrics]
-        return [*texts, *rows, *results, self.metrics, self.report]
+        return [*texts, *rows, *results, self.thresholds, self.metrics, self.report]
 
     def lock(self, script: str) -> Path:
         """The file that a run of a script holds, so that there is one run at a time."""

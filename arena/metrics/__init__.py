@@ -1,5 +1,13 @@
 """Metrics: from arrays of scores and truth to named numbers. Needs nothing else of the arena."""
 
-from arena.metrics.figures import Decided, Evaluation, TestSet, compare, evaluate, per_tag
+from arena.metrics.figures import (
+    Decided,
+    Evaluation,
+    TestSet,
+    compare,
+    compare_tags,
+    evaluate,
+    per_tag,
+)
 
-__all__ = ["Decided", "Evaluation", "TestSet", "compare", "evaluate", "per_tag"]
+__all__ = ["Decided", "Evaluation", "TestSet", "compare", "compare_tags", "evaluate", "per_tag"]
