@@ -164,7 +164,10 @@ def main() -> None:
     print(
         f"{'figure':28} {'mean':>8} {'held':>7} {'width':>7} {'mean':>8} {'held':>7} {'width':>7}"
     )
+    every = [each.figures[0].keys() for each in (*others, *trials)]
     for name in others[0].figures[0]:
+        if not all(name in names for names in every):
+            continue  # Of tags on many posts, of which not every sample has one.
         print(f"{name:28}", *(column(name, k, others, trials) for k in (0, 1)))
 
 

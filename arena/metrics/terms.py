@@ -25,7 +25,7 @@ import numpy as np
 
 # A tag on fewer of the posts that thresholds are fitted on takes its category's threshold
 # (bench/README.md has the measurements).
-FEWEST = 10
+FEWEST = 20
 
 
 class Fit(NamedTuple):

@@ -186,7 +186,7 @@ def reference(
     )
     for kind in ("one", "category", "tag") if resampled_from is None else ():
         general = ["general"] * len(tags)
-        both(f"cross_fit_{kind}_", cross_fitted(scores, truth, half, kind, general, 10))
+        both(f"cross_fit_{kind}_", cross_fitted(scores, truth, half, kind, general, 20))
     figures["macro_ap"] = float(np.mean([ap(scores[:, tag], truth[:, tag]) for tag in tags]))
     figures["micro_ap"] = ap(scores.ravel(), truth.ravel())
     precision, recall = np.zeros(1), np.zeros(1)
