@@ -108,9 +108,9 @@ def test_the_files_of_validate(arena: tuple[Path, dict[str, Ended]]) -> None:
     with (data / "per_tag.csv").open(newline="") as file:
         assert len(list(csv.DictReader(file))) == len(tags)
     with (data / "thresholds.csv").open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    assert [row["name"] for row in rows if row["kind"] == "tag"] == tags * 2
-    assert len([row for row in rows if row["kind"] == "one"]) == 2
+        listed = list(csv.DictReader(file))
+    assert [row["name"] for row in listed if row["kind"] == "tag"] == tags * 2
+    assert len([row for row in listed if row["kind"] == "one"]) == 2
     assert (data / "report.html").read_text().startswith("<!DOCTYPE html>")
 
 
