@@ -114,21 +114,19 @@ def fitted(
     where fewer than `fewest` posts carry it."""
     tags = range(scores.shape[1])
     group = ["" if kind == "one" else category for category in categories]
+    predicted = scores >= np.array(GRID)[:, None, None]
+    right = 2 * (predicted & truth).sum(axis=1)
+    counted = np.stack([right, predicted.sum(axis=1) + truth.sum(axis=0)], axis=2).tolist()
     best: dict[str, float] = {}
     for name in set(group):
-        inside = [tag for tag in tags if group[tag] == name]
-        means = []
-        for cut in GRID:
-            predicted = scores >= cut
-            pairs = [
-                (
-                    2 * int((predicted & truth)[:, tag].sum()),
-                    int(predicted[:, tag].sum() + truth[:, tag].sum()),
-                )
-                for tag in inside
-            ]
-            means.append(sum((Fraction(tp, of) for tp, of in pairs if of), Fraction(0)))
-        best[name] = GRID[means.index(max(means))]
+        sums: dict[str, Fraction] = {}  # By the counts: most of GRID gives the same.
+        highest = Fraction(-1)
+        for cut, of_tags in zip(GRID, counted, strict=True):
+            pairs = [of_tags[tag] for tag in tags if group[tag] == name]
+            if str(pairs) not in sums:
+                sums[str(pairs)] = sum((Fraction(*pair) for pair in pairs if pair[1]), Fraction(0))
+            if sums[str(pairs)] > highest:
+                highest, best[name] = sums[str(pairs)], cut
     return [
         best_threshold(scores[:, tag], truth[:, tag])
         if kind == "tag" and truth[:, tag].sum() >= fewest
