@@ -26,7 +26,7 @@ from typing import Any, NamedTuple
 
 from arena.cli import progress
 from arena.metrics import TestSet, bootstrap, compare, evaluate, rare
-from arena.metrics.figures import PRECISIONS, RECALLS, Figure, figure
+from arena.metrics.figures import INTERVAL_OF_PAIRS, PRECISIONS, RECALLS, Figure, figure
 from arena.metrics.formulas import f1, safe_divide
 from arena.metrics.images import per_image
 from arena.metrics.terms import precision_at_recall, recall_at_precision
@@ -121,10 +121,11 @@ def quick_sample(posts: int, tags: int, resamples: int, seed: int) -> Sample:
         found.append(figures)
     one, other = found
     apart = {name: one[name] - other[name] for name in one}
-    own, both = (
-        {name: figure(values[0], values[1:]) for name, values in each.items()}
-        for each in (one, apart)
-    )
+    both = {name: figure(values[0], values[1:]) for name, values in apart.items()}
+    own = {
+        name: figure(values[0], None if name.startswith(INTERVAL_OF_PAIRS) else values[1:])
+        for name, values in one.items()
+    }
     return Sample((own, both))
 
 

@@ -66,7 +66,8 @@ class Overall(TypedDict):
     recall_at_precision: dict[str, Figure]
     precision_at_recall: dict[str, Figure]
     # Macro `f1` at the own threshold and macro `ap` over the tags on at least "10", "30", "100",
-    # "300" of the posts (`min_counts` says how many tags), where there are any.
+    # "300" of the posts (`min_counts` says how many tags), where there are any. Differences have an
+    # interval, a model's own figures have none.
     min_count: dict[str, dict[str, Figure]]
     # Means over posts, at the own threshold: `tags` given to a post, `false_tags` among them, and
     # the `f1` of the post's tags, 0 where it has none and none is given.

@@ -242,8 +242,8 @@ def _model(
             "precision_at_recall": {"0.50": _interval(min(macro + 0.3, 0.97), bootstrap)},
             "min_count": {
                 str(least): {
-                    "f1": _interval(f1[counts >= least].mean(), bootstrap),
-                    "ap": _interval(ap[counts >= least].mean(), bootstrap),
+                    "f1": _interval(f1[counts >= least].mean(), bootstrap=False),
+                    "ap": _interval(ap[counts >= least].mean(), bootstrap=False),
                 }
                 for least in MIN_COUNTS
                 if (counts >= least).any()
