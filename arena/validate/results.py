@@ -62,7 +62,8 @@ class Overall(TypedDict):
     cross_fit: CrossFit
     ap: dict[str, Figure]  # Average precision, `macro` and `micro`. Needs no threshold.
     # The largest recall at which precision is at least "0.90", "0.80", and the highest precision at
-    # which recall is at least "0.50": micro, so at one threshold for all tags.
+    # which recall is at least "0.50": micro, so at one threshold for all tags. The latter has an
+    # interval in a pair only, as `min_count`.
     recall_at_precision: dict[str, Figure]
     precision_at_recall: dict[str, Figure]
     # Macro `f1` at the own threshold and macro `ap` over the tags on at least "10", "30", "100",

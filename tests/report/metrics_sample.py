@@ -239,7 +239,7 @@ def _model(
                 "0.90": _interval(macro - 0.1, bootstrap),
                 "0.80": _interval(macro, bootstrap),
             },
-            "precision_at_recall": {"0.50": _interval(min(macro + 0.3, 0.97), bootstrap)},
+            "precision_at_recall": {"0.50": _interval(min(macro + 0.3, 0.97), bootstrap=False)},
             "min_count": {
                 str(least): {
                     "f1": _interval(f1[counts >= least].mean(), bootstrap=False),
