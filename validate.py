@@ -11,8 +11,8 @@ cannot have been trained on:
     python validate.py --models joytag,wd-vit-tagger-v3 --unseen-only
 
 Reads posts.jsonl, metadata/ and resized/. Writes <model>_predictions.pt, ground_truth.pt,
-validation_post_ids.txt, detailed_metrics.txt, per_tag.csv, metrics.json and report.html, and prints
-the results table. Predictions are kept: a rerun runs a network only over posts that it lacks.
+validation_post_ids.txt, detailed_metrics.txt, per_tag.csv, thresholds.csv, metrics.json and
+report.html, and prints the results table. A rerun runs a network only over posts that it lacks.
 """
 
 import argparse

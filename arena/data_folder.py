@@ -111,6 +111,11 @@ class DataFolder:
         return self.root / "per_tag.csv"
 
     @property
+    def thresholds(self) -> Path:
+        """Thresholds fitted on the posts: for all tags, each category, each tag. For programs."""
+        return self.root / "thresholds.csv"
+
+    @property
     def metrics(self) -> Path:
         """All results. For programs."""
         return self.root / "metrics.json"
@@ -123,7 +128,7 @@ class DataFolder:
     @property
     def results(self) -> list[Path]:
         """What validate.py writes anew each time; metrics.json, which says of what, is last."""
-        for_people = [self.detailed_metrics, self.per_tag, self.report]
+        for_people = [self.detailed_metrics, self.per_tag, self.thresholds, self.report]
         return [self.ground_truth, self.validation_post_ids, *for_people, self.metrics]
 
     def earlier(self, date: str) -> "DataFolder":

@@ -110,6 +110,10 @@ def test_the_files_of_validate(arena: tuple[Path, dict[str, Ended]]) -> None:
             assert re.fullmatch(line.format(label), text)
     with (data / "per_tag.csv").open(newline="") as file:
         assert len(list(csv.DictReader(file))) == len(tags)
+    with (data / "thresholds.csv").open(newline="") as file:
+        listed = list(csv.DictReader(file))
+    assert [row["name"] for row in listed if row["kind"] == "tag"] == tags * 2
+    assert len([row for row in listed if row["kind"] == "one"]) == 2
     assert (data / "report.html").read_text().startswith("<!DOCTYPE html>")
 
 

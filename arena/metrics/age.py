@@ -73,7 +73,8 @@ def _slice(
         for name, values in micro.items()
     }
     once = np.ones((len(rows), 1), np.uint8)
-    shown["ap"] = figure(bootstrap.micro_ap(part, truth, once)[0])
+    curve = bootstrap.micro_curve(part, truth, once)
+    shown["ap"] = figure(curve.read(bootstrap.micro_ap)[0])
     return {
         "first": int(test.post_ids[rows[0]]),
         "last": int(test.post_ids[rows[-1]]),

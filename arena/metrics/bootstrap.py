@@ -12,8 +12,9 @@ Example: of four posts 0, 1, 2, 3 the resample 1, 3, 3, 0 has the weights 1, 1, 
 Efron and Tibshirani, An Introduction to the Bootstrap, 1993: chapter 6 for the spread.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from arena.metrics.blocks import Array, by_posts, by_tags
 from arena.metrics.formulas import f1, rates, safe_divide
@@ -116,14 +117,37 @@ def widened(values: Array, variance: float) -> Array:
     return widened
 
 
+class HalfCounts(NamedTuple):
+    """What was counted in each half of the posts, [:, 0] in one and [:, 1] in the other.
+
+    `support` (tags, 2) is how many posts of the half carry the tag; `grid_tp` and `grid_predicted`
+    float32 (tags, 2, thresholds) are the counts in the half at each threshold of GRID. `tp` and
+    `predicted` (tags, 2) are counted in the other half, at the threshold with the tag's highest F1
+    in this one; both are 0 where no post of this half carries the tag.
+    """
+
+    support: Array
+    grid_tp: Array
+    grid_predicted: Array
+    tp: Array
+    predicted: Array
+
+    @classmethod
+    def none(cls, tags: int) -> "HalfCounts":
+        """Before anything is counted."""
+        grid_tp, grid_predicted = np.zeros((2, tags, 2, len(GRID)), np.float32)
+        support, tp, predicted = np.zeros((3, tags, 2))
+        return cls(support, grid_tp, grid_predicted, tp, predicted)
+
+
 @dataclass(slots=True)
 class Counts:
     """What was counted for every tag in every sample: arrays (tags, samples), float64.
 
     `total` (samples,) is the number of posts, `support` how many carry the tag, `ap` its average
-    precision. `own` holds (true positives, predicted) at the given threshold. `best` and `crossed`
-    hold them, (tags, 1), for sample 0 alone: at the threshold with the tag's highest F1, which is
-    `best_threshold` (tags,), and at each half of the posts' best threshold on the other half.
+    precision. `own` holds (true positives, predicted) at the given threshold. `best` holds them,
+    (tags, 1), for sample 0 alone, at the threshold with the tag's highest F1, which is
+    `best_threshold` (tags,). `halves` is what each half of the posts gives for cross-fitting.
     `grid` (4 figures, thresholds, samples) is the mean of FIGURES over tags at each threshold of
     GRID, and `grid_tp`, `grid_predicted` (thresholds, samples) are the counts there summed over
     tags.
@@ -134,7 +158,7 @@ class Counts:
     ap: Array
     own: tuple[Array, Array]
     best: tuple[Array, Array]
-    crossed: tuple[Array, Array]
+    halves: HalfCounts
     best_threshold: Array
     grid: Array
     grid_tp: Array
@@ -243,33 +267,37 @@ class _Tag:
         counted["ap"] = safe_divide(np.einsum("ij,ij->j", steps, precision), total)
         return counted
 
-    def choose(self, once: torch.Tensor) -> dict[str, float]:
-        """What is counted at thresholds chosen from the posts, by Counts' names. `once` (posts, 1)
-        weighs each post once.
+    def choose(self, once: torch.Tensor) -> tuple[dict[str, float], dict[str, Any]]:
+        """What is counted at thresholds chosen from the posts, by Counts' names, and in each half
+        of them, by HalfCounts' names. `once` (posts, 1) weighs each post once.
 
         F1 is highest at the score of one of the positives (a threshold between two of them
         predicts more and finds no more), so those are all that need trying; of equals, in single
-        precision, the highest is taken. A half without a positive gives no threshold: nothing is
-        predicted on the other half.
+        precision, the highest is taken. A half without a positive gives no threshold.
         """
-        predicted = [ranked.counts(once)[self.found, 0] for ranked in self.predicted]
-        tp = [ranked.counts(once)[:, 0] for ranked in self.positive]
-        support = [side[-1] for side in tp]
-        tp = [side[self.found] for side in tp]
+        predicted = np.stack([ranked.counts(once)[:, 0] for ranked in self.predicted])
+        tp = np.stack([ranked.counts(once)[:, 0] for ranked in self.positive])
+        support = tp[:, -1]
+        halves: dict[str, Any] = {
+            "support": support,
+            "grid_tp": tp[:, self.grid],
+            "grid_predicted": predicted[:, self.grid],
+        }
+        predicted, tp = predicted[:, self.found], tp[:, self.found]
         chosen = {"best_tp": 0.0, "best_predicted": 0.0, "best_threshold": np.inf}
-        chosen |= {"crossed_tp": 0.0, "crossed_predicted": 0.0}
+        halves["tp"], halves["predicted"] = np.zeros((2, 2))
         if not len(self.found):
-            return chosen
+            return chosen, halves
         for here, there in ((0, 1), (1, 0)):
             if support[here]:
                 best = f1(tp[here], predicted[here], support[here]).argmax()
-                chosen["crossed_tp"] += tp[there][best]
-                chosen["crossed_predicted"] += predicted[there][best]
+                halves["tp"][here] = tp[there, best]
+                halves["predicted"][here] = predicted[there, best]
         both_tp, both_predicted = tp[0] + tp[1], predicted[0] + predicted[1]
         best = f1(both_tp, both_predicted, support[0] + support[1]).argmax()
         chosen["best_tp"], chosen["best_predicted"] = both_tp[best], both_predicted[best]
         chosen["best_threshold"] = self.found_scores[best]
-        return chosen
+        return chosen, halves
 
 
 def pick(table: Array, row: Array) -> Array:
@@ -277,11 +305,12 @@ def pick(table: Array, row: Array) -> Array:
     return table[row, np.arange(table.shape[1])]
 
 
-def count(scores: Array, truth: Array, threshold: Array, weights: Array) -> Counts:
-    """Count every tag in every sample; `threshold` (tags,), weights uint8 (posts, samples)."""
-    posts, tags = scores.shape
+def count(scores: Array, truth: Array, threshold: Array, weights: Array, half: Array) -> Counts:
+    """Count every tag in every sample; `threshold` (tags,), weights uint8 (posts, samples). `half`
+    (posts,) says which half, 0 or 1, each post is in for cross-fitting.
+    """
+    tags = scores.shape[1]
     columns = weights.shape[1]
-    half = halves(posts)
     step = EXACT_HALF // max(1, int(weights.max()))
     table = torch.from_numpy(weights).to(torch.float16)
     total = weights.sum(axis=0, dtype=np.float64)
@@ -289,8 +318,9 @@ def count(scores: Array, truth: Array, threshold: Array, weights: Array) -> Coun
     kept = {
         name: np.empty((tags, columns)) for name in ("support", "ap", "own_tp", "own_predicted")
     }
-    names = ["best_tp", "best_predicted", "best_threshold", "crossed_tp", "crossed_predicted"]
+    names = ["best_tp", "best_predicted", "best_threshold"]
     chosen = {name: np.empty((tags, 1)) for name in names}
+    of_halves = HalfCounts.none(tags)
     grid = np.zeros((len(FIGURES), len(GRID), columns))
     grid_tp, grid_predicted = np.zeros((2, len(GRID), columns))
 
@@ -299,8 +329,11 @@ def count(scores: Array, truth: Array, threshold: Array, weights: Array) -> Coun
         sum_tp, sum_predicted = np.zeros((2, len(GRID), columns))
         for tag, column, positive in zip(range(part.start, part.stop), scores, truth, strict=True):
             ranked = _Tag.of(column, positive, threshold[tag], half, step)
-            for name, value in ranked.choose(once).items():
+            at_best, in_halves = ranked.choose(once)
+            for name, value in at_best.items():
                 chosen[name][tag] = value
+            for name, value in in_halves.items():
+                getattr(of_halves, name)[tag] = value
             # A tag on many posts has as many cuts: take the samples a few at a time.
             width = max(MIN_WIDTH, CELLS // (len(ranked.found) + len(GRID)))
             for first in range(0, columns, width):
@@ -326,7 +359,7 @@ def count(scores: Array, truth: Array, threshold: Array, weights: Array) -> Coun
         kept["ap"],
         (kept["own_tp"], kept["own_predicted"]),
         (chosen["best_tp"], chosen["best_predicted"]),
-        (chosen["crossed_tp"], chosen["crossed_predicted"]),
+        of_halves,
         chosen["best_threshold"][:, 0],
         grid / tags,
         grid_tp,
@@ -374,19 +407,40 @@ def calibrate(scores: Array, truth: Array, weights: Array) -> tuple[Array, Array
     return sums[0], sums[1], sums[2]
 
 
-def micro_ap(scores: Array, truth: Array, weights: Array) -> Array:
-    """Average precision of all (post, tag) pairs as one list: (samples,).
+class MicroCurve(NamedTuple):
+    """Right and all predictions among all (post, tag) pairs, at falling thresholds.
 
-    That of sample 0 is exact. For the resamples the curve of precision over recall is a step curve
-    of at most RECALL_STEPS points, as all its points would be counted in every resample. Its error
-    is known for sample 0, where both curves are, and is subtracted from every resample. Where
-    positives have no more distinct scores than RECALL_STEPS, all are exact.
+    `tp` and `predicted` (1, thresholds) are those of sample 0 at every score of a positive, which
+    is where precision and recall change for the better. `stepped_tp` and `stepped_predicted`
+    (samples, steps) are those of every sample at no more than RECALL_STEPS of these scores, as all
+    of them would be counted in every resample; `coarse` where some are left out.
     """
+
+    tp: Array
+    predicted: Array
+    stepped_tp: Array
+    stepped_predicted: Array
+    coarse: bool
+
+    def read(self, figure: Callable[[Array, Array, bool], Array]) -> Array:
+        """A figure in every sample: (samples,).
+
+        `figure(tp, predicted, coarse)` gives it for each row of a curve, (rows, thresholds). That
+        of sample 0 is exact. The error of its stepped curve is known, as both of its curves are,
+        and is subtracted from every resample.
+        """
+        exact = figure(self.tp, self.predicted, False)
+        stepped = figure(self.stepped_tp, self.stepped_predicted, self.coarse)
+        return np.concatenate([exact, stepped[1:] + exact - stepped[:1]])
+
+
+def micro_curve(scores: Array, truth: Array, weights: Array) -> MicroCurve:
+    """The curve of precision over recall of all (post, tag) pairs as one list."""
     found = np.sort(np.concatenate([kept for _, kept in by_posts(scores, truth, _positives)]))
     if not len(found):
-        return np.zeros(weights.shape[1])
-    cuts, tp = np.unique(found, return_counts=True)
-    tp = np.cumsum(tp[::-1])[::-1]
+        none, nowhere = np.zeros((1, 1)), np.zeros((weights.shape[1], 1))
+        return MicroCurve(none, none, nowhere, nowhere, False)
+    cuts, right = np.unique(found, return_counts=True)
 
     def predicted(part: slice, scores: Array, truth: Array) -> Array:
         ranked = np.sort(scores[scores >= cuts[0]])
@@ -395,12 +449,13 @@ def micro_ap(scores: Array, truth: Array, weights: Array) -> Array:
     above = np.zeros(len(cuts))
     for _, counted in by_posts(scores, truth, predicted):
         above += counted
-    exact = -np.diff(tp, append=0) @ (tp / above) / len(found)
+    exact = np.cumsum(right[::-1], dtype=float)[None], above[None, ::-1]
     if weights.shape[1] == 1:
-        return np.array([exact])
+        return MicroCurve(*exact, *exact, False)
 
     steps = np.unique(found[np.arange(RECALL_STEPS) * len(found) // RECALL_STEPS])
-    if len(cuts) <= RECALL_STEPS:
+    coarse = len(cuts) > RECALL_STEPS
+    if not coarse:
         steps = cuts
 
     def binned(part: slice, scores: Array, truth: Array) -> Array:
@@ -416,10 +471,14 @@ def micro_ap(scores: Array, truth: Array, weights: Array) -> Array:
     sums = np.zeros((2, weights.shape[1], len(steps) + 1))
     for _, counted in by_posts(scores, truth, binned):
         sums += counted
-    tp, above = np.cumsum(sums[:, :, :0:-1], axis=2)
+    stepped = np.cumsum(sums[:, :, :0:-1], axis=2)
+    return MicroCurve(*exact, stepped[0], stepped[1], coarse)
+
+
+def micro_ap(tp: Array, predicted: Array, coarse: bool = False) -> Array:
+    """Average precision of each row of a MicroCurve: (rows,)."""
     gained = np.diff(tp, axis=1, prepend=0)
-    stepped = safe_divide((gained * safe_divide(tp, above)).sum(axis=1), tp[:, -1])
-    return np.concatenate([[exact], stepped[1:] + exact - stepped[0]])
+    return np.asarray(safe_divide((gained * safe_divide(tp, predicted)).sum(axis=1), tp[:, -1]))
 
 
 def _positives(part: slice, scores: Array, truth: Array) -> Array:

@@ -9,15 +9,17 @@ precision varies more than resamples show, and its resamples are widened by what
 figures have no interval (NO_INTERVAL).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from typing import Any, NamedTuple, TypedDict
 
-from arena.metrics import bootstrap
+from arena.metrics import bootstrap, rare, terms
 from arena.metrics.blocks import Array, by_tags
 from arena.metrics.bootstrap import FIGURES, GRID, Counts, interval, pick
 from arena.metrics.formulas import average_precision, check, f1, rates, safe_divide, thresholds
+from arena.metrics.images import per_image
 
 import numpy as np
 
@@ -25,6 +27,7 @@ EXAMPLES = 5  # Posts shown per tag and kind.
 MOST_POSTS = 1 << 24  # Single precision counts every post up to here.
 # Tags are grouped by the posts they are on, in half decades.
 FREQUENCIES = (0, *(base * 10**power for power in range(1, 8) for base in (1, 3)))
+PRECISIONS, RECALLS = (0.9, 0.8), (0.5,)  # Levels at which the other of the two is told.
 PER_TAG = ("precision", "recall", "f1", "ap", "mcc")
 # Where figures are whose bootstrap intervals do not hold what they say: at thresholds that are the
 # best on some of the posts, and two more (bench/README.md has the measurements).
@@ -35,6 +38,11 @@ NO_INTERVAL = (
     ("calibration_error",),
     ("own", "macro", "mcc"),
 )
+
+# Of one model these have no interval: with other posts `min_count` would be over other tags, which
+# moves it more than resamples show, and precision so high up is too lopsided. Both move two models
+# alike, so that the interval of their difference holds (bench/README.md).
+INTERVAL_OF_PAIRS = ("min_count", "precision_at_recall")
 
 # Macro precision gets an interval from so many tags on: what resamples miss of its spread is
 # estimated from tags that are predicted rarely, and of few tags there are too few.
@@ -103,7 +111,8 @@ class Evaluation:
     """One model's figures.
 
     `values` has every figure by its path; `resamples` (resamples,) those of the figures that have
-    an interval. `results` is the model's part of metrics.json.
+    an interval, if only in a pair (INTERVAL_OF_PAIRS). `results` is the model's part of
+    metrics.json.
     """
 
     values: dict[Path, float]
@@ -190,7 +199,6 @@ def _overall(counts: Counts, columns: int) -> tuple[dict[Path, Array], dict[str,
     for section, (tp, predicted) in {
         "own": counts.own,
         "per_tag_best": counts.best,
-        "cross_fit": counts.crossed,
     }.items():
         width = min(columns, tp.shape[1])
         each = rates(tp[:, :width], predicted[:, :width], support[:, :width], total[:width])
@@ -199,6 +207,7 @@ def _overall(counts: Counts, columns: int) -> tuple[dict[Path, Array], dict[str,
     tp, predicted = (counted[:, some].sum(axis=0) for counted in counts.own)
     for name, values in rates(tp, predicted, true, pairs).items():
         figures["own", "micro", name] = values
+    figures |= {("min_count", *path): of for path, of in rare.by_min_count(counts, columns).items()}
 
     grid = dict(zip(FIGURES, counts.grid[:, :, some], strict=True))
     micro = rates(counts.grid_tp[:, some], counts.grid_predicted[:, some], true, pairs)
@@ -213,6 +222,50 @@ def _overall(counts: Counts, columns: int) -> tuple[dict[Path, Array], dict[str,
             figures[section, "micro", name] = pick(micro[name], rows)
     figures["ap", "macro"] = counts.ap[:, some].mean(axis=0)
     return figures, {section: float(GRID[rows[0]]) for section, rows in at.items()}
+
+
+def _cross_fit(fits: Mapping[str, terms.Fit], counts: Counts) -> dict[Path, Array]:
+    """The figures of thresholds that are fitted on one half and scored on the other, (1,) each."""
+    support, total = counts.support[:, :1], counts.total[:1]
+    figures: dict[Path, Array] = {}
+    for kind, fit in fits.items():
+        tp, predicted = fit.crossed_tp[:, None], fit.crossed_predicted[:, None]
+        macro = rates(tp, predicted, support, total)
+        sums = [counted.sum(axis=0) for counted in (tp, predicted, support)]
+        micro = rates(sums[0], sums[1], sums[2], total * len(support))
+        for name in FIGURES:
+            figures["cross_fit", kind, "macro", name] = macro[name].mean(axis=0)
+            figures["cross_fit", kind, "micro", name] = micro[name]
+    return figures
+
+
+def _tuned(
+    fits: Mapping[str, terms.Fit], counts: Counts, categories: Sequence[str]
+) -> dict[str, Any]:
+    """The thresholds that serve many tags, as `tuned` has them."""
+    support, of = counts.support[:, 0], np.asarray(categories)
+
+    def entry(fit: terms.Fit, inside: Array) -> dict[str, Any]:
+        same, crossed = _tuned_f1(fit, support)
+        return {
+            "threshold": float(fit.threshold[inside][0]),
+            "f1": float(same[inside].mean()),
+            "cross_fit_f1": float(crossed[inside].mean()),
+            "positives": int(support[inside].sum()),
+        }
+
+    return {
+        "fewest_positives": terms.FEWEST,
+        "one": entry(fits["one"], np.ones(len(of), np.bool_)),
+        "category": {
+            str(category): entry(fits["category"], of == category) for category in np.unique(of)
+        },
+    }
+
+
+def _tuned_f1(fit: terms.Fit, support: Array) -> tuple[Array, Array]:
+    """Each tag's F1 on the posts that thresholds are fitted on, and cross-fitted: (tags,)."""
+    return f1(fit.tp, fit.predicted, support), f1(fit.crossed_tp, fit.crossed_predicted, support)
 
 
 def has_interval(path: Path, tags: int) -> bool:
@@ -282,7 +335,12 @@ def _curves(counts: Counts) -> dict[str, list[float]]:
 
 
 def _decide(
-    decided: Decided, truth: Array, weights: Array, tag_figures: dict[str, Array], counts: Counts
+    decided: Decided,
+    truth: Array,
+    weights: Array,
+    half: Array,
+    tag_figures: dict[str, Array],
+    counts: Counts,
 ) -> None:
     """Count the decided tags as they are predicted, in place of what their thresholds gave."""
     # A prediction is a score of its own, with one half for a threshold.
@@ -291,9 +349,16 @@ def _decide(
     for name, values in per_tag(scores, truth, cut).items():
         if name != "ap":
             tag_figures[name][decided.tags] = values
-    own = bootstrap.count(scores, truth, cut, weights).own
+    own = bootstrap.count(scores, truth, cut, weights, half).own
     for counted, values in zip(counts.own, own, strict=True):
         counted[decided.tags] = values
+
+
+def _decided(decided: Decided | None, posts: int) -> tuple[Array, Array]:
+    """The columns of the decided tags, int (n,), and where they are predicted, bool (posts, n)."""
+    if decided is None:
+        return np.empty(0, np.intp), np.empty((posts, 0), np.bool_)
+    return decided.tags, decided.predicted
 
 
 def _calibration(pairs: Array, score: Array, positive: Array) -> list[dict[str, Any]]:
@@ -338,13 +403,27 @@ def evaluate(
     sample = np.column_stack([np.ones(posts, np.uint8), weights])
     bins = bootstrap.calibrate(scores, truth, sample)
     samples = np.column_stack([sample, *(np.uint8(group) for group in ratings.values())])
-    counts = bootstrap.count(scores, truth, cut, samples)
+    half = bootstrap.halves(posts)
+    counts = bootstrap.count(scores, truth, cut, samples, half)
     if decided is not None:
-        _decide(decided, truth, samples, tag_figures, counts)
+        _decide(decided, truth, samples, half, tag_figures, counts)
     figures, chosen = _overall(counts, sample.shape[1])
+    fits = terms.fits(counts, test.categories)
+    figures |= _cross_fit(fits, counts)
     if weights.shape[1] > 1 and tags >= MIN_TAGS_PRECISION:
         _widen(figures, counts, scores, truth, chosen["equal"])
-    figures["ap", "micro"] = bootstrap.micro_ap(scores, truth, sample)
+    micro = bootstrap.micro_curve(scores, truth, sample)
+    figures["ap", "micro"] = micro.read(bootstrap.micro_ap)
+    for level in PRECISIONS:
+        recall = micro.read(partial(terms.recall_at_precision, level))
+        figures["recall_at_precision", f"{level:.2f}"] = recall
+    for level in RECALLS:
+        precision = micro.read(partial(terms.precision_at_recall, level))
+        figures["precision_at_recall", f"{level:.2f}"] = precision
+    for name, of_posts in per_image(scores, truth, cut, *_decided(decided, posts)).items():
+        # One sample at a time, as sums of several at once are rounded otherwise.
+        sums = [of_posts @ drawn.astype(float) for drawn in sample.T]
+        figures["per_image", name] = np.array(sums) / counts.total[: len(sums)]
     tags_of = (counted @ sample.astype(float) for counted in (known, test.tag_totals))
     figures["coverage",] = safe_divide(*tags_of)
     # |mean score - share of positives| of each bin, weighted by its share of all pairs.
@@ -353,13 +432,15 @@ def evaluate(
 
     values = {path: float(found[0]) for path, found in figures.items()}
     resamples = {path: found[1:] for path, found in figures.items() if has_interval(path, tags)}
-    overall = nested({path: figure(value, resamples.get(path)) for path, value in values.items()})
+    alone = {path: of for path, of in resamples.items() if path[0] not in INTERVAL_OF_PAIRS}
+    overall = nested({path: figure(value, alone.get(path)) for path, value in values.items()})
     single = decided is None and bool((cut == cut[0]).all())
     own = float(np.ravel(given)[0]) if single else None
     for section, at in {"own": own, **chosen}.items():
         overall[section] = {"threshold": at, **overall[section]}
 
     support = tag_figures["support"]
+    same_f1, cross_fit_f1 = _tuned_f1(fits["tag"], support)
     categories = np.array(test.categories)
     results = {
         "overall": overall,
@@ -382,7 +463,11 @@ def evaluate(
             **{name: tag_figures[name].tolist() for name in (*PER_TAG, "support")},
             "best_threshold": [float(t) if np.isfinite(t) else None for t in counts.best_threshold],
             "best_f1": f1(counts.best[0][:, 0], counts.best[1][:, 0], support).tolist(),
+            "tuned_threshold": fits["tag"].threshold.tolist(),
+            "tuned_f1": same_f1.tolist(),
+            "cross_fit_f1": cross_fit_f1.tolist(),
         },
+        "tuned": _tuned(fits, counts, test.categories),
         "examples": examples(scores, truth, test.post_ids),
     }
     return Evaluation(values, resamples, results)
@@ -422,3 +507,11 @@ def compare(a: Evaluation, b: Evaluation) -> dict[str, Any]:
             for path, value in a.values.items()
         }
     )
+
+
+def compare_tags(a: Evaluation, b: Evaluation) -> dict[str, rare.Record]:
+    """On how many tags a is better than b, by F1 at the own thresholds and by AP."""
+    of = [
+        {name: np.array(each.results["per_tag"][name]) for name in ("f1", "ap")} for each in (a, b)
+    ]
+    return {name: rare.record(of[0][name], of[1][name]) for name in of[0]}

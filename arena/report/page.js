@@ -4,6 +4,7 @@
 (() => {
   const metrics = JSON.parse(document.getElementById("data").textContent);
   const { models, tag_names: names, tag_categories: categories, tag_counts: counts } = metrics;
+  for (const { overall } of models) overall.cross_fit_tag = overall.cross_fit.tag;
   const visible = models.map(() => true);
   const FIGURES = { ap: "AP", f1: "F1", precision: "Precision", recall: "Recall", mcc: "MCC" };
   const RATINGS = { g: "general", s: "sensitive", q: "questionable", e: "explicit" };
@@ -21,7 +22,7 @@
       "At the one threshold that gives this model its highest macro F1 on these posts: a little optimistic, so it has no range."],
     ["best", "micro", "the best single threshold, all tags pooled",
       "At the one threshold that gives this model its highest macro F1 on these posts: a little optimistic, so it has no range."],
-    ["cross_fit", "macro", "a threshold per tag, from the other half of the posts",
+    ["cross_fit_tag", "macro", "a threshold per tag, from the other half of the posts",
       "Each tag at the threshold that was best on one half of the posts, scored on the other half: what tuned thresholds honestly give. No range, as none was found to hold."],
     ["per_tag_best", "macro", "a threshold per tag, from the same posts (optimistic)",
       "Each tag at the threshold that is best on the very posts it is scored on: an upper bound, not a result to expect, so it has no range."],

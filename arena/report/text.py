@@ -122,8 +122,9 @@ def verdicts(metrics: Metrics) -> list[str]:
     """Who beats whom on macro F1, by how much, and whether that is more than noise: whether the
     difference's interval leaves out zero. No such word under FEWEST_POSTS or without a spread.
 
-    One sentence a pair; with more than three models only neighbours in the ranking, best first. A
-    second sentence follows where macro AP ranks the pair the other way.
+    F1 is at the models' own thresholds, which their authors chose on other posts, so a second
+    sentence has what does not rest on them: macro AP, and macro F1 where precision equals recall.
+    With more than three models only neighbours in the ranking are compared, best first.
     """
     names = dict(zip((model["name"] for model in metrics["models"]), labels(metrics), strict=True))
     ranked = sorted(
@@ -134,10 +135,8 @@ def verdicts(metrics: Metrics) -> list[str]:
     order = [model["name"] for model in ranked]
     said = []
     for better, worse in combinations(order, 2) if len(order) <= 3 else pairwise(order):
-        said.append(_verdict(metrics, names, better, worse, ("own", "macro", "f1"), "F1"))
-        if _difference(metrics, better, worse, ("ap", "macro"))["value"] < -0.00005:
-            ap = _verdict(metrics, names, worse, better, ("ap", "macro"), "AP")
-            said[-1] += f" By average precision it is the other way round: {ap}"
+        headline = _verdict(metrics, names, better, worse)
+        said.append(f"{headline} {_whatever_the_thresholds(metrics, better, worse)}")
     return said
 
 
@@ -159,20 +158,15 @@ def _difference(metrics: Metrics, a: str, b: str, figure: tuple[str, ...]) -> di
     raise KeyError(f"no pair {a}, {b} in the metrics")
 
 
-def _verdict(
-    metrics: Metrics,
-    names: dict[str, str],
-    better: str,
-    worse: str,
-    figure: tuple[str, ...],
-    word: str,
-) -> str:
-    found = _difference(metrics, better, worse, figure)
+def _verdict(metrics: Metrics, names: dict[str, str], better: str, worse: str) -> str:
+    found = _difference(metrics, better, worse, ("own", "macro", "f1"))
     ahead = round(found["value"], 4)
     if ahead:
-        said = f"{names[better]}'s {word} is {ahead:.4f} higher than {names[worse]}'s"
+        said = f"At their own thresholds, {names[better]}'s F1 is {ahead:.4f} higher than"
+        said += f" {names[worse]}'s"
     else:
-        said = f"{names[better]} and {names[worse]} have the same {word} to four decimals"
+        said = f"At their own thresholds, {names[better]} and {names[worse]} have the same F1 to"
+        said += " four decimals"
     low, high = found["low"], found["high"]
     posts = metrics["posts"]["count"]
     if posts < FEWEST_POSTS:
@@ -185,8 +179,28 @@ def _verdict(
         )
         return f"{said}; {why} nothing says whether that is more than noise."
     percent = f"{metrics['bootstrap']['confidence']:.0%}"
-    noise = "more than noise" if low > 0 or high < 0 else "no more than noise"
-    return f"{said} ({percent} interval {low:.4f} to {high:.4f}): {noise}."
+    return f"{said} ({percent} interval {low:.4f} to {high:.4f}): {_noise(found)}."
+
+
+def _noise(difference: Mapping[str, Any]) -> str:
+    apart = difference["low"] > 0 or difference["high"] < 0
+    return "more than noise" if apart else "no more than noise"
+
+
+def _whatever_the_thresholds(metrics: Metrics, a: str, b: str) -> str:
+    """How far a is ahead of b by figures that need no threshold of the authors'."""
+    said = []
+    for word, figure in (
+        ("AP", ("ap", "macro")),
+        ("F1 where precision equals recall", ("equal", "macro", "f1")),
+    ):
+        found = _difference(metrics, a, b, figure)
+        ahead = round(found["value"], 4)
+        way = "higher" if ahead > 0 else "lower"
+        shown = f"{word} {abs(ahead):.4f} {way}" if ahead else f"{word} the same"
+        known = found["low"] is not None and metrics["posts"]["count"] >= FEWEST_POSTS
+        said.append(f"{shown} ({_noise(found)})" if known else shown)
+    return f"Whatever the thresholds: {', '.join(said)}."
 
 
 def detailed_metrics(metrics: Metrics) -> str:
@@ -221,6 +235,53 @@ def per_tag_csv(metrics: Metrics) -> str:
     about = metrics["tag_names"], metrics["tag_categories"], metrics["tag_counts"]
     for name, category, count, *figures in zip(*about, *columns, strict=True):
         rows.writerow([_cell(plain(name)), category, count, *(f"{x:.6f}" for x in figures)])
+    return file.getvalue()
+
+
+def thresholds_csv(metrics: Metrics) -> str:
+    """thresholds.csv: thresholds fitted on all the posts, a row each, model by model: `one` for all
+    tags, then each `category`, then each `tag`, most common first.
+
+    `fitted_on` names what a threshold was fitted on, as a rare tag has its category's. `f1` is on
+    the posts that it was fitted on, so optimistic; `cross_fit_f1` is what a threshold from one half
+    of the posts gives on the other. Both are means over the tags of the row. `positives` counts
+    (post, tag) pairs.
+    A threshold has all its digits, as it is the score of a post, which it would miss if it were
+    rounded up. Cells are escaped as in per_tag.csv.
+    """
+    file = io.StringIO()
+    rows = csv.writer(file, lineterminator="\n")
+    head = ["model", "kind", "name", "threshold", "fitted_on", "f1", "cross_fit_f1", "positives"]
+    rows.writerow(head)
+
+    def write(*start: str, threshold: float, on: str, f1: float, crossed: float, n: int) -> None:
+        rows.writerow([*start, threshold, on, f"{f1:.6f}", f"{crossed:.6f}", n])
+
+    for model in metrics["models"]:
+        name, tuned = _cell(plain(model["name"])), model["tuned"]
+        shared = [("one", "all", tuned["one"])]
+        shared += [("category", category, found) for category, found in tuned["category"].items()]
+        for kind, of, found in shared:
+            write(
+                *(name, kind, _cell(plain(of))),
+                threshold=found["threshold"],
+                on=kind,
+                f1=found["f1"],
+                crossed=found["cross_fit_f1"],
+                n=found["positives"],
+            )
+        columns = (model["per_tag"][key] for key in ("tuned_threshold", "tuned_f1", "cross_fit_f1"))
+        about = metrics["tag_names"], metrics["tag_counts"]
+        for tag, count, threshold, f1, crossed in zip(*about, *columns, strict=True):
+            on = "category" if count < tuned["fewest_positives"] else "tag"
+            write(
+                *(name, "tag", _cell(plain(tag))),
+                threshold=threshold,
+                on=on,
+                f1=f1,
+                crossed=crossed,
+                n=count,
+            )
     return file.getvalue()
 
 

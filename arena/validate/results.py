@@ -8,7 +8,16 @@ from typing import Any, TypedDict, cast
 from arena import files, jsonl
 from arena.cli import UserError, progress, warn
 from arena.data_folder import DataFolder
-from arena.metrics import Evaluation, TestSet, bootstrap, by_age, compare, evaluate
+from arena.metrics import (
+    Evaluation,
+    TestSet,
+    bootstrap,
+    by_age,
+    compare,
+    compare_tags,
+    evaluate,
+    rare,
+)
 from arena.metrics.figures import Figure
 from arena.metrics.formulas import chance_average_precision
 from arena.posts import CATEGORIES, RATINGS
@@ -36,6 +45,15 @@ class Section(TypedDict, total=False):
     micro: dict[str, Figure]  # All (post, tag) pairs counted together.
 
 
+class CrossFit(TypedDict):
+    """Figures at thresholds fitted on one half of the posts and scored on the other half. What is
+    fitted is macro F1 over the tags that share a threshold."""
+
+    one: Section  # One threshold for all tags.
+    category: Section  # One for each category of tags.
+    tag: Section  # One for each tag; Tuned says for which tags it is their category's.
+
+
 class Overall(TypedDict):
     """A model's figures over all posts and tags; of a pair, the first model's minus the other's."""
 
@@ -43,10 +61,20 @@ class Overall(TypedDict):
     equal: Section  # At the one threshold where micro precision is nearest to micro recall.
     best: Section  # At the one threshold with the highest macro F1 on these posts: optimistic.
     per_tag_best: Section  # At each tag's best threshold on these posts: an upper bound.
-    cross_fit: (
-        Section  # At each tag's best threshold on one half of the posts, scored on the other.
-    )
+    cross_fit: CrossFit
     ap: dict[str, Figure]  # Average precision, `macro` and `micro`. Needs no threshold.
+    # The largest recall at which precision is at least "0.90", "0.80", and the highest precision at
+    # which recall is at least "0.50": micro, so at one threshold for all tags. The latter has an
+    # interval in a pair only, as `min_count`.
+    recall_at_precision: dict[str, Figure]
+    precision_at_recall: dict[str, Figure]
+    # Macro `f1` at the own threshold and macro `ap` over the tags on at least "10", "30", "100",
+    # "300" of the posts (`min_counts` says how many tags), where there are any. Differences have an
+    # interval, a model's own figures have none.
+    min_count: dict[str, dict[str, Figure]]
+    # Means over posts, at the own threshold: `tags` given to a post, `false_tags` among them, and
+    # the `f1` of the post's tags, 0 where it has none and none is given.
+    per_image: dict[str, Figure]
     coverage: Figure  # The share of the posts' tags, of any kind, that the model knows.
     calibration_error: Figure  # Mean distance of score and share of right ones; lower is better.
 
@@ -77,6 +105,23 @@ class Slice(TypedDict):
     micro: dict[str, Figure]  # With intervals for precision, recall and F1.
 
 
+class Threshold(TypedDict):
+    """A threshold fitted on all the posts, for all tags or those of a category."""
+
+    threshold: float
+    f1: float  # Macro F1 of these tags on the same posts: optimistic.
+    cross_fit_f1: float  # Theirs where a threshold of one half of the posts meets the other half.
+    positives: int  # How many (post, tag) pairs of these tags there are.
+
+
+class Tuned(TypedDict):
+    """Thresholds fitted on all the posts, to use the model with; `per_tag` has those of tags."""
+
+    fewest_positives: int  # A tag on fewer posts has its category's threshold, not its own.
+    one: Threshold
+    category: dict[str, Threshold]
+
+
 class ModelResults(About):
     """One model: what About says, and its figures. Lists by tag are in the order of `tag_names`."""
 
@@ -103,7 +148,10 @@ class ModelResults(About):
     calibration: list[
         dict[str, float]
     ]  # Bins: `low`, `high`, `count`, `mean_score`, `positive_rate`.
-    per_tag: dict[str, list[float | None]]  # precision, recall, f1, ap, mcc, support, best_…
+    # precision, recall, f1, ap, mcc, support; best_threshold and best_f1 on these posts;
+    # tuned_threshold and tuned_f1, which differ from these for rare tags (Tuned); cross_fit_f1.
+    per_tag: dict[str, list[float | None]]
+    tuned: Tuned
     examples: dict[str, list[list[list[float]]]]  # Per tag up to five [post, score] of two kinds:
     # `false_alarms`, the highest scores without the tag; `misses`, the lowest with it.
 
@@ -114,6 +162,7 @@ class Pair(TypedDict):
     a: str  # The first model's name,
     b: str  # and the other's.
     overall: Overall  # The differences.
+    by_tag: dict[str, rare.Record]  # On how many tags a is better, by `f1` and by `ap`.
 
 
 class Results(TypedDict):
@@ -132,6 +181,7 @@ class Results(TypedDict):
     tag_names: list[str]  # The common tags, most common first.
     tag_categories: list[str]
     tag_counts: list[int]  # On how many of the posts each is.
+    min_counts: dict[str, int]  # How many tags are on at least "10", "30", … posts.
     models: list[ModelResults]
     pairs: list[Pair]
 
@@ -180,6 +230,7 @@ def score(
     category_of = dict(zip(ground_truth.tags, ground_truth.categories, strict=True))
     categories = [category_of[tag] for tag in tags]
     totals = ground_truth.tags_per_post()
+    support = truth.sum(axis=0)
     weights = bootstrap.resamples(len(ids), resamples, SEED)
     test = TestSet(truth, ids, categories, ground_truth.ratings, totals, weights)
 
@@ -198,6 +249,10 @@ def score(
         for groups, order in (("by_category", CATEGORIES), ("by_rating", RATINGS)):
             given = found.results[groups]
             found.results[groups] = {name: given[name] for name in order if name in given}
+        tuned = found.results["tuned"]["category"]
+        found.results["tuned"]["category"] = {
+            name: tuned[name] for name in CATEGORIES if name in tuned
+        }
         return found
 
     evaluations = [evaluated(model) for model in progress(models, desc="scoring", unit="model")]
@@ -220,7 +275,8 @@ def score(
         "software": provenance.software(),
         "tag_names": tags,
         "tag_categories": categories,
-        "tag_counts": truth.sum(axis=0).tolist(),
+        "tag_counts": support.tolist(),
+        "min_counts": {str(least): int((support >= least).sum()) for least in rare.MIN_COUNTS},
         "models": [
             cast(
                 ModelResults,
@@ -239,7 +295,12 @@ def score(
             for seen in [seen_by[model.name]]
         ],
         "pairs": [
-            {"a": a.name, "b": b.name, "overall": cast(Overall, compare(of_a, of_b))}
+            {
+                "a": a.name,
+                "b": b.name,
+                "overall": cast(Overall, compare(of_a, of_b)),
+                "by_tag": compare_tags(of_a, of_b),
+            }
             for (a, of_a), (b, of_b) in pairs
         ],
     }
@@ -285,5 +346,6 @@ def write(out: DataFolder, results: Results) -> None:
     """Write the result files."""
     files.write_text(out.detailed_metrics, text.detailed_metrics(results))
     files.write_text(out.per_tag, text.per_tag_csv(results))
+    files.write_text(out.thresholds, text.thresholds_csv(results))
     files.write_text(out.metrics, json.dumps(results))
     files.write_text(out.report, page.html(results))

@@ -1,6 +1,6 @@
 """What the tests of the metrics share: cases, samples, and a brute-force reference."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from fractions import Fraction
 from typing import Any
 
@@ -8,9 +8,7 @@ from arena.metrics import Evaluation, TestSet, figures
 
 import numpy as np
 from hypothesis import strategies as st
-from sklearn.metrics import (
-    average_precision_score,
-)
+from sklearn.metrics import average_precision_score, f1_score, precision_recall_curve
 
 Array = np.ndarray[Any, Any]
 
@@ -105,11 +103,62 @@ def best_threshold(scores: Array, truth: Array) -> float:
     return chosen
 
 
-def reference(
-    scores: Array, truth: Array, threshold: float, half: Array, known: Array, total: Array
-) -> dict[str, float]:
-    """Every figure of `overall` by evaluate's names, one tag and one threshold at a time."""
+GRID = [step / 256 for step in range(1, 256)]
+
+
+def fitted(
+    scores: Array, truth: Array, kind: str, categories: Sequence[str], fewest: int
+) -> list[float]:
+    """The threshold of each tag that is best on these posts, in exact fractions: of `one` and
+    `category` the lowest of GRID with the highest mean F1, of `tag` its own, or its category's
+    where fewer than `fewest` posts carry it."""
     tags = range(scores.shape[1])
+    group = ["" if kind == "one" else category for category in categories]
+    predicted = scores >= np.array(GRID)[:, None, None]
+    right = 2 * (predicted & truth).sum(axis=1)
+    counted = np.stack([right, predicted.sum(axis=1) + truth.sum(axis=0)], axis=2).tolist()
+    best: dict[str, float] = {}
+    for name in set(group):
+        sums: dict[str, Fraction] = {}  # By the counts: most of GRID gives the same.
+        highest = Fraction(-1)
+        for cut, of_tags in zip(GRID, counted, strict=True):
+            pairs = [of_tags[tag] for tag in tags if group[tag] == name]
+            if str(pairs) not in sums:
+                sums[str(pairs)] = sum((Fraction(*pair) for pair in pairs if pair[1]), Fraction(0))
+            if sums[str(pairs)] > highest:
+                highest, best[name] = sums[str(pairs)], cut
+    return [
+        best_threshold(scores[:, tag], truth[:, tag])
+        if kind == "tag" and truth[:, tag].sum() >= fewest
+        else best[group[tag]]
+        for tag in tags
+    ]
+
+
+def cross_fitted(
+    scores: Array, truth: Array, half: Array, kind: str, categories: Sequence[str], fewest: int
+) -> Array:
+    """Where tags are predicted by the thresholds of the other half: bool (posts, tags)."""
+    predicted = np.zeros_like(truth)
+    for here in (0, 1):
+        cut = fitted(scores[half == here], truth[half == here], kind, categories, fewest)
+        predicted[half != here] = scores[half != here] >= np.array(cut, np.float32)
+    return predicted
+
+
+def reference(
+    scores: Array,
+    truth: Array,
+    threshold: float,
+    half: Array,
+    known: Array,
+    total: Array,
+    resampled_from: Array | None = None,
+) -> dict[str, float]:
+    """Every figure of `overall` by evaluate's names, one tag and one threshold at a time. Of posts
+    that are resampled from others with the truth `resampled_from`, those that have an interval."""
+    tags = range(scores.shape[1])
+    counts = (truth if resampled_from is None else resampled_from).sum(axis=0)
     figures: dict[str, float] = {}
 
     def macro(section: str, predicted: Array) -> None:
@@ -123,25 +172,39 @@ def reference(
             figures[f"{section}micro_{name}"] = value
 
     both("", scores >= np.float32(threshold))
-    grid = [step / 256 for step in range(1, 256)]
-    both("equal_", scores >= min(grid, key=lambda cut: abs((scores >= cut).sum() - truth.sum())))
+    both("equal_", scores >= min(GRID, key=lambda cut: abs((scores >= cut).sum() - truth.sum())))
     macro_f1 = []
-    for cut in grid:
+    for cut in GRID:
         each = [plain((scores >= cut)[:, tag], truth[:, tag])["f1"] for tag in tags]
         macro_f1.append(round(float(np.mean(each)), 12))
-    both("best_", scores >= grid[int(np.argmax(macro_f1))])
+    both("best_", scores >= GRID[int(np.argmax(macro_f1))])
     macro(
         "per_tag_best_",
         scores >= np.array([best_threshold(scores[:, tag], truth[:, tag]) for tag in tags]),
     )
-    crossed = np.zeros_like(truth)
-    for here in (0, 1):
-        for tag in tags:
-            cut = best_threshold(scores[half == here, tag], truth[half == here, tag])
-            crossed[half != here, tag] = scores[half != here, tag] >= cut
-    macro("cross_fit_", crossed)
+    for kind in ("one", "category", "tag") if resampled_from is None else ():
+        general = ["general"] * len(tags)
+        both(f"cross_fit_{kind}_", cross_fitted(scores, truth, half, kind, general, 20))
     figures["macro_ap"] = float(np.mean([ap(scores[:, tag], truth[:, tag]) for tag in tags]))
     figures["micro_ap"] = ap(scores.ravel(), truth.ravel())
+    precision, recall = np.zeros(1), np.zeros(1)
+    if truth.any():
+        precision, recall, _ = precision_recall_curve(truth.ravel(), scores.ravel())
+    for level in (0.9, 0.8):
+        reached = recall[precision >= level]
+        figures[f"recall_at_precision_{level:.2f}"] = reached.max(initial=0)
+    figures["precision_at_recall_0.50"] = precision[recall >= 0.5].max(initial=0)
+    predicted = scores >= np.float32(threshold)
+    for least in (10, 30, 100, 300):
+        inside = [tag for tag in tags if counts[tag] >= least]
+        if inside:
+            f1s = [plain(predicted[:, tag], truth[:, tag])["f1"] for tag in inside]
+            aps = [ap(scores[:, tag], truth[:, tag]) for tag in inside]
+            figures[f"min_count_{least}_f1"] = float(np.mean(f1s))
+            figures[f"min_count_{least}_ap"] = float(np.mean(aps))
+    figures["per_image_tags"] = predicted.sum() / len(scores)
+    figures["per_image_false_tags"] = (predicted & ~truth).sum() / len(scores)
+    figures["per_image_f1"] = f1_of_posts(truth, predicted)
     figures["coverage"] = known.sum() / total.sum()
     error = 0.0
     for low in np.arange(16) / 16:
@@ -151,6 +214,14 @@ def reference(
             error += abs(gap) * inside.mean()
     figures["calibration_error"] = error
     return figures
+
+
+def f1_of_posts(truth: Array, predicted: Array) -> float:
+    """The mean over posts of each post's F1, by scikit-learn. Beside a column that is never true
+    nor predicted, as a single column is no matrix of labels to it."""
+    none = np.zeros((len(truth), 1), bool)
+    wide = [np.column_stack([each, none]) for each in (truth, predicted)]
+    return float(f1_score(*wide, average="samples", zero_division=0))
 
 
 def ap(scores: Array, truth: Array) -> float:

@@ -11,6 +11,7 @@ from tests.metrics.helpers import (
     ap,
     cases,
     evaluate,
+    f1_of_posts,
     flat,
     plain,
     reference,
@@ -69,11 +70,12 @@ def test_every_figure_and_every_resample_equals_brute_force(
     starts = ("best_", "per_tag_best_", "cross_fit_", "calibration_error", "macro_mcc")
     bare = {name for name in expected if name.startswith(starts)}
     bare |= set(WIDENED)  # Of few tags.
-    assert len(bare) == 20 and table.keys() == expected.keys() - bare
+    assert len(bare) == 40 and table.keys() == expected.keys() - bare
     for number in range(3):
         rows = np.repeat(np.arange(posts), weights[:, number])
         expected = reference(
-            scores[rows], truth[rows], threshold, half[rows], known[rows], total[rows]
+            *(scores[rows], truth[rows], threshold, half[rows], known[rows], total[rows]),
+            resampled_from=truth,
         )
         found = {name: values[number] for name, values in table.items() if name not in WIDENED}
         expected = {name: expected[name] for name in found}
@@ -205,9 +207,20 @@ def test_decided_tags_are_counted_as_predicted_and_ranked_by_score(
     # Whatever asks for no threshold, or for another one, is that of the scores.
     assert entry["overall"].pop("own")["threshold"] is None
     plainly["overall"].pop("own")
+    images = entry["overall"].pop("per_image")
+    assert images["f1"]["value"] == pytest.approx(f1_of_posts(truth, predicted))
+    assert images["tags"]["value"] == pytest.approx(predicted.sum() / posts)
+    assert images["false_tags"]["value"] == pytest.approx((predicted & ~truth).sum() / posts)
+    plainly["overall"].pop("per_image")
+    for least, found in entry["overall"].get("min_count", {}).items():
+        inside = np.flatnonzero(truth.sum(axis=0) >= int(least))
+        assert found.pop("f1")["value"] == pytest.approx(np.mean([each[t]["f1"] for t in inside]))
+        plainly["overall"]["min_count"][least].pop("f1")
     for name in ("overall", "curves", "calibration", "examples"):
         assert entry[name] == plainly[name]
     for name in ("ap", "support", "best_threshold", "best_f1"):
         assert entry["per_tag"][name] == plainly["per_tag"][name]
-    for name in table.keys() - {f"{m}_{f}" for m in ("macro", "micro") for f in bootstrap.FIGURES}:
+    at_own = {f"{mean}_{name}" for mean in ("macro", "micro") for name in bootstrap.FIGURES}
+    at_own |= {name for name in table if name.startswith("per_image") or name.endswith("0_f1")}
+    for name in table.keys() - at_own:
         np.testing.assert_array_equal(table[name], other[name])

@@ -74,6 +74,7 @@ WORDS = [
     "wings",
 ]
 CATEGORIES = ["general", "character", "copyright", "artist", "meta"]
+MIN_COUNTS = (10, 30, 100, 300)
 KEYS = ("precision", "recall", "f1", "ap", "mcc")
 HOSTILE_LABELS = [
     "<img src=x onerror=window.hacked=1>|`x`",
@@ -125,9 +126,15 @@ def metrics_sample(
         "tag_names": names,
         "tag_categories": categories,
         "tag_counts": counts.tolist(),
+        "min_counts": {str(least): int((counts >= least).sum()) for least in MIN_COUNTS},
         "models": made,
         "pairs": [
-            {"a": a["name"], "b": b["name"], "overall": _differences(a, b, bootstrap)}
+            {
+                "a": a["name"],
+                "b": b["name"],
+                "overall": _differences(a, b, bootstrap),
+                "by_tag": {key: _record(a, b, key) for key in ("f1", "ap")},
+            }
             for index, a in enumerate(made)
             for b in made[index + 1 :]
         ],
@@ -220,10 +227,31 @@ def _model(
                 "micro": _set(macro + 0.14, bootstrap),
             },
             "per_tag_best": {"macro": _set(macro + 0.06, bootstrap)},
-            "cross_fit": {"macro": _set(macro + 0.03, bootstrap)},
+            "cross_fit": {
+                kind: {way: _set(macro + 0.03, bootstrap=False) for way in ("macro", "micro")}
+                for kind in ("one", "category", "tag")
+            },
             "ap": {
                 "macro": _interval(ap.mean(), bootstrap),
                 "micro": _interval(ap.mean() + 0.2, bootstrap),
+            },
+            "recall_at_precision": {
+                "0.90": _interval(macro - 0.1, bootstrap),
+                "0.80": _interval(macro, bootstrap),
+            },
+            "precision_at_recall": {"0.50": _interval(min(macro + 0.3, 0.97), bootstrap=False)},
+            "min_count": {
+                str(least): {
+                    "f1": _interval(f1[counts >= least].mean(), bootstrap=False),
+                    "ap": _interval(ap[counts >= least].mean(), bootstrap=False),
+                }
+                for least in MIN_COUNTS
+                if (counts >= least).any()
+            },
+            "per_image": {
+                "tags": _interval(21.5 + index, bootstrap, 0.1),
+                "false_tags": _interval(6.5 + index, bootstrap, 0.05),
+                "f1": _interval(macro + 0.12, bootstrap),
             },
             "coverage": _interval(0.81 + 0.01 * index, bootstrap),
             "calibration_error": _interval(0.02 + 0.004 * index, bootstrap, 0.001),
@@ -269,6 +297,18 @@ def _model(
             "mcc": (f1 - 0.01).tolist(),
             "best_threshold": rng.uniform(0.1, 0.6, tags).tolist(),
             "best_f1": np.clip(f1 + 0.05, 0, 1).tolist(),
+            "tuned_threshold": rng.uniform(0.1, 0.6, tags).astype(np.float32).tolist(),
+            "tuned_f1": np.clip(f1 + 0.05, 0, 1).tolist(),
+            "cross_fit_f1": np.clip(f1 + 0.03, 0, 1).tolist(),
+        },
+        "tuned": {
+            "fewest_positives": 20,
+            "one": _tuned(macro, counts),
+            "category": {
+                category: _tuned(macro, counts[np.array(categories) == category])
+                for category in CATEGORIES
+                if category in categories
+            },
         },
         "examples": {
             side: [
@@ -284,6 +324,21 @@ def _model(
             ]
             for side, step in (("false_alarms", -1), ("misses", 1))
         },
+    }
+
+
+def _record(a: dict[str, Any], b: dict[str, Any], key: str) -> dict[str, int]:
+    ahead = np.array(a["per_tag"][key]) - np.array(b["per_tag"][key])
+    signs = {"wins": ahead > 0, "losses": ahead < 0, "ties": ahead == 0}
+    return {name: int(found.sum()) for name, found in signs.items()} | {"both_zero": 0}
+
+
+def _tuned(f1: float, counts: np.ndarray) -> dict[str, float]:
+    return {
+        "threshold": 0.30078125,
+        "f1": f1 + 0.01,
+        "cross_fit_f1": f1 + 0.009,
+        "positives": int(counts.sum()),
     }
 
 

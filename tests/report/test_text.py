@@ -1,4 +1,4 @@
-"""The text outputs: the table, its verdicts, detailed_metrics.txt and per_tag.csv."""
+"""The text outputs: the table, its verdicts, detailed_metrics.txt, per_tag.csv, thresholds.csv."""
 
 import csv
 import io
@@ -31,14 +31,21 @@ def published() -> dict[str, Any]:
 
 
 def pair(
-    f1: tuple[float, float | None, float | None], ap: tuple[float, float, float]
+    f1: tuple[float, float | None, float | None],
+    ap: tuple[float, float | None, float | None],
+    equal: tuple[float, float, float] = (0.004, -0.001, 0.009),
 ) -> dict[str, Any]:
-    """Two models, A better than B by `f1` and `ap`: (difference, low, high)."""
+    """Two models, A better than B by `f1`, `ap`, and F1 where precision equals recall: each as
+    (difference, low, high)."""
     metrics = metrics_sample(3, 2, labels=["A", "B"])
     own(metrics["models"][0])["f1"]["value"] = 0.4 + f1[0]
     own(metrics["models"][1])["f1"]["value"] = 0.4
     overall = metrics["pairs"][0]["overall"]
-    for found, triple in ((overall["own"]["macro"]["f1"], f1), (overall["ap"]["macro"], ap)):
+    for found, triple in (
+        (overall["own"]["macro"]["f1"], f1),
+        (overall["ap"]["macro"], ap),
+        (overall["equal"]["macro"]["f1"], equal),
+    ):
         found["value"], found["low"], found["high"] = triple
     return metrics
 
@@ -102,7 +109,10 @@ def test_markup_in_a_label_is_escaped() -> None:
 def test_verdict_more_than_noise() -> None:
     metrics = pair((0.0123, 0.005, 0.019), (0.01, 0.002, 0.02))
     assert text.verdicts(metrics) == [
-        "A's F1 is 0.0123 higher than B's (95% interval 0.0050 to 0.0190): more than noise."
+        "At their own thresholds, A's F1 is 0.0123 higher than B's "
+        "(95% interval 0.0050 to 0.0190): more than noise. "
+        "Whatever the thresholds: AP 0.0100 higher (more than noise), "
+        "F1 where precision equals recall 0.0040 higher (no more than noise)."
     ]
 
 
@@ -111,7 +121,11 @@ def test_verdict_does_not_depend_on_the_order_of_the_models() -> None:
     said = text.verdicts(metrics)
     turned = metrics["pairs"][0]
     turned["a"], turned["b"] = turned["b"], turned["a"]
-    for found in (turned["overall"]["own"]["macro"]["f1"], turned["overall"]["ap"]["macro"]):
+    overall = turned["overall"]
+    for found in (
+        *(overall["own"]["macro"]["f1"], overall["ap"]["macro"]),
+        overall["equal"]["macro"]["f1"],
+    ):
         found["value"], found["low"], found["high"] = (
             -found["value"],
             -found["high"],
@@ -124,24 +138,35 @@ def test_verdict_does_not_depend_on_the_order_of_the_models() -> None:
 def test_verdict_within_noise_and_ap_the_other_way() -> None:
     metrics = pair((0.0023, -0.005, 0.009), (-0.0201, -0.03, -0.01))
     assert text.verdicts(metrics) == [
-        "A's F1 is 0.0023 higher than B's (95% interval -0.0050 to 0.0090): no more than noise. "
-        "By average precision it is the other way round: B's AP is 0.0201 higher than A's "
-        "(95% interval 0.0100 to 0.0300): more than noise."
+        "At their own thresholds, A's F1 is 0.0023 higher than B's "
+        "(95% interval -0.0050 to 0.0090): no more than noise. "
+        "Whatever the thresholds: AP 0.0201 lower (more than noise), "
+        "F1 where precision equals recall 0.0040 higher (no more than noise)."
     ]
 
 
 def test_verdict_of_a_draw() -> None:
     assert text.verdicts(pair((0.00001, -0.002, 0.002), (0.0, -0.001, 0.001))) == [
-        "A and B have the same F1 to four decimals (95% interval -0.0020 to 0.0020): "
-        "no more than noise."
+        "At their own thresholds, A and B have the same F1 to four decimals "
+        "(95% interval -0.0020 to 0.0020): no more than noise. "
+        "Whatever the thresholds: AP the same (no more than noise), "
+        "F1 where precision equals recall 0.0040 higher (no more than noise)."
     ]
 
 
 @pytest.mark.parametrize(
     ("posts", "said"),
     [
-        (29, "29 posts are too few to tell whether that is more than noise."),
-        (30, "more than noise."),
+        (
+            29,
+            "; 29 posts are too few to tell whether that is more than noise. Whatever the"
+            " thresholds: AP 0.0100 higher, F1 where precision equals recall 0.0040 higher.",
+        ),
+        (
+            30,
+            ": more than noise. Whatever the thresholds: AP 0.0100 higher (more than noise), F1"
+            " where precision equals recall 0.0040 higher (no more than noise).",
+        ),
     ],
 )
 def test_no_verdict_on_too_few_posts(posts: int, said: str) -> None:
@@ -153,12 +178,16 @@ def test_no_verdict_on_too_few_posts(posts: int, said: str) -> None:
 def test_no_verdict_without_a_spread() -> None:
     metrics = pair((0.0123, None, None), (0.01, 0.002, 0.02))
     assert "the resamples do not differ" in text.verdicts(metrics)[0]
+    ahead = pair((0.0123, 0.005, 0.019), (0.01, None, None))
+    assert "AP 0.0100 higher, F1 where" in text.verdicts(ahead)[0]
 
 
 def test_verdict_without_bootstrap() -> None:
     metrics = metrics_sample(3, 2, bootstrap=False)
     (said,) = text.verdicts(metrics)
-    assert said.endswith("without the bootstrap nothing says whether that is more than noise.")
+    first, second = said.split(" Whatever the thresholds: ")
+    assert first.endswith("without the bootstrap nothing says whether that is more than noise.")
+    assert "noise" not in second
 
 
 @pytest.mark.parametrize(("models", "sentences"), [(1, 0), (2, 1), (3, 3), (4, 3), (5, 4)])
@@ -217,6 +246,37 @@ def test_per_tag_csv_reads_back() -> None:
     assert names[6:10] == ["'=_=", "'+_+", "'@_@", "'-_-"]
 
 
+def test_thresholds_csv_has_a_row_for_all_tags_each_category_and_each_tag() -> None:
+    metrics = metrics_sample(40, 2, hostile=True)
+    head, *rows = csv.reader(io.StringIO(text.thresholds_csv(metrics)))
+    assert head == [
+        *("model", "kind", "name", "threshold", "fitted_on"),
+        *("f1", "cross_fit_f1", "positives"),
+    ]
+    at = 0
+    for model in metrics["models"]:
+        tuned, per_tag = model["tuned"], model["per_tag"]
+        shared = {("one", "all"): tuned["one"]}
+        shared |= {("category", name): found for name, found in tuned["category"].items()}
+        for (kind, name), found in shared.items():
+            assert rows[at][:3] == [model["name"], kind, name]
+            assert rows[at][4] == kind
+            assert rows[at][7] == str(found["positives"])
+            assert float(rows[at][6]) == pytest.approx(found["cross_fit_f1"], abs=1e-6)
+            at += 1
+        for tag, count in enumerate(metrics["tag_counts"]):
+            assert rows[at][1] == "tag"
+            assert float(rows[at][3]) == per_tag["tuned_threshold"][tag]
+            assert rows[at][4] == ("tag" if count >= 20 else "category")
+            assert float(rows[at][5]) == pytest.approx(per_tag["tuned_f1"][tag], abs=1e-6)
+            assert rows[at][7] == str(count)
+            at += 1
+        assert [row[2] for row in rows[at - 40 : at]][:10] == [
+            *(*HOSTILE[:6], "'=_=", "'+_+", "'@_@", "'-_-"),
+        ]
+    assert at == len(rows)
+
+
 @settings(deadline=None, max_examples=50)
 @given(st.text(min_size=1))
 def test_no_tag_is_a_formula_or_a_second_line(name: str) -> None:
@@ -225,3 +285,6 @@ def test_no_tag_is_a_formula_or_a_second_line(name: str) -> None:
     table = text.per_tag_csv(metrics)
     assert len(table.splitlines()) == 4
     assert list(csv.reader(io.StringIO(table)))[2][0][0] not in "=+-@\t\r"
+    rows = list(csv.reader(io.StringIO(text.thresholds_csv(metrics))))
+    assert rows[-2][2] == list(csv.reader(io.StringIO(table)))[2][0]
+    assert rows[-2][2][0] not in "=+-@\t\r"
