@@ -11,8 +11,9 @@ cannot have been trained on:
     python validate.py --models joytag,wd-vit-tagger-v3 --unseen-only
 
 Reads posts.jsonl, metadata/ and resized/. Writes <model>_predictions.pt, ground_truth.pt,
-validation_post_ids.txt, detailed_metrics.txt, per_tag.csv, metrics.json and report.html, and prints
-the results table. Predictions are kept: a rerun runs a network only over posts that it lacks.
+validation_post_ids.txt, validation_tags.txt, detailed_metrics.txt, per_tag.csv, metrics.json,
+report.html and a line of history.jsonl, and prints the results table. Predictions are kept: a rerun
+runs a network only over posts that it lacks.
 """
 
 import argparse
@@ -26,6 +27,7 @@ from arena.cli import Options, at_least, names, run, say
 from arena.report import text
 from arena.validate import check, distributed, ground_truth, inference, predictions, results
 from arena.validate.selection import choose_posts
+from arena.validate.tag_set import choose_tags
 
 import torch
 
@@ -58,7 +60,7 @@ def main() -> None:
             unseen_only=args.unseen_only,
             names=args.models,
         )
-        tags = ground_truth.common_tags(truth, taggers, args.min_count)
+        tags = choose_tags(truth, taggers, mappings, args.min_count, args.tags)
         # What process 0 sees holds for all: files may appear meanwhile.
         post_ids = distributed.share(truth.post_ids)
         caches = predictions.caches(
@@ -66,11 +68,9 @@ def main() -> None:
         )
         inference.fill(caches, post_ids, args.batch_size, args.workers, device)
         if lead:
-            found = results.score(caches, truth, tags, args.min_count, args.bootstrap, device)
+            found = results.score(caches, truth, tags, args.bootstrap, device)
             results.write(args.data, found)
-            say("", *text.markdown_table(found, ci=args.ci).split("\n"))
-            if sentences := text.verdicts(found):
-                say("", *sentences)
+            say("", *text.summary(found, ci=args.ci))
             every = args.data.detailed_metrics
             say("", f"See {args.data.report}; every tag is in {every}")
 
@@ -106,6 +106,7 @@ def arguments() -> argparse.Namespace:
     number("--posts", 1, 32768, "how many posts, lowest ids first")
     add("--check", "NAME", "compare a model's image settings with others on 300 posts, and stop")
     options.path("--post-ids", "FILE", "exactly these posts, one id a line")
+    options.path("--tags", "FILE", "exactly these tags, one a line")
     options.flag("--unseen-only", "leave out posts that a chosen model may have been trained on")
     number("--min-count", 1, 10, "leave out tags on fewer posts")
     batches = (

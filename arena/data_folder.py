@@ -101,6 +101,16 @@ class DataFolder:
         return self.root / "validation_post_ids.txt"
 
     @property
+    def validation_tags(self) -> Path:
+        """The tags scored, one a line. For validate.py's --tags, and read by its next run."""
+        return self.root / "validation_tags.txt"
+
+    @property
+    def history(self) -> Path:
+        """A line a run: what was scored, and the headline figures. Read by validate.py."""
+        return self.root / "history.jsonl"
+
+    @property
     def detailed_metrics(self) -> Path:
         """The figures of each tag, as text. For people."""
         return self.root / "detailed_metrics.txt"
@@ -132,8 +142,9 @@ class DataFolder:
         """The files of fixed names."""
         texts = [self.posts, self.walked, self.failed_posts, self.verdicts, self.per_tag]
         rows = [self.tag_rows(name) for name in ("tag_aliases", "tag_implications")]
-        results = [self.ground_truth, self.validation_post_ids, self.detailed_metrics]
-        return [*texts, *rows, *results, self.metrics, self.report]
+        lists = [self.validation_post_ids, self.validation_tags, self.history]
+        results = [self.ground_truth, self.detailed_metrics, self.metrics, self.report]
+        return [*texts, *rows, *lists, *results]
 
     def lock(self, script: str) -> Path:
         """The file that a run of a script holds, so that there is one run at a time."""
