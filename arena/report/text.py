@@ -150,10 +150,15 @@ def moved(metrics: Metrics) -> list[str]:
         return ["Tags and posts are others than in the last run: figures moved because of both."]
     before, now = found["tags"]
     both = "" if found["both"] is None else f", {found['both']:,} of them in both"
-    why = [f"{_joined(found[key])} {word}" for key, word in _CHANGES.items() if found[key]]
+    names = _names(metrics)
+    changes = {
+        "came in": (names[name] for name in found["came"]),
+        "went out": map(plain, found["went"]),
+    }
+    listed = {word: ", ".join(who) for word, who in changes.items()}
+    why = [f"{who} {word}" for word, who in listed.items() if who]
     change = f"The last run was scored on other tags, {before:,} where there are {now:,} now{both}"
     said = [f"{change}: {' and '.join(why)}." if why else f"{change}."]
-    names = _names(metrics)
     if found["models"]:
         each = [
             f"{names[model['name']]}'s F1 {_step(*model['f1'])}, AP {_step(*model['ap'])}"
@@ -163,15 +168,8 @@ def moved(metrics: Metrics) -> list[str]:
     return said
 
 
-_CHANGES = {"came": "came in", "went": "went out"}
-
-
 def _step(before: float, now: float) -> str:
-    return f"{before:.4f} to {now:.4f}"
-
-
-def _joined(given: Sequence[str]) -> str:
-    return ", ".join(map(plain, given))
+    return f"from {before:.4f} to {now:.4f}"
 
 
 def _names(metrics: Metrics) -> dict[str, str]:

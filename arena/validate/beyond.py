@@ -39,7 +39,8 @@ class Beyond:
 
     @cached_property
     def _pairs(self) -> tuple[np.ndarray, np.ndarray]:
-        return self.ground_truth.pairs(self.ground_truth.tags)
+        # Of tags that nobody knows there may be more than can be written out for every post.
+        return self.ground_truth.pairs(self.tags.carried)
 
     @cached_property
     def _totals(self) -> np.ndarray:
@@ -58,7 +59,7 @@ class Beyond:
             tagger,
             self.ground_truth.post_ids,
             self._pairs,
-            self.ground_truth.tags,
+            self.tags.carried,
             self.tags.further,
         )
         known = self._known(place)

@@ -48,8 +48,8 @@ class Moved(TypedDict):
     tags: list[int]  # How many common tags there were, and are.
     both: int | None  # How many tags are in both; None where that is not known any more.
     same_posts: bool  # Whether posts and ground truth are the same. If not, no model is compared.
-    came: list[str]  # Labels of models that the last run had not,
-    went: list[str]  # and of those that this one has not.
+    came: list[str]  # Names of models that the last run had not,
+    went: list[str]  # and labels of those that this one has not.
     models: list[MovedModel]
     rescored: list[str]  # Names of models whose scores or thresholds are others too.
 
@@ -111,7 +111,7 @@ def moved(last: Last | None, results: Mapping[str, Any], tags: Sequence[str]) ->
         "both": None if last.tags is None else len(last.tags & set(tags)),
         "same_posts": (line["posts"]["sha256"], line["posts"]["ground_truth_sha256"])
         == (sha256["posts"], sha256["ground_truth"]),
-        "came": [model["label"] for name, model in now.items() if name not in before],
+        "came": [name for name in now if name not in before],
         "went": [model["label"] for name, model in before.items() if name not in now],
         "models": [],
         "rescored": [],

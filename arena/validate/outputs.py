@@ -62,7 +62,7 @@ def read(
     """Read a tagger's predictions of these posts.
 
     `carried` are the pairs of a post and a tag of it, as rows, ascending, and places in `tags`,
-    which have every tag that is known and on any post. Where several outputs carry one tag, it is
+    which are all that it knows and any post carries, and may be more. Where several outputs carry one tag, it is
     predicted where any of them reaches its own threshold.
     """
     predictions = load(path)["predictions"].numpy()

@@ -31,14 +31,16 @@ class TagSet:
     """The tags of a run.
 
     `common` are those that the headline figures are over, most common first: every tagger knows
-    them. `further` are all others that any tagger knows, on at least `min_count` posts. `groups`
-    int (common and further tags,) is the number in `kinds` of each one's kind. `frequent` counts by
-    category the posts' tags on at least `min_count` posts, known to a tagger or not. `pinned`:
-    `common` is a list that the user gave.
+    them. `further` are all others that any tagger knows, on at least `min_count` posts, and
+    `carried` all that any tagger knows and any post carries. `groups` int (common and further
+    tags,) is the number in `kinds` of each one's kind. `frequent` counts by category the posts'
+    tags on at least `min_count` posts, known to a tagger or not. `pinned`: `common` is a list that
+    the user gave.
     """
 
     common: list[str]
     further: list[str]
+    carried: list[str]
     groups: np.ndarray
     kinds: list[Kind]
     frequent: dict[str, int]
@@ -94,6 +96,7 @@ def choose_tags(
     return TagSet(
         common,
         further,
+        sorted(tag for tag in set().union(*known) if counts.get(tag)),
         np.array(groups),
         list(number_of),
         dict(Counter(category_of[tag] for tag in frequent)),
