@@ -62,8 +62,8 @@ def read(
     """Read a tagger's predictions of these posts.
 
     `carried` are the pairs of a post and a tag of it, as rows, ascending, and places in `tags`,
-    which are all that it knows and any post carries, and may be more. Where several outputs carry one tag, it is
-    predicted where any of them reaches its own threshold.
+    which are all that it knows and any post carries, and may be more. Where several outputs carry
+    one tag, it is predicted where any of them reaches its own threshold.
     """
     predictions = load(path)["predictions"].numpy()
     rows = rows_of(path, post_ids)
