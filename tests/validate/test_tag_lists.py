@@ -43,6 +43,9 @@ def test_a_list_is_of_any_order_and_goes_through_the_aliases(tmp_path: Path) -> 
     ended = ok(validate(tmp_path, a, more=("--bootstrap", 0, "--min-count", 39, "--tags", wanted)))
     assert metrics(tmp_path)["tag_names"] == ["tag_9", "tag_5", "tag_2"]
     assert "3 tags in common" in ended.out
+    # What does not depend on the other models does not depend on the list either.
+    all_tags = metrics(tmp_path)["models"][0]["all_tags"]
+    assert (all_tags["tags"], all_tags["known"], all_tags["macro"]["f1"]["value"]) == (0, 0, 0)
 
 
 @pytest.mark.parametrize(
