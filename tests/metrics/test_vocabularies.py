@@ -106,7 +106,7 @@ class Drawn:
 
 
 @pytest.mark.slow
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(st.integers(0, 2**32), st.booleans())
 def test_a_pair_on_the_tags_that_both_know(seed: int, levels: bool) -> None:
     drawn = Drawn(seed, levels)
@@ -125,7 +125,7 @@ def test_a_pair_on_the_tags_that_both_know(seed: int, levels: bool) -> None:
 
 
 @pytest.mark.slow
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(st.integers(0, 2**32), st.booleans())
 def test_a_model_against_all_tags(seed: int, levels: bool) -> None:
     drawn = Drawn(seed, levels)
@@ -178,7 +178,7 @@ def test_average_precisions_of_no_and_of_all_posts() -> None:
 
 
 @pytest.mark.slow
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(st.integers(0, 2**32), st.integers(1, 30), st.sampled_from([3, 4]), st.booleans())
 def test_ratings_equal_scikit_learn(seed: int, posts: int, classes: int, levels: bool) -> None:
     random = np.random.default_rng(seed)

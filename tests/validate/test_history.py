@@ -29,6 +29,15 @@ def macro(data: Path) -> list[tuple[float, float]]:
     return [(o["own"]["macro"]["f1"]["value"], o["ap"]["macro"]["value"]) for o in overalls]
 
 
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of one run."""
+    folder = tmp_path_factory.mktemp("run")
+    make_data(folder, 12)
+    ok(validate(folder, make_model(folder, "a", TAGS)))
+    return folder
+
+
 def test_a_line_a_run(tmp_path: Path) -> None:
     make_data(tmp_path, 30)
     model = make_model(tmp_path, "a", TAGS)
@@ -121,26 +130,25 @@ def test_without_the_last_list_of_tags(tmp_path: Path) -> None:
         (b'{"models": [' + b" " * 1_100_000 + b"]}\n", True),
     ],
 )
-def test_whatever_the_last_line_is(tmp_path: Path, rest: bytes, warned: bool) -> None:
-    make_data(tmp_path, 12)
-    a = make_model(tmp_path, "a", TAGS)
-    ok(validate(tmp_path, a))
-    path = tmp_path / "history.jsonl"
-    whole = path.read_bytes()
-    path.write_bytes(whole + rest)
-    ended = ok(validate(tmp_path, a))
-    assert ("history.jsonl: its last line is not of a run" in ended.err) == warned
-    kept = whole + rest if warned else whole
-    assert path.read_bytes().startswith(kept)
-    assert len(path.read_bytes()[len(kept) :].splitlines()) == 1
-
-
-def test_damaged_values_of_a_whole_line(tmp_path: Path) -> None:
-    make_data(tmp_path, 12)
-    ok(validate(tmp_path, make_model(tmp_path, "a", TAGS)))
+def test_whatever_the_last_line_is(
+    run: Path, tmp_path: Path, rest: bytes, warned: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
     data = DataFolder(tmp_path)
-    (line,) = lines(tmp_path)
+    whole = (run / "history.jsonl").read_bytes()
+    data.history.write_bytes(whole + rest)
+    assert (history.last(data) is None) == warned
+    said = "history.jsonl: its last line is not of a run" in capsys.readouterr().err
+    assert said == warned
+    history.append(data, json.loads((run / "metrics.json").read_text()))
+    kept = whole + rest if warned else whole
+    assert data.history.read_bytes().startswith(kept)
+    assert len(data.history.read_bytes()[len(kept) :].splitlines()) == 1
     assert history.last(data) is not None
+
+
+def test_damaged_values_of_a_whole_line(run: Path, tmp_path: Path) -> None:
+    data = DataFolder(tmp_path)
+    (line,) = lines(run)
 
     def refuses(change: Any) -> bool:
         changed = json.loads(json.dumps(line))
