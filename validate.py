@@ -26,6 +26,7 @@ from arena.report import text
 from arena.validate import check, distributed, ground_truth, inference, means, predictions, results
 from arena.validate.options import arguments
 from arena.validate.selection import choose_posts
+from arena.validate.tag_set import choose_tags
 
 
 def main() -> None:
@@ -44,7 +45,7 @@ def main() -> None:
         taggers = models.taggers(singles, args.data, mappings)
         asked = args.data, taggers, mappings, args.posts, args.post_ids
         truth = choose_posts(*asked, unseen_only=args.unseen_only, names=singles)
-        tags = ground_truth.common_tags(truth, taggers, args.min_count)
+        tags = choose_tags(truth, taggers, mappings, args.min_count, args.tags)
         # What process 0 sees holds for all: files may appear meanwhile.
         post_ids = distributed.share(truth.post_ids)
         caches = predictions.caches(
@@ -53,12 +54,10 @@ def main() -> None:
         ran = inference.fill(caches, post_ids, args.batch_size, args.workers, device)
         if lead:
             scored = means.scored(caches, sums)
-            given = args.min_count, args.bootstrap, device, ran, out
+            given = args.bootstrap, device, ran, out
             found = results.score(args.data, scored, truth, tags, *given)
             results.write(out, found)
-            say("", *text.markdown_table(found, ci=args.ci).split("\n"))
-            if sentences := text.verdicts(found):
-                say("", *sentences)
+            say("", *text.summary(found, ci=args.ci))
             say("", f"See {out.report}; every tag is in {out.detailed_metrics}")
 
 

@@ -101,6 +101,16 @@ class DataFolder:
         return self.root / "validation_post_ids.txt"
 
     @property
+    def validation_tags(self) -> Path:
+        """The tags scored, one a line. For validate.py's --tags, and read by its next run."""
+        return self.root / "validation_tags.txt"
+
+    @property
+    def history(self) -> Path:
+        """A line a run: what was scored, and the headline figures. Read by validate.py."""
+        return self.root / "history.jsonl"
+
+    @property
     def detailed_metrics(self) -> Path:
         """The figures of each tag, as text. For people."""
         return self.root / "detailed_metrics.txt"
@@ -129,7 +139,8 @@ class DataFolder:
     def results(self) -> list[Path]:
         """What validate.py writes anew each time; metrics.json, which says of what, is last."""
         for_people = [self.detailed_metrics, self.per_tag, self.thresholds, self.report]
-        return [self.ground_truth, self.validation_post_ids, *for_people, self.metrics]
+        lists = [self.validation_post_ids, self.validation_tags]
+        return [self.ground_truth, *lists, *for_people, self.metrics]
 
     def earlier(self, date: str) -> "DataFolder":
         """The results of an earlier run, when those of another selection took their place."""
@@ -147,7 +158,7 @@ class DataFolder:
         """The files of fixed names."""
         texts = [self.posts, self.walked, self.failed_posts, self.verdicts]
         rows = [self.tag_rows(name) for name in ("tag_aliases", "tag_implications")]
-        return [*texts, *rows, *self.results]
+        return [*texts, *rows, self.history, *self.results]
 
     def lock(self, script: str) -> Path:
         """The file that a run of a script holds, so that there is one run at a time."""

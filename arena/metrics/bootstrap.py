@@ -261,10 +261,7 @@ class _Tag:
             "grid_tp": tp[self.grid],
             "grid_predicted": predicted[self.grid],
         }
-        tp, predicted = tp[self.found], predicted[self.found]
-        steps = np.diff(tp, axis=0, prepend=0)
-        precision = safe_divide(tp.astype(np.float64), predicted)
-        counted["ap"] = safe_divide(np.einsum("ij,ij->j", steps, precision), total)
+        counted["ap"] = _average_precision(tp[self.found], predicted[self.found])
         return counted
 
     def choose(self, once: torch.Tensor) -> tuple[dict[str, float], dict[str, Any]]:
@@ -298,6 +295,17 @@ class _Tag:
         chosen["best_tp"], chosen["best_predicted"] = both_tp[best], both_predicted[best]
         chosen["best_threshold"] = self.found_scores[best]
         return chosen, halves
+
+
+def _average_precision(tp: Array, predicted: Array) -> Array:
+    """AP in every sample (samples,), from the counts at each distinct score of a positive, highest
+    first: (cuts, samples) each. 0 for no positive."""
+    if not len(tp):
+        return np.zeros(tp.shape[1])
+    steps = np.diff(tp, axis=0, prepend=0)
+    precision = safe_divide(tp.astype(np.float64), predicted)
+    average: Array = safe_divide(np.einsum("ij,ij->j", steps, precision), tp[-1])
+    return average
 
 
 def pick(table: Array, row: Array) -> Array:
@@ -365,6 +373,31 @@ def count(scores: Array, truth: Array, threshold: Array, weights: Array, half: A
         grid_tp,
         grid_predicted,
     )
+
+
+def average_precisions(scores: Array, truth: Array, weights: Array) -> Array:
+    """Each tag's average precision in every sample, and nothing else: float64 (tags, samples)."""
+    found = np.empty((scores.shape[1], weights.shape[1]))
+    step = EXACT_HALF // max(1, int(weights.max()))
+    table = torch.from_numpy(weights).to(torch.float16)
+
+    def block(part: slice, scores: Array, truth: Array) -> None:
+        for tag, column, positive in zip(range(part.start, part.stop), scores, truth, strict=True):
+            falling = -column
+            cuts = np.unique(falling[positive])
+            posts = np.flatnonzero(falling <= cuts[-1]) if len(cuts) else np.zeros(0, np.intp)
+            posts = posts[np.argsort(falling[posts])]
+            predicted = _Ranked.at(posts, falling, cuts, step)
+            right = _Ranked.at(posts[positive[posts]], falling, cuts, step)
+            width = max(MIN_WIDTH, CELLS // max(1, len(cuts)))
+            for first in range(0, weights.shape[1], width):
+                some = table[:, first : first + width].contiguous()
+                tp, above = right.counts(some), predicted.counts(some)
+                found[tag, first : first + width] = _average_precision(tp, above)
+
+    for _ in by_tags(scores, truth, block):
+        pass
+    return found
 
 
 def _weighed(weights: Array, counted: Array) -> Array:

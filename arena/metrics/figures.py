@@ -20,6 +20,7 @@ from arena.metrics.blocks import Array, by_tags
 from arena.metrics.bootstrap import FIGURES, GRID, Counts, interval, pick
 from arena.metrics.formulas import average_precision, check, f1, rates, safe_divide, thresholds
 from arena.metrics.images import per_image
+from arena.metrics.tag_groups import Sums
 
 import numpy as np
 
@@ -66,8 +67,9 @@ class TestSet:
     `truth` bool (posts, tags): which post carries which tag. `post_ids` int (posts,). `categories`
     one for each tag. `ratings` one for each post, empty for none. `tag_totals` int (posts,): how
     many tags each post carries, of any vocabulary. `weights` uint8 (posts, resamples) comes from
-    bootstrap.resamples, without a column for no intervals. Raises ValueError for arrays that do not
-    fit each other, and for no posts or no tags.
+    bootstrap.resamples, without a column for no intervals. `groups` int (tags,): tags of one number
+    are added up together in an evaluation's `sums`; None for one group of all. Raises ValueError
+    for arrays that do not fit each other, and for no posts or no tags.
     """
 
     __test__ = False  # No test of pytest's.
@@ -78,6 +80,7 @@ class TestSet:
     ratings: Sequence[str]
     tag_totals: Array
     weights: Array
+    groups: Array | None = None
 
     def __post_init__(self) -> None:
         posts, tags = check(self.truth, self.truth)
@@ -85,6 +88,8 @@ class TestSet:
             raise ValueError("there is no tag to score")
         if len(self.categories) != tags:
             raise ValueError(f"{len(self.categories)} categories for {tags} tags")
+        if self.groups is not None and len(self.groups) != tags:
+            raise ValueError(f"{len(self.groups)} groups for {tags} tags")
         by_post = self.post_ids, self.ratings, self.tag_totals, self.weights
         lengths = {len(each) for each in by_post}
         if lengths != {posts}:
@@ -112,12 +117,13 @@ class Evaluation:
 
     `values` has every figure by its path; `resamples` (resamples,) those of the figures that have
     an interval, if only in a pair (INTERVAL_OF_PAIRS). `results` is the model's part of
-    metrics.json.
+    metrics.json. `sums` are for sets of tags that are made of whole groups of the test set's.
     """
 
     values: dict[Path, float]
     resamples: dict[Path, Array]
     results: dict[str, Any]
+    sums: Sums
 
 
 class Decided(NamedTuple):
@@ -470,7 +476,10 @@ def evaluate(
         "tuned": _tuned(fits, counts, test.categories),
         "examples": examples(scores, truth, test.post_ids),
     }
-    return Evaluation(values, resamples, results)
+    kept = slice(sample.shape[1])
+    groups = np.zeros(tags, int) if test.groups is None else test.groups
+    counted_own = (counted[:, kept] for counted in (counts.support, *counts.own, counts.ap))
+    return Evaluation(values, resamples, results, Sums.of(groups, *counted_own))
 
 
 def _widen(

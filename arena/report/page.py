@@ -9,7 +9,7 @@ from string import Template
 from typing import Any
 
 from arena.cli import plain
-from arena.report.text import Metrics, labels, verdicts
+from arena.report.text import Metrics, labels, lost_tags, ratings, verdicts
 
 FOLDER = Path(__file__).parent
 
@@ -25,7 +25,8 @@ def html(metrics: Metrics) -> str:
         {**model, "label": label, "overall": _compact(model["overall"], 4)}
         for model, label in zip(metrics["models"], labels(metrics), strict=True)
     ]
-    data = {**metrics, "models": models, "verdicts": verdicts(metrics)}
+    said = {"verdicts": verdicts(metrics), "lost": lost_tags(metrics), "rated": ratings(metrics)}
+    data = {**metrics, "models": models, **said}
     scripts = [
         _script(FOLDER / name)
         for name in ("vendor/plotly-basic.min.js", "vendor/tabulator.min.js", "page.js")

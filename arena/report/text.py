@@ -24,6 +24,7 @@ MODEL_COLUMNS = (
     *("Held out", "Licence", "Gated", "Here", "Predictions"),
 )
 PER_TAG = ("precision", "recall", "f1", "ap", "mcc")
+LARGE = 0.25  # Tags lost to a model that are told: so many for each tag that is common.
 FEWEST_POSTS = 30  # For a verdict: the spread of so few posts is itself guesswork.
 
 
@@ -118,6 +119,83 @@ def _figure(figure: dict[str, float | None], ci: bool) -> str:
     return shown
 
 
+def summary(metrics: Metrics, ci: bool = False) -> list[str]:
+    """What a run prints: the table, the verdicts, and what the choice of tags did to figures."""
+    said = [*verdicts(metrics), *lost_tags(metrics), *moved(metrics)]
+    return [*markdown_table(metrics, ci).split("\n"), *(["", *said] if said else [])]
+
+
+def lost_tags(metrics: Metrics) -> list[str]:
+    """At most one sentence: the most tags of a category that the common ones lost, and to whom.
+
+    None where they are fewer than LARGE of the common ones, or the user listed the tags.
+    """
+    if not metrics["lost_tags"] or metrics["tags"]["pinned"]:
+        return []
+    lost = metrics["lost_tags"][0]  # The most.
+    if lost["tags"] < LARGE * metrics["tags"]["count"]:
+        return []
+    names = _names(metrics)
+    lacking = [model for model in metrics["models"] if model["name"] in lost["models"]]
+    by_category = [model["all_tags"]["by_category"][lost["category"]] for model in lacking]
+    none = all(found["known"] == 0 for found in by_category)
+    one = len(lacking) == 1
+    what = f"{'has' if one else 'have'} none" if none else f"{'lacks' if one else 'lack'} them"
+    who = " and ".join(names[model["name"]] for model in lacking)
+    tags = "tag is" if lost["tags"] == 1 else "tags are"
+    return [f"{lost['tags']:,} {lost['category']} {tags} out because {who} {what}."]
+
+
+def moved(metrics: Metrics) -> list[str]:
+    """What other common tags than the last run's did to the figures: up to two sentences."""
+    found = metrics["moved"]
+    if found is None:
+        return []
+    if not found["same_posts"]:
+        return ["Tags and posts are others than in the last run: figures moved because of both."]
+    before, now = found["tags"]
+    both = "" if found["both"] is None else f", {found['both']:,} of them in both"
+    names = _names(metrics)
+    changes = {
+        "came in": (names[name] for name in found["came"]),
+        "went out": map(plain, found["went"]),
+    }
+    listed = {word: ", ".join(who) for word, who in changes.items()}
+    why = [f"{who} {word}" for word, who in listed.items() if who]
+    change = f"The last run was scored on other tags, {before:,} where there are {now:,} now{both}"
+    said = [f"{change}: {' and '.join(why)}." if why else f"{change}."]
+    if found["models"]:
+        each = [
+            f"{names[model['name']]}'s F1 {_step(*model['f1'])}, AP {_step(*model['ap'])}"
+            for model in found["models"]
+        ]
+        said.append(f"That alone moved {'; '.join(each)}.")
+    return said
+
+
+def _step(before: float, now: float) -> str:
+    return f"from {before:.4f} to {now:.4f}"
+
+
+def _names(metrics: Metrics) -> dict[str, str]:
+    """Each model's label by its name."""
+    return dict(zip((model["name"] for model in metrics["models"]), labels(metrics), strict=True))
+
+
+def ratings(metrics: Metrics) -> list[str]:
+    """A sentence for each model that rates posts: how well it does."""
+    said = []
+    for label, model in zip(labels(metrics), metrics["models"], strict=True):
+        if found := model["ratings"]:
+            right, macro = (_figure(found[name], ci=True) for name in ("accuracy", "macro_f1"))
+            old = "" if len(found["names"]) == 4 else ", with general and sensitive as one"
+            said.append(
+                f"{label} gives {found['posts']:,} posts their rating with an accuracy of {right},"
+                f" macro F1 {macro}{old}."
+            )
+    return said
+
+
 def verdicts(metrics: Metrics) -> list[str]:
     """Who beats whom on macro F1, by how much, and whether that is more than noise: whether the
     difference's interval leaves out zero. No such word under FEWEST_POSTS or without a spread.
@@ -126,7 +204,7 @@ def verdicts(metrics: Metrics) -> list[str]:
     sentence has what does not rest on them: macro AP, and macro F1 where precision equals recall.
     With more than three models only neighbours in the ranking are compared, best first.
     """
-    names = dict(zip((model["name"] for model in metrics["models"]), labels(metrics), strict=True))
+    names = _names(metrics)
     ranked = sorted(
         metrics["models"],
         key=lambda model: model["overall"]["own"]["macro"]["f1"]["value"],

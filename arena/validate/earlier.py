@@ -1,6 +1,5 @@
 """Results of an earlier selection of posts, models or tags, kept when those of another come."""
 
-import hashlib
 import itertools
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -9,6 +8,7 @@ from typing import Any
 from arena import jsonl
 from arena.cli import say
 from arena.data_folder import DataFolder
+from arena.validate import history
 
 import numpy as np
 
@@ -22,7 +22,8 @@ def put_aside(
     """
     if not out.metrics.exists():
         return
-    chosen = {"posts": posts_hash(post_ids), "models": [*models], "tags": [*tags]}
+    posts = history.sha256(map(str, post_ids.tolist()))
+    chosen = {"posts": posts, "models": [*models], "tags": [*tags]}
     if _selection(out) == chosen:
         return
     date = datetime.fromtimestamp(out.metrics.stat().st_mtime, UTC)
@@ -37,11 +38,6 @@ def put_aside(
         if path.exists():
             path.rename(kept)
     say(f"results of other posts, models or tags are kept in {folder}")
-
-
-def posts_hash(post_ids: np.ndarray) -> str:
-    """The SHA-256 of a list of post ids as validation_post_ids.txt has it."""
-    return hashlib.sha256("".join(f"{post_id}\n" for post_id in post_ids).encode()).hexdigest()
 
 
 def _selection(out: DataFolder) -> dict[str, Any] | None:

@@ -4,6 +4,7 @@ What implications add is never written out for all posts, as along one long chai
 with the square of the tags. It is worked out tag by tag wherever it is needed.
 """
 
+import hashlib
 import os
 import re
 from collections import Counter
@@ -13,15 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from arena import families, jsonl, posts
-from arena.cli import UserError, warn
+from arena.cli import UserError
 from arena.data_folder import DataFolder
 from arena.families import NO_LINKS, Links
-from arena.tagger import Tagger, vocabulary
+from arena.tagger import Tagger
 from danbooru_metadata import TagMappings
 
 import numpy as np
-
-USUAL_TAGS = 20  # The most common tags of the posts, most of which every tagger knows.
 
 
 @dataclass(frozen=True)
@@ -65,6 +64,30 @@ class GroundTruth:
                 if place >= 0:
                     truth[carriers, place] = True
         return truth
+
+    def pairs(self, wanted: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+        """The rows and the places in `wanted` of all pairs of a post and a tag of it, rows
+        ascending: int64 (pairs,) each. For many tags, most of which are on few posts."""
+        position = {tag: place for place, tag in enumerate(wanted)}
+        column = np.array([position.get(tag, -1) for tag in self.tags], dtype=np.int64)
+        alone = column.copy()
+        for group, _ in self.implications:
+            alone[group] = -1
+        direct = alone[self.indices] >= 0
+        rows, places = [self._rows()[direct]], [alone[self.indices[direct]]]
+        for group, carriers in self._carriers():
+            for place in column[group][column[group] >= 0]:
+                rows.append(carriers)
+                places.append(np.full(len(carriers), place))
+        all_rows = np.concatenate(rows)
+        order = np.argsort(all_rows, kind="stable")
+        return all_rows[order], np.concatenate(places)[order]
+
+    def digest(self) -> str:
+        """A hash of how many posts carry each tag: a change of tags or aliases changes it."""
+        counts = dict(zip(self.tags, self.counts().tolist(), strict=True))
+        text = "".join(f"{counts[tag]} {tag}\n" for tag in sorted(counts) if counts[tag])
+        return hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()
 
     def tags_per_post(self, vocabulary: set[str] | None = None) -> np.ndarray:
         """How many tags each post carries, of all or of those in `vocabulary`: int64 (posts,)."""
@@ -268,49 +291,6 @@ def may_have_seen(tagger: Tagger, truth: GroundTruth) -> np.ndarray | None:
     if tagger.last_post_id is None and truth.post_ids[0] < posts.OWN:
         return None
     return families.may_have_seen(truth.post_ids, truth.links, tagger.may_have_seen)
-
-
-def common_tags(truth: GroundTruth, taggers: Sequence[Tagger], min_count: int) -> list[str]:
-    """The tags that every tagger knows and at least `min_count` posts carry, most common first.
-
-    Of tags on equally many posts the first by name comes first. Raises UserError for none.
-    """
-    known = set.intersection(*(vocabulary(tagger) for tagger in taggers))
-    if not known:
-        raise UserError("the chosen models have no tag in common: choose others with --models")
-    counts = dict(zip(truth.tags, truth.counts().tolist(), strict=True))
-    for tagger in taggers:
-        _check_vocabulary(tagger, counts)
-    tags = [tag for tag in known if counts.get(tag, 0) >= min_count]
-    if not tags:
-        raise UserError(
-            f"none of the models' {len(known)} common tags is on {min_count} of the"
-            f" {len(truth.post_ids)} posts: lower --min-count, raise --posts, or download more"
-        )
-    return sorted(tags, key=lambda tag: (-counts[tag], tag))
-
-
-def _check_vocabulary(tagger: Tagger, counts: dict[str, int]) -> None:
-    """Raise UserError for a tagger that knows no tag of the posts, and warn where it is like that.
-
-    Most of a vocabulary may be on none of a few posts; but then the posts' usual tags are in it.
-    """
-    known = sorted(vocabulary(tagger))
-    absent = [tag for tag in known if not counts.get(tag)]
-    usual = sorted(counts, key=lambda tag: -counts[tag])[:USUAL_TAGS]
-    unknown = [tag for tag in usual if tag not in known]
-    examples = ", ".join(f"'{tag}'" for tag in absent[:3])
-    if len(absent) == len(known):
-        raise UserError(
-            f"none of {tagger.name}'s {len(known)} tags (such as {examples}) is on any of the"
-            f" posts: {tagger.remedy('tags')}"
-        )
-    if 2 * len(absent) > len(known) and 2 * len(unknown) > len(usual):
-        missed = ", ".join(f"'{tag}'" for tag in unknown[:3])
-        warn(
-            f"{tagger.name}: {len(absent)} of its {len(known)} tags are on none of the posts (such"
-            f" as {examples}), and it lacks usual ones ({missed}): {tagger.remedy('tags')}"
-        )
 
 
 def _id(post: tuple[int, str, str, np.ndarray]) -> int:

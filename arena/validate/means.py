@@ -15,6 +15,7 @@ from typing import Any
 from arena.cli import UserError
 from arena.metrics import Decided
 from arena.tagger import About, Origin, vocabulary
+from arena.validate import history
 from arena.validate.ground_truth import GroundTruth, may_have_seen
 from arena.validate.predictions import Cache
 from arena.validate.speed import Speed
@@ -78,6 +79,18 @@ class Scored:
     def precision(self) -> str:
         """Of the sums that the scores come from; of a mean with two, both."""
         return " + ".join(dict.fromkeys(part.precision for part in self.parts))
+
+    @property
+    def fingerprint(self) -> str:
+        """A hash of all that decides its scores; of a mean, of its parts' hashes."""
+        every = [part.fingerprint for part in self.parts]
+        return every[0] if len(every) == 1 else history.sha256(every)
+
+    @property
+    def outputs_sha256(self) -> str:
+        """A hash of what its outputs are; of a mean, of its parts' hashes."""
+        every = [history.outputs_sha256(part.tagger) for part in self.parts]
+        return every[0] if len(every) == 1 else history.sha256(every)
 
     def vocabulary(self) -> set[str]:
         """The tags that it knows, ratings left out."""

@@ -32,6 +32,7 @@ def arguments(doc: str | None) -> argparse.Namespace:
     add("--model-index", "NAME", "print a model's figures as YAML for its model card, and stop")
     add("--check", "NAME", "compare a model's image settings with others on 300 posts, and stop")
     options.path("--post-ids", "FILE", "exactly these posts, one id a line")
+    options.path("--tags", "FILE", "exactly these tags, one a line")
     options.flag("--unseen-only", "leave out posts that a chosen model may have been trained on")
     number("--min-count", 1, 10, "leave out tags on fewer posts")
     batches = (

@@ -372,6 +372,14 @@ def _new_part(folder: Path) -> Path:
     return folder / f"{time.time_ns():020d}-{distributed.rank()}.pt"
 
 
+def rows_of(path: Path, post_ids: np.ndarray) -> np.ndarray:
+    """The rows of these posts in a predictions file. Raises UserError where it lacks any."""
+    row_of = {post_id: row for row, post_id in enumerate(load(path)["post_ids"].tolist())}
+    if lacking := sum(post_id not in row_of for post_id in post_ids.tolist()):
+        raise UserError(f"{path} lacks {lacking} posts: run the same command again")
+    return np.array([row_of[post_id] for post_id in post_ids.tolist()])
+
+
 def common_scores(
     path: Path, post_ids: np.ndarray, tags: Sequence[str], thresholds: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray | Decided]:
@@ -382,10 +390,7 @@ def common_scores(
     any of them reaches its own threshold.
     """
     found = load(path)
-    row_of = {post_id: row for row, post_id in enumerate(found["post_ids"].tolist())}
-    if lacking := sum(post_id not in row_of for post_id in post_ids.tolist()):
-        raise UserError(f"{path} lacks {lacking} posts: run the same command again")
-    rows = np.array([row_of[post_id] for post_id in post_ids.tolist()])
+    rows = rows_of(path, post_ids)
     columns_of: dict[str, list[int]] = {}
     for column, tag in enumerate(found["tags"]):
         columns_of.setdefault(tag, []).append(column)

@@ -3,7 +3,8 @@
 import itertools
 import json
 from collections.abc import Sequence
-from typing import Any, TypedDict, cast
+from dataclasses import replace
+from typing import Any, cast
 
 from arena import files, jsonl
 from arena.cli import UserError, progress, warn
@@ -18,172 +19,23 @@ from arena.metrics import (
     evaluate,
     rare,
 )
-from arena.metrics.figures import Figure
 from arena.metrics.formulas import chance_average_precision
 from arena.posts import CATEGORIES, RATINGS
 from arena.report import page, text
 from arena.report.model_index import model_index as yaml_of_card
-from arena.tagger import About
-from arena.validate import distributed, earlier, provenance, speed
+from arena.validate import distributed, earlier, history, provenance, speed
+from arena.validate.beyond import Beyond
 from arena.validate.ground_truth import GroundTruth
 from arena.validate.means import Scored
+from arena.validate.schema import VERSION, ModelResults, Overall, Results, Shared
 from arena.validate.speed import Run
+from arena.validate.tag_set import TagSet, lost
 
 import numpy as np
 import torch
 
-VERSION = 2  # Of metrics.json.
 ENOUGH_POSTS = 100  # Fewer may look like chance by chance.
 SEED = 0  # Of the bootstrap: a rerun prints the same intervals.
-
-
-class Section(TypedDict, total=False):
-    """Figures at one choice of thresholds: `precision`, `recall`, `f1` and `mcc` of each mean."""
-
-    threshold: float | None  # The one threshold; None where it differs by tag or category.
-    macro: dict[str, Figure]  # The mean over tags, so that every tag counts the same.
-    micro: dict[str, Figure]  # All (post, tag) pairs counted together.
-
-
-class CrossFit(TypedDict):
-    """Figures at thresholds fitted on one half of the posts and scored on the other half. What is
-    fitted is macro F1 over the tags that share a threshold."""
-
-    one: Section  # One threshold for all tags.
-    category: Section  # One for each category of tags.
-    tag: Section  # One for each tag; Tuned says for which tags it is their category's.
-
-
-class Overall(TypedDict):
-    """A model's figures over all posts and tags; of a pair, the first model's minus the other's."""
-
-    own: Section  # At the model's own threshold: the headline.
-    equal: Section  # At the one threshold where micro precision is nearest to micro recall.
-    best: Section  # At the one threshold with the highest macro F1 on these posts: optimistic.
-    per_tag_best: Section  # At each tag's best threshold on these posts: an upper bound.
-    cross_fit: CrossFit
-    ap: dict[str, Figure]  # Average precision, `macro` and `micro`. Needs no threshold.
-    # The largest recall at which precision is at least "0.90", "0.80", and the highest precision at
-    # which recall is at least "0.50": micro, so at one threshold for all tags. The latter has an
-    # interval in a pair only, as `min_count`.
-    recall_at_precision: dict[str, Figure]
-    precision_at_recall: dict[str, Figure]
-    # Macro `f1` at the own threshold and macro `ap` over the tags on at least "10", "30", "100",
-    # "300" of the posts (`min_counts` says how many tags), where there are any. Differences have an
-    # interval, a model's own figures have none.
-    min_count: dict[str, dict[str, Figure]]
-    # Means over posts, at the own threshold: `tags` given to a post, `false_tags` among them, and
-    # the `f1` of the post's tags, 0 where it has none and none is given.
-    per_image: dict[str, Figure]
-    coverage: Figure  # The share of the posts' tags, of any kind, that the model knows.
-    calibration_error: Figure  # Mean distance of score and share of right ones; lower is better.
-
-
-class Group(TypedDict, total=False):
-    """Figures of some tags or posts at the own threshold, with `ap` under `macro`."""
-
-    tags: int  # How many tags; of a rating, those on any of its posts.
-    posts: int  # Of a rating: how many posts.
-    low: int  # Of a frequency: the tags on at least this many posts,
-    high: int  # and on at most this many.
-    macro: dict[str, Figure]
-    micro: dict[str, Figure]
-
-
-class Slice(TypedDict):
-    """A tenth of the posts, by id: figures at the own threshold. Macro figures, over the tags of
-    the slice, compare models on it, not slices."""
-
-    first: int  # Its lowest post id,
-    last: int  # and its highest.
-    first_day: str  # The days on which these were posted, 2026-01-31; empty where not known.
-    last_day: str
-    posts: int
-    maybe_seen: int | None  # Posts of it that the model may have been trained on.
-    tags: int  # Tags on any of its posts.
-    macro: dict[str, Figure]
-    micro: dict[str, Figure]  # With intervals for precision, recall and F1.
-
-
-class Threshold(TypedDict):
-    """A threshold fitted on all the posts, for all tags or those of a category."""
-
-    threshold: float
-    f1: float  # Macro F1 of these tags on the same posts: optimistic.
-    cross_fit_f1: float  # Theirs where a threshold of one half of the posts meets the other half.
-    positives: int  # How many (post, tag) pairs of these tags there are.
-
-
-class Tuned(TypedDict):
-    """Thresholds fitted on all the posts, to use the model with; `per_tag` has those of tags."""
-
-    fewest_positives: int  # A tag on fewer posts has its category's threshold, not its own.
-    one: Threshold
-    category: dict[str, Threshold]
-
-
-class ModelResults(About):
-    """One model: what About says, and its figures. Lists by tag are in the order of `tag_names`."""
-
-    mean_of: list[str]  # The models whose scores and thresholds it is the mean of; empty of one.
-    weights: dict[str, str]  # The files of its network: name to SHA-256; of a mean, all parts'.
-    tags_file: dict[str, str]  # The same of its tags file.
-    parameters: int | None  # Numbers in its weights; None where the file does not tell.
-    file_size: int  # Bytes of the files of its network.
-    images: list[dict[str, Any]]  # The settings of its card's [image]; of a mean, each part's.
-    # How its scores were made, by the runs that made them, whenever that was: what Speed says, and
-    # `images_per_second`, of the network alone. One for each device and batch size, that of the
-    # most posts first; none of a mean, nor where the predictions do not say.
-    speed: list[dict[str, Any]]
-    by_age: list[Slice]  # The oldest posts first.
-
-    precision: str  # Of the sums that its scores come from: float32, tf32, float16 or bfloat16.
-    # Posts that it may have been trained on, or on one of their family; None: it is not known.
-    maybe_seen: int | None
-    overall: Overall
-    by_category: dict[str, Group]  # By the tag's category on the site.
-    by_rating: dict[str, Group]  # By the post's rating: g, s, q, e.
-    by_frequency: list[Group]  # By the number of posts that carry the tag.
-    curves: dict[str, list[float]]  # `threshold`, and precision, recall, F1 there: `macro_f1` …
-    calibration: list[
-        dict[str, float]
-    ]  # Bins: `low`, `high`, `count`, `mean_score`, `positive_rate`.
-    # precision, recall, f1, ap, mcc, support; best_threshold and best_f1 on these posts;
-    # tuned_threshold and tuned_f1, which differ from these for rare tags (Tuned); cross_fit_f1.
-    per_tag: dict[str, list[float | None]]
-    tuned: Tuned
-    examples: dict[str, list[list[list[float]]]]  # Per tag up to five [post, score] of two kinds:
-    # `false_alarms`, the highest scores without the tag; `misses`, the lowest with it.
-
-
-class Pair(TypedDict):
-    """Two models compared on the same resamples of the posts."""
-
-    a: str  # The first model's name,
-    b: str  # and the other's.
-    overall: Overall  # The differences.
-    by_tag: dict[str, rare.Record]  # On how many tags a is better, by `f1` and by `ap`.
-
-
-class Results(TypedDict):
-    """metrics.json. A figure is {"value", "low", "high"} wherever it is: its value and the ends of
-    its 95% interval, null where it has none."""
-
-    version: int  # Of this schema: VERSION.
-    created: str  # When, in UTC: 2026-01-31T12:00:00Z.
-    command: str  # What was typed, paths of the machine left out.
-    posts: dict[str, Any]  # `count`, `min_id`, `max_id`; `sha256` of validation_post_ids.txt.
-    tags: dict[str, int]  # `count` of common tags, `min_count` of posts that each is on.
-    bootstrap: dict[str, float]  # `resamples`, `seed`, `confidence`.
-    device: str  # Where this run's networks ran: CPU, or the GPU's name.
-    run: Run  # What this run did: images a second with decoding and all models together.
-    software: dict[str, str]  # Name to version.
-    tag_names: list[str]  # The common tags, most common first.
-    tag_categories: list[str]
-    tag_counts: list[int]  # On how many of the posts each is.
-    min_counts: dict[str, int]  # How many tags are on at least "10", "30", … posts.
-    models: list[ModelResults]
-    pairs: list[Pair]
 
 
 def folder(out: DataFolder) -> DataFolder:
@@ -210,8 +62,7 @@ def score(
     data: DataFolder,
     models: Sequence[Scored],
     ground_truth: GroundTruth,
-    tags: list[str],
-    min_count: int,
+    tag_set: TagSet,
     resamples: int,
     device: torch.device,
     run: Run,
@@ -219,12 +70,13 @@ def score(
 ) -> Results:
     """Everything that the results show, with one tagger's scores in memory at a time.
 
-    `tags` are the common tags, on at least `min_count` posts; without `resamples` nothing gets an
-    interval. Reads each tagger's predictions. Saves the ground truth in the folder `out`, after
-    results of another selection have been moved away.
+    Without `resamples` nothing gets an interval. Reads each model's predictions, and what the last
+    run left. Saves the ground truth in the folder `out`, after results of another selection have
+    been moved away.
     """
-    ids = ground_truth.post_ids
+    ids, tags = ground_truth.post_ids, tag_set.common
     truth = ground_truth.matrix(tags)
+    last = history.last(out)
     earlier.put_aside(out, ids, [model.name for model in models], tags)
     save_truth(out, truth, ids, tags)
     category_of = dict(zip(ground_truth.tags, ground_truth.categories, strict=True))
@@ -232,20 +84,27 @@ def score(
     totals = ground_truth.tags_per_post()
     support = truth.sum(axis=0)
     weights = bootstrap.resamples(len(ids), resamples, SEED)
-    test = TestSet(truth, ids, categories, ground_truth.ratings, totals, weights)
+    groups = tag_set.groups[: len(tags)]
+    test = TestSet(truth, ids, categories, ground_truth.ratings, totals, weights, groups)
+    beyond = Beyond(ground_truth, tag_set, weights)
 
     seen_by = {model.name: model.may_have_seen(ground_truth) for model in models}
 
-    def evaluated(model: Scored) -> Evaluation:
+    def evaluated(place: int, model: Scored) -> Evaluation:
         scores, threshold = model.scores(ids, tags)
         known = ground_truth.tags_per_post(model.vocabulary())
         found = evaluate(test, scores, threshold, known)
-        if len(model.parts) == 1:
-            warn_if_like_chance(model, found, truth)
         found.results["by_age"] = [
             {**each, **of_slice(seen_by[model.name], ground_truth, each["first"], each["last"])}
             for each in by_age(test, scores, threshold)
         ]
+        del scores  # Before more is read.
+        more: dict[str, Any] = {"all_tags": None, "ratings": None}
+        if not model.mean_of:
+            warn_if_like_chance(model, found, truth)
+            sums, more = beyond.evaluate(place, model.parts[0], found.sums)
+            found = replace(found, sums=sums)
+        found.results.update(more)
         for groups, order in (("by_category", CATEGORIES), ("by_rating", RATINGS)):
             given = found.results[groups]
             found.results[groups] = {name: given[name] for name in order if name in given}
@@ -255,10 +114,12 @@ def score(
         }
         return found
 
-    evaluations = [evaluated(model) for model in progress(models, desc="scoring", unit="model")]
+    shown = progress(models, desc="scoring", unit="model")
+    evaluations = [evaluated(place, model) for place, model in enumerate(shown)]
     entries = zip(models, evaluations, strict=True)
-    pairs = itertools.combinations(zip(models, evaluations, strict=True), 2)
-    return {
+    pairs = itertools.combinations(enumerate(evaluations), 2)
+    names = [model.name for model in models]
+    results: Results = {
         "version": VERSION,
         "created": provenance.now(),
         "command": provenance.command(data),
@@ -266,9 +127,20 @@ def score(
             "count": len(ids),
             "min_id": int(ids[0]),
             "max_id": int(ids[-1]),
-            "sha256": earlier.posts_hash(ids),
+            "sha256": history.sha256(map(str, ids.tolist())),
+            "ground_truth_sha256": ground_truth.digest(),
         },
-        "tags": {"count": len(tags), "min_count": min_count},
+        "tags": {
+            "count": len(tags),
+            "min_count": tag_set.min_count,
+            "pinned": int(tag_set.pinned),
+            "sha256": history.sha256(tags),
+        },
+        "lost_tags": [
+            {"models": [names[each] for each in lacking], "category": category, "tags": count}
+            for lacking, category, count in lost(tag_set)
+        ],
+        "moved": None,
         "bootstrap": {"resamples": resamples, "seed": SEED, "confidence": bootstrap.CONFIDENCE},
         "device": distributed.device_name(device),
         "run": run,
@@ -286,6 +158,8 @@ def score(
                     "mean_of": model.mean_of,
                     "images": model.images(),
                     "precision": model.precision,
+                    "fingerprint": model.fingerprint,
+                    "outputs_sha256": model.outputs_sha256,
                     "speed": speed.rated(model.speed()),
                     "maybe_seen": None if seen is None else int(seen.sum()),
                     **evaluation.results,
@@ -296,14 +170,18 @@ def score(
         ],
         "pairs": [
             {
-                "a": a.name,
-                "b": b.name,
+                "a": names[a],
+                "b": names[b],
                 "overall": cast(Overall, compare(of_a, of_b)),
                 "by_tag": compare_tags(of_a, of_b),
+                "shared": None
+                if models[a].mean_of or models[b].mean_of
+                else cast(Shared, beyond.pair((a, of_a.sums), (b, of_b.sums))),
             }
             for (a, of_a), (b, of_b) in pairs
         ],
     }
+    return {**results, "moved": history.moved(last, results, tags)}
 
 
 def of_slice(seen: np.ndarray | None, truth: GroundTruth, first: int, last: int) -> dict[str, Any]:
@@ -330,7 +208,7 @@ def warn_if_like_chance(tagger: Scored, found: Evaluation, truth: np.ndarray) ->
 
 
 def save_truth(out: DataFolder, truth: np.ndarray, post_ids: np.ndarray, tags: list[str]) -> None:
-    """Write ground_truth.pt and validation_post_ids.txt."""
+    """Write ground_truth.pt, validation_post_ids.txt and validation_tags.txt."""
     files.save_tensors(
         out.ground_truth,
         {
@@ -340,12 +218,14 @@ def save_truth(out: DataFolder, truth: np.ndarray, post_ids: np.ndarray, tags: l
         },
     )
     files.write_text(out.validation_post_ids, "".join(f"{post_id}\n" for post_id in post_ids))
+    files.write_text(out.validation_tags, "".join(f"{tag}\n" for tag in tags))
 
 
 def write(out: DataFolder, results: Results) -> None:
-    """Write the result files."""
+    """Write the result files, and a line of history."""
     files.write_text(out.detailed_metrics, text.detailed_metrics(results))
     files.write_text(out.per_tag, text.per_tag_csv(results))
     files.write_text(out.thresholds, text.thresholds_csv(results))
     files.write_text(out.metrics, json.dumps(results))
     files.write_text(out.report, page.html(results))
+    history.append(out, results)

@@ -114,7 +114,9 @@ def metrics_sample(
     return {
         "version": 2,
         "posts": {"count": posts, "min_id": 6734042, "max_id": 6769098},
-        "tags": {"count": tags, "min_count": 10},
+        "tags": {"count": tags, "min_count": 10, "pinned": 0},
+        "lost_tags": [],
+        "moved": None,
         "bootstrap": {"resamples": 200 if bootstrap else 0, "seed": 0, "confidence": 0.95},
         "device": "CPU",
         "software": {
@@ -134,6 +136,7 @@ def metrics_sample(
                 "b": b["name"],
                 "overall": _differences(a, b, bootstrap),
                 "by_tag": {key: _record(a, b, key) for key in ("f1", "ap")},
+                "shared": _shared(a, b, tags, bootstrap),
             }
             for index, a in enumerate(made)
             for b in made[index + 1 :]
@@ -158,6 +161,12 @@ def _plain(f1: float, shift: float = 0.0) -> dict[str, float]:
 
 def _set(f1: float, bootstrap: bool, shift: float = 0.0) -> dict[str, Any]:
     return {key: _interval(value, bootstrap) for key, value in _plain(f1, shift).items()}
+
+
+def _without_mcc(f1: float, bootstrap: bool) -> dict[str, Any]:
+    figures = _set(f1, bootstrap)
+    del figures["mcc"]
+    return figures
 
 
 def _group(f1: float) -> dict[str, Any]:
@@ -208,6 +217,8 @@ def _model(
         "held_out": None,
         "validated_on": None,
         "precision": "float32",
+        "fingerprint": f"{index:064x}",
+        "outputs_sha256": f"{index:064x}",
         "maybe_seen": 5571 if index == 3 else 0,
         "vocabulary": 9083,
         "overall": {
@@ -278,6 +289,32 @@ def _model(
             for low, high in ((10, 29), (30, 99), (100, 299), (300, 999), (1000, posts))
             if (inside := (counts >= low) & (counts <= high)).any()
         ],
+        "all_tags": {
+            "tags": 4 * tags,
+            "known": 2 * tags,
+            "macro": _without_mcc(macro / 2, bootstrap),
+            "micro": _without_mcc(macro / 2 + 0.1, bootstrap),
+            "by_category": {
+                category: {
+                    "tags": 2 * categories.count(category),
+                    "known": categories.count(category),
+                    "macro": _without_mcc(macro / 2, bootstrap),
+                }
+                for category in CATEGORIES
+            },
+        },
+        # The second model does not rate.
+        "ratings": None
+        if index == 1
+        else {
+            "names": ["g", "s", "q", "e"],
+            "posts": posts,
+            "accuracy": _interval(0.71, bootstrap),
+            "macro_f1": _interval(0.65, bootstrap),
+            "confusion": [
+                [posts // (5 if here == there else 60) for there in range(4)] for here in range(4)
+            ],
+        },
         "curves": curves,
         "calibration": [
             {
@@ -340,6 +377,20 @@ def _tuned(f1: float, counts: np.ndarray) -> dict[str, float]:
         "cross_fit_f1": f1 + 0.009,
         "positives": int(counts.sum()),
     }
+
+
+def _shared(a: dict[str, Any], b: dict[str, Any], tags: int, bootstrap: bool) -> dict[str, Any]:
+    sides = [{**model["overall"]["own"]["macro"]} for model in (a, b)]
+    for side, model in zip(sides, (a, b), strict=True):
+        del side["mcc"]
+        side["ap"] = model["overall"]["ap"]["macro"]
+    difference = {
+        name: _interval(sides[0][name]["value"] - sides[1][name]["value"], bootstrap)
+        for name in sides[0]
+    }
+    entry = {"tags": tags, "a": {"macro": sides[0]}, "b": {"macro": sides[1]}}
+    entry["difference"] = {"macro": difference}
+    return {**entry, "by_category": {"general": entry}}
 
 
 def _differences(a: dict[str, Any], b: dict[str, Any], bootstrap: bool) -> dict[str, Any]:

@@ -195,6 +195,49 @@ def test_verdicts_stay_few(models: int, sentences: int) -> None:
     assert len(text.verdicts(metrics_sample(40, models))) == sentences
 
 
+def lost(models: list[str], tags: int) -> dict[str, Any]:
+    """Three models, of which some lack character tags."""
+    metrics = metrics_sample(40, 3, labels=["A", "B", "C"])
+    metrics["tags"]["count"] = 8000
+    names = [model["name"] for model in metrics["models"]]
+    lacking = [names["ABC".index(label)] for label in models]
+    metrics["lost_tags"] = [{"models": lacking, "category": "character", "tags": tags}]
+    for model in metrics["models"]:
+        model["all_tags"]["by_category"]["character"]["known"] = 0
+    return metrics
+
+
+def test_the_most_of_what_the_common_tags_lost_is_told() -> None:
+    assert text.lost_tags(lost(["C"], 2751)) == ["2,751 character tags are out because C has none."]
+    two = lost(["B", "C"], 2751)
+    assert text.lost_tags(two) == ["2,751 character tags are out because B and C have none."]
+    two["models"][1]["all_tags"]["by_category"]["character"]["known"] = 3
+    two["lost_tags"].append(
+        {"models": [two["models"][0]["name"]], "category": "meta", "tags": 2700}
+    )
+    assert text.lost_tags(two) == ["2,751 character tags are out because B and C lack them."]
+    assert text.summary(two)[-1] == text.lost_tags(two)[0]
+
+
+def test_little_that_is_lost_is_not_told() -> None:
+    assert text.lost_tags(lost(["C"], 2000))
+    assert not text.lost_tags(lost(["C"], 1999))
+    pinned = lost(["C"], 2751)
+    pinned["tags"]["pinned"] = 1  # It is the list that leaves them out.
+    assert not text.lost_tags(pinned)
+
+
+def test_how_models_rate() -> None:
+    metrics = metrics_sample(3, 3, labels=["A", "B", "C"])
+    metrics["models"][2]["ratings"]["names"] = ["gs", "q", "e"]
+    figures = "accuracy of 0.7100 (0.7060 to 0.7144), macro F1 0.6500 (0.6460 to 0.6544)"
+    said = f"gives 32,768 posts their rating with an {figures}"
+    assert text.ratings(metrics) == [
+        f"A {said}.",
+        f"C {said}, with general and sensitive as one.",
+    ]
+
+
 def test_detailed_metrics() -> None:
     metrics = metrics_sample(3, 2, hostile=True)
     for model, figures in zip(

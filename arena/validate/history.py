@@ -1,0 +1,181 @@
+"""history.jsonl: a line a run, and what the choice of common tags did to figures since the last.
+
+The same model with the same scores on the same posts has other figures where the common tags are
+others: all of that difference is the tags'. So the last line and this run's figures are enough.
+"""
+
+import hashlib
+import math
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple, TypedDict
+
+from arena import jsonl
+from arena.cli import warn
+from arena.data_folder import DataFolder
+from arena.tagger import Tagger
+
+HEADLINE = ("precision", "recall", "f1")  # Means over the common tags, at the own threshold.
+# What is compared must be in a line, in these forms.
+FORMS: dict[str, dict[str, type]] = {
+    "posts": {"sha256": str, "ground_truth_sha256": str},
+    "tags": {"count": int, "sha256": str},
+}
+MODEL_FORM: dict[str, type] = {"name": str, "label": str, "fingerprint": str, "outputs_sha256": str}
+
+
+class Last(NamedTuple):
+    """The last run: its line, and its common tags where its list of them is still there."""
+
+    line: dict[str, Any]
+    tags: set[str] | None
+
+
+class MovedModel(TypedDict):
+    """A model with the same scores in both runs: what other tags did to its figures."""
+
+    name: str
+    f1: list[float]  # Macro F1 at its own threshold: in the last run, and now.
+    ap: list[float]  # Macro AP likewise.
+
+
+class Moved(TypedDict):
+    """What is different since the last run, whose common tags were others."""
+
+    tags: list[int]  # How many common tags there were, and are.
+    both: int | None  # How many tags are in both; None where that is not known any more.
+    same_posts: bool  # Whether posts and ground truth are the same. If not, no model is compared.
+    came: list[str]  # Names of models that the last run had not,
+    went: list[str]  # and labels of those that this one has not.
+    models: list[MovedModel]
+    rescored: list[str]  # Names of models whose scores or thresholds are others too.
+
+
+def last(data: DataFolder) -> Last | None:
+    """The last run of history.jsonl, None without one. Warns of a last line that is not of a run.
+
+    A line that a crash cut short is taken away first.
+    """
+    path = data.history
+    jsonl.repair(path)
+    if not path.exists() or not path.stat().st_size:
+        return None
+    with path.open("rb") as file:
+        end = file.seek(0, os.SEEK_END)
+        file.seek(max(0, end - jsonl.MAX_LINE))
+        text = file.read().rstrip(b"\n").rpartition(b"\n")[2]
+    try:
+        line = jsonl.loads(text)
+        fine = _is_run(line)
+    except (ValueError, RecursionError, TypeError, KeyError):
+        fine = False
+    if not fine:
+        warn(f"{path}: its last line is not of a run, so nothing is compared with that")
+        return None
+    return Last(line, _tags_of(data, line["tags"]["sha256"]))
+
+
+def _is_run(line: Any) -> bool:
+    """Whether a line has what is compared. May raise TypeError or KeyError instead."""
+    groups = [(line[name], form) for name, form in FORMS.items()]
+    groups += [(model, MODEL_FORM) for model in line["models"]]
+    figures = [model["figures"][name]["value"] for model in line["models"] for name in ("f1", "ap")]
+    return all(type(each[key]) is kind for each, form in groups for key, kind in form.items()) and (
+        all(type(value) in (int, float) and math.isfinite(value) for value in figures)
+    )
+
+
+def _tags_of(data: DataFolder, wanted: str) -> set[str] | None:
+    """The tags in validation_tags.txt, None where they are not those of this hash."""
+    try:
+        text = data.validation_tags.read_bytes()
+    except FileNotFoundError:
+        return None
+    if hashlib.sha256(text).hexdigest() != wanted:
+        return None
+    return set(text.decode("utf-8", "replace").split("\n")[:-1])
+
+
+def moved(last: Last | None, results: Mapping[str, Any], tags: Sequence[str]) -> Moved | None:
+    """What other common tags than the last run's did to this run's figures; None for the same."""
+    if last is None or last.line["tags"]["sha256"] == results["tags"]["sha256"]:
+        return None
+    line, posts = last.line, results["posts"]
+    before = {model["name"]: model for model in line["models"]}
+    now = {model["name"]: model for model in results["models"]}
+    found: Moved = {
+        "tags": [line["tags"]["count"], len(tags)],
+        "both": None if last.tags is None else len(last.tags & set(tags)),
+        "same_posts": all(
+            line["posts"][key] == posts[key] for key in ("sha256", "ground_truth_sha256")
+        ),
+        "came": [name for name in now if name not in before],
+        "went": [model["label"] for name, model in before.items() if name not in now],
+        "models": [],
+        "rescored": [],
+    }
+    if not found["same_posts"]:
+        return found
+    for name, model in now.items():
+        if name not in before:
+            continue
+        old = before[name]
+        if any(old[key] != model[key] for key in ("fingerprint", "outputs_sha256")):
+            found["rescored"].append(name)
+            continue
+        figures, then = _figures(model), old["figures"]
+        found["models"].append(
+            {
+                "name": name,
+                "f1": [then["f1"]["value"], figures["f1"]["value"]],
+                "ap": [then["ap"]["value"], figures["ap"]["value"]],
+            }
+        )
+    return found
+
+
+def append(data: DataFolder, results: Mapping[str, Any]) -> None:
+    """Add this run's line. It has no path of this machine in it."""
+    path = data.history
+    line = {
+        "date": results["created"],
+        "command": results["command"],
+        "posts": results["posts"],
+        "tags": results["tags"],
+        "run": results["run"],
+        "bootstrap": results["bootstrap"],
+        "device": results["device"],
+        "models": [
+            {
+                **{key: model[key] for key in (*MODEL_FORM, "precision", "maybe_seen")},
+                "figures": _figures(model),
+            }
+            for model in results["models"]
+        ],
+    }
+    jsonl.repair(path)
+    try:
+        with path.open("ab", buffering=0) as file:
+            jsonl.append(file, jsonl.line(line))
+    except OSError as error:
+        error.filename = str(path)  # A full disk names no file.
+        raise
+
+
+def _figures(model: Mapping[str, Any]) -> dict[str, Any]:
+    """A model's headline figures with their intervals."""
+    overall = model["overall"]
+    own = overall["own"]["macro"]
+    return {**{name: own[name] for name in HEADLINE}, "ap": overall["ap"]["macro"]}
+
+
+def sha256(lines: Iterable[str]) -> str:
+    """The hash of a text file with these lines, as arena.files writes it."""
+    text = "".join(f"{line}\n" for line in lines)
+    return hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()
+
+
+def outputs_sha256(tagger: Tagger) -> str:
+    """A hash of what a tagger's outputs are: tag, category and threshold of each."""
+    outputs = zip(tagger.tags, tagger.categories, tagger.thresholds().tolist(), strict=True)
+    return sha256(f"{tag} {category} {threshold:.9g}" for tag, category, threshold in outputs)
