@@ -35,8 +35,6 @@ from arena.download.walk import (
 )
 from arena.seen import Training
 
-DANBOORU = "https://danbooru.donmai.us"
-
 
 def main() -> None:
     """Fetch what is missing: tag aliases and implications, posts, files."""
@@ -123,9 +121,9 @@ def arguments() -> argparse.Namespace:
         "--url",
         "URL",
         "the site",
-        os.environ.get("DANBOORU_URL") or DANBOORU,
+        os.environ.get("DANBOORU_URL") or posts.DANBOORU,
         type=site_url,
-        shown=f"DANBOORU_URL, else {DANBOORU}",
+        shown=f"DANBOORU_URL, else {posts.DANBOORU}",
     )
     options.value(
         "--user-agent",

@@ -67,7 +67,7 @@ def main() -> None:
         inference.fill(caches, post_ids, args.batch_size, args.workers, device)
         if lead:
             found = results.score(caches, truth, tags, args.min_count, args.bootstrap, device)
-            results.write(args.data, found)
+            results.write(args.data, found, images=args.thumbnails)
             say("", *text.markdown_table(found, ci=args.ci).split("\n"))
             if sentences := text.verdicts(found):
                 say("", *sentences)
@@ -131,6 +131,7 @@ def arguments() -> argparse.Namespace:
         200,
         type=resample_count,
     )
+    options.flag("--thumbnails", "put small copies of example posts into report.html")
     options.flag("--ci", "print 95%% intervals in the table")
     options.flag("--fresh", "forget the chosen models' predictions")
     return options.parse_args()

@@ -46,6 +46,11 @@ class DataFolder:
         return self.metadata / f"{name}000000000000.json"
 
     @property
+    def site(self) -> Path:
+        """site.txt: the address of the site that the posts came from. Read by validate.py."""
+        return self.metadata / "site.txt"
+
+    @property
     def originals(self) -> Path:
         """The folder of the posts' files, as served. Read by trainable.py."""
         return self.root / "originals"
@@ -133,7 +138,7 @@ class DataFolder:
         texts = [self.posts, self.walked, self.failed_posts, self.verdicts, self.per_tag]
         rows = [self.tag_rows(name) for name in ("tag_aliases", "tag_implications")]
         results = [self.ground_truth, self.validation_post_ids, self.detailed_metrics]
-        return [*texts, *rows, *results, self.metrics, self.report]
+        return [*texts, *rows, self.site, *results, self.metrics, self.report]
 
     def lock(self, script: str) -> Path:
         """The file that a run of a script holds, so that there is one run at a time."""

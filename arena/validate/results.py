@@ -13,12 +13,13 @@ from arena.data_folder import DataFolder
 from arena.metrics import Evaluation, TestSet, bootstrap, compare, evaluate
 from arena.metrics.figures import Figure
 from arena.metrics.formulas import chance_average_precision
-from arena.posts import CATEGORIES, RATINGS
+from arena.posts import CATEGORIES, RATINGS, site
 from arena.report import page, text
 from arena.tagger import About, Tagger, vocabulary
 from arena.validate import distributed
 from arena.validate.ground_truth import GroundTruth
 from arena.validate.predictions import Cache, common_scores
+from arena.validate.thumbnails import thumbnails
 
 import numpy as np
 import torch
@@ -75,6 +76,8 @@ class ModelResults(About):
         dict[str, float]
     ]  # Bins: `low`, `high`, `count`, `mean_score`, `positive_rate`.
     per_tag: dict[str, list[float | None]]  # precision, recall, f1, ap, mcc, support, best_…
+    score_histogram: dict[str, list[list[int]]]  # Per tag the scores in 32 bins from 0 to 1:
+    # `positive` of posts with the tag, `negative` without.
     examples: dict[str, list[list[list[float]]]]  # Per tag up to five [post, score] of two kinds:
     # `false_alarms`, the highest scores without the tag; `misses`, the lowest with it.
 
@@ -93,6 +96,7 @@ class Results(TypedDict):
 
     version: int  # Of this schema: 2.
     posts: dict[str, int]  # `count`, `min_id`, `max_id`.
+    site: str | None  # The address of the site of the posts; None for a stand-in.
     tags: dict[str, int]  # `count` of common tags, `min_count` of posts that each is on.
     bootstrap: dict[str, float]  # `resamples`, `seed`, `confidence`.
     device: str  # Where this run's networks ran: CPU, or the GPU's name.
@@ -145,6 +149,7 @@ def score(
     return {
         "version": 2,
         "posts": {"count": len(ids), "min_id": int(ids[0]), "max_id": int(ids[-1])},
+        "site": site(data),
         "tags": {"count": len(tags), "min_count": min_count},
         "bootstrap": {"resamples": resamples, "seed": SEED, "confidence": bootstrap.CONFIDENCE},
         "device": distributed.device_name(device),
@@ -207,9 +212,11 @@ def save_truth(data: DataFolder, truth: np.ndarray, post_ids: np.ndarray, tags: 
     files.write_text(data.validation_post_ids, "".join(f"{post_id}\n" for post_id in post_ids))
 
 
-def write(data: DataFolder, results: Results) -> None:
-    """Write the result files."""
+def write(data: DataFolder, results: Results, *, images: bool = False) -> None:
+    """Write the result files; the report with thumbnails of the example posts if `images`."""
     files.write_text(data.detailed_metrics, text.detailed_metrics(results))
     files.write_text(data.per_tag, text.per_tag_csv(results))
     files.write_text(data.metrics, json.dumps(results))
-    files.write_text(data.report, page.html(results))
+    files.write_text(
+        data.report, page.html(results, thumbnails(data, results["models"]) if images else None)
+    )

@@ -33,13 +33,20 @@ HOSTILE = [
     "ポケモン",
     "שלום",
 ]
-LABELS = ["SmilingWolf", "JoyTag", "EVA02-large v3", "SwinV2 v3", "MOAT v2"]
+LABELS = [
+    *("SmilingWolf", "JoyTag", "EVA02-large v3", "SwinV2 v3", "MOAT v2"),
+    *("PixAI v1.0", "Camie v2", "CL Tagger 1.02", "OppaiOracle v1.1"),
+]
 NAMES = [
     "wd-v1-4-vit-tagger-v2",
     "joytag",
     "wd-eva02-large-tagger-v3",
     "wd-swinv2-tagger-v3",
     "wd-v1-4-moat-tagger-v2",
+    "pixai-tagger-v1.0",
+    "camie-tagger-v2",
+    "cl-tagger-1.02",
+    "oppai-oracle-v1.1",
 ]
 WORDS = [
     "long",
@@ -92,7 +99,7 @@ def metrics_sample(
     hostile: bool = False,
     labels: list[str] | None = None,
 ) -> dict[str, Any]:
-    """`tags` tags and up to five models; the first tags carry hostile names if wanted.
+    """`tags` tags and up to nine models; the first tags carry hostile names if wanted.
 
     `labels`, where given, sets how many models there are.
     """
@@ -113,6 +120,7 @@ def metrics_sample(
     return {
         "version": 2,
         "posts": {"count": posts, "min_id": 6734042, "max_id": 6769098},
+        "site": "https://danbooru.donmai.us",
         "tags": {"count": tags, "min_count": 10},
         "bootstrap": {"resamples": 200 if bootstrap else 0, "seed": 0, "confidence": 0.95},
         "device": "CPU",
@@ -153,10 +161,10 @@ def _set(f1: float, bootstrap: bool, shift: float = 0.0) -> dict[str, Any]:
     return {key: _interval(value, bootstrap) for key, value in _plain(f1, shift).items()}
 
 
-def _group(f1: float) -> dict[str, Any]:
+def _group(f1: float, bootstrap: bool = False) -> dict[str, Any]:
     macro, micro = {**_plain(f1), "ap": float(f1 + 0.01)}, _plain(min(f1 + 0.15, 0.95))
     return {
-        way: {name: _interval(value, bootstrap=False) for name, value in values.items()}
+        way: {name: _interval(value, bootstrap, 0.02) for name, value in values.items()}
         for way, values in (("macro", macro), ("micro", micro))
     }
 
@@ -231,7 +239,7 @@ def _model(
         "by_category": {
             category: {
                 "tags": categories.count(category),
-                **_group(float(f1[np.array(categories) == category].mean())),
+                **_group(float(f1[np.array(categories) == category].mean()), bootstrap),
             }
             for category in CATEGORIES
             if category in categories
@@ -245,7 +253,7 @@ def _model(
                 "low": low,
                 "high": high,
                 "tags": int(inside.sum()),
-                **_group(float(f1[inside].mean())),
+                **_group(float(f1[inside].mean()), bootstrap),
             }
             for low, high in ((10, 29), (30, 99), (100, 299), (300, 999), (1000, posts))
             if (inside := (counts >= low) & (counts <= high)).any()
@@ -270,6 +278,7 @@ def _model(
             "best_threshold": rng.uniform(0.1, 0.6, tags).tolist(),
             "best_f1": np.clip(f1 + 0.05, 0, 1).tolist(),
         },
+        "score_histogram": _histograms(rng, counts, posts),
         "examples": {
             side: [
                 [
@@ -284,6 +293,16 @@ def _model(
             ]
             for side, step in (("false_alarms", -1), ("misses", 1))
         },
+    }
+
+
+def _histograms(rng: np.random.Generator, counts: np.ndarray, posts: int) -> dict[str, Any]:
+    """Counts of scores that fall off from the first bin, and of posts with the tag also rise."""
+    falling = 0.5 ** np.arange(1, 33)
+    rising = falling + falling[::-1]
+    return {
+        "positive": rng.multinomial(counts, rising / rising.sum()).tolist(),
+        "negative": rng.multinomial(posts - counts, falling / falling.sum()).tolist(),
     }
 
 
