@@ -2,7 +2,7 @@
 
 import json
 
-from arena.metrics import figures
+from arena.metrics import bootstrap, figures
 from tests.metrics.helpers import Array, best_threshold, cases, evaluate, plain, sample, values_of
 
 import numpy as np
@@ -111,7 +111,7 @@ def test_score_histograms_are_numpys() -> None:
 
 def test_intervals_of_a_group_of_all_tags_are_those_over_all_tags() -> None:
     scores, truth = sample(300, 120)
-    found, _ = evaluate(scores, truth, 0.4, resamples=100)
+    found, _ = evaluate(scores, truth, 0.4, weights=bootstrap.resamples(300, 100, 0))
     own, group = found["overall"]["own"], found["by_category"]["general"]
     assert group["macro"]["ap"] == pytest.approx(found["overall"]["ap"]["macro"])
     for way, name in (("macro", "f1"), ("macro", "recall"), ("micro", "f1"), ("micro", "mcc")):

@@ -7,12 +7,18 @@ import re
 from pathlib import Path
 
 from arena.data_folder import DataFolder
-from demo.tiny import folder
+from demo.tiny import make_data, make_model
 from tests.helpers import refused
-from tests.validate.helpers import QUICK, ok, validate
+from tests.validate.helpers import QUICK, TAGS, ok, validate
 
 import pytest
 from PIL import Image
+
+
+def folder(path: Path) -> Path:
+    """A data folder with one model, whose card it gives."""
+    make_data(path, 12)
+    return make_model(path, "a", TAGS)
 
 
 @pytest.mark.parametrize(
