@@ -25,7 +25,7 @@ from arena.download.fetch import NOT_SHOWN, Outcome, fetch_files
 from arena.download.metadata import fetch_metadata
 from arena.download.own_images import take_folder
 from arena.download.post_file import Filter, PostFile, ratings
-from arena.download.site import DANBOORU, Site, login_from_environment, site_url, user_agent
+from arena.download.site import Site, login_from_environment, site_url, user_agent
 from arena.download.walk import (
     NEWEST,
     Walk,
@@ -126,9 +126,9 @@ def arguments() -> argparse.Namespace:
         "--url",
         "URL",
         "the site",
-        os.environ.get("DANBOORU_URL") or DANBOORU,
+        os.environ.get("DANBOORU_URL") or posts.DANBOORU,
         type=site_url,
-        shown=f"DANBOORU_URL, else {DANBOORU}",
+        shown=f"DANBOORU_URL, else {posts.DANBOORU}",
     )
     options.value(
         "--user-agent",

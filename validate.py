@@ -56,7 +56,7 @@ def main() -> None:
             scored = means.scored(caches, sums)
             given = args.bootstrap, device, ran, out
             found = results.score(args.data, scored, truth, tags, *given)
-            results.write(out, found)
+            results.write(args.data, out, found, images=args.thumbnails)
             say("", *text.summary(found, ci=args.ci))
             say("", f"See {out.report}; every tag is in {out.detailed_metrics}")
 

@@ -46,6 +46,11 @@ class DataFolder:
         return self.metadata / f"{name}000000000000.json"
 
     @property
+    def site(self) -> Path:
+        """site.txt: the address of the site that the posts came from. Read by validate.py."""
+        return self.metadata / "site.txt"
+
+    @property
     def originals(self) -> Path:
         """The folder of the posts' files, as served. Read by trainable.py."""
         return self.root / "originals"
@@ -158,7 +163,7 @@ class DataFolder:
         """The files of fixed names."""
         texts = [self.posts, self.walked, self.failed_posts, self.verdicts]
         rows = [self.tag_rows(name) for name in ("tag_aliases", "tag_implications")]
-        return [*texts, *rows, self.history, *self.results]
+        return [*texts, *rows, self.site, self.history, *self.results]
 
     def lock(self, script: str) -> Path:
         """The file that a run of a script holds, so that there is one run at a time."""

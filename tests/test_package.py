@@ -51,7 +51,7 @@ def test_the_wheel_holds_the_packages_and_the_page(wheel: Path) -> None:
     packages = [sources / "arena", sources / "danbooru_metadata"]
     files = [file for package in packages for file in package.rglob("*") if file.is_file()]
     wanted = {str(file.relative_to(sources)) for file in files}
-    assert {"arena/metrics/figures.py", "arena/report/page.html"} <= wanted
+    assert {"arena/metrics/figures.py", "arena/report/page/page.html"} <= wanted
     names = zipfile.ZipFile(wheel).namelist()
     held = {name for name in names if ".dist-info/" not in name}
     assert held == wanted

@@ -1,4 +1,4 @@
-"""metadata/: the site's tag aliases and implications."""
+"""metadata/: the site's address, its tag aliases and its implications."""
 
 from arena import files, jsonl
 from arena.cli import progress, say
@@ -7,12 +7,14 @@ from arena.download.danbooru import Client
 
 
 def fetch_metadata(client: Client, data: DataFolder, *, again: bool) -> None:
-    """Fetch tag aliases and implications: the file that is missing, or both where `again`.
+    """Write the site's address, and fetch tag aliases and implications: the file that is missing,
+    or both where `again`.
 
     Raises UserError when the site kept failing.
     """
     data.metadata.mkdir(exist_ok=True)
     files.sweep(data.metadata)
+    files.write_text(data.site, f"{client.site.url}\n")
     for name in ("tag_aliases", "tag_implications"):
         path = data.tag_rows(name)
         if path.exists() and not again:

@@ -16,7 +16,7 @@ from itertools import pairwise
 from typing import Any, NamedTuple, TypedDict
 
 from arena.metrics import bootstrap, rare, terms
-from arena.metrics.blocks import Array, by_tags
+from arena.metrics.blocks import Array, by_posts, by_tags
 from arena.metrics.bootstrap import FIGURES, GRID, Counts, interval, pick
 from arena.metrics.formulas import average_precision, check, f1, rates, safe_divide, thresholds
 from arena.metrics.images import per_image
@@ -25,6 +25,7 @@ from arena.metrics.tag_groups import Sums
 import numpy as np
 
 EXAMPLES = 5  # Posts shown per tag and kind.
+BINS = 32  # Of equal width, for each tag's scores.
 MOST_POSTS = 1 << 24  # Single precision counts every post up to here.
 # Tags are grouped by the posts they are on, in half decades.
 FREQUENCIES = (0, *(base * 10**power for power in range(1, 8) for base in (1, 3)))
@@ -192,6 +193,31 @@ def examples(scores: Array, truth: Array, post_ids: Array) -> dict[str, list[lis
     }
 
 
+def histograms(scores: Array, truth: Array) -> dict[str, list[list[int]]]:
+    """Per tag, how many scores lie in each of BINS bins of equal width from 0 to 1, 1 in the last:
+    `positive` of posts with the tag, `negative` without. scores (posts, tags) are from 0 to 1.
+
+    From both follows the tag's precision and recall at each edge between bins.
+    """
+    posts, tags = scores.shape
+
+    def block(part: slice, scores: Array, truth: Array) -> Array:
+        # Nearly all scores lie in the first bin, which is what the others leave.
+        there = np.flatnonzero(scores >= np.float32(1 / BINS))
+        found = np.minimum(scores.ravel()[there] * np.float32(BINS), BINS - 1).astype(np.intp)
+        found += (there % tags * 2 + truth.ravel()[there]) * BINS
+        return np.bincount(found, minlength=2 * BINS * tags)
+
+    total = np.zeros(2 * BINS * tags, np.int64)
+    for _, counted in by_posts(scores, truth, block):
+        total += counted
+    negative, positive = total.reshape(tags, 2, BINS).transpose(1, 0, 2)
+    support = np.count_nonzero(truth, axis=0)
+    positive[:, 0] = support - positive.sum(axis=1)
+    negative[:, 0] = posts - support - negative.sum(axis=1)
+    return {"positive": positive.tolist(), "negative": negative.tolist()}
+
+
 def _overall(counts: Counts, columns: int) -> tuple[dict[Path, Array], dict[str, float]]:
     """The figures counted per tag, (samples,) each, and the thresholds chosen for all posts.
 
@@ -302,14 +328,26 @@ def _figures(values: dict[str, Any]) -> dict[str, Figure]:
     return {name: figure(value) for name, value in values.items()}
 
 
-def _group(tag_figures: dict[str, Array], counts: Counts, inside: Array) -> dict[str, Any]:
-    """Macro and micro figures over some of the tags (a bool a tag), at the own threshold."""
-    tp, predicted = (counted[inside, 0].sum() for counted in counts.own)
-    support, pairs = counts.support[inside, 0].sum(), counts.total[0] * inside.sum()
+def _group(
+    tag_figures: dict[str, Array], counts: Counts, inside: Array, columns: int
+) -> dict[str, Any]:
+    """Macro and micro figures over some of the tags (a bool a tag), at the own threshold.
+
+    The first `columns` samples are all posts and their resamples. The intervals are those of the
+    same figures over all tags; macro precision has none, as it would have to be widened.
+    """
+    some = slice(columns)
+    tp, predicted = (counted[inside, some] for counted in counts.own)
+    support, total = counts.support[inside, some], counts.total[some]
+    each = rates(tp, predicted, support, total) | {"ap": counts.ap[inside, some]}
+    pooled = rates(tp.sum(axis=0), predicted.sum(axis=0), support.sum(axis=0), total * len(tp))
+    spread = {name: each[name].mean(axis=0)[1:] for name in ("recall", "f1", "ap")}
     return {
-        "tags": int(inside.sum()),
-        "macro": _figures({name: tag_figures[name][inside].mean() for name in PER_TAG}),
-        "micro": _figures(rates(tp, predicted, support, pairs)),
+        "tags": len(tp),
+        "macro": {
+            name: figure(tag_figures[name][inside].mean(), spread.get(name)) for name in PER_TAG
+        },
+        "micro": {name: figure(values[0], values[1:]) for name, values in pooled.items()},
     }
 
 
@@ -451,7 +489,7 @@ def evaluate(
     results = {
         "overall": overall,
         "by_category": {
-            category: _group(tag_figures, counts, categories == category)
+            category: _group(tag_figures, counts, categories == category, sample.shape[1])
             for category in sorted(set(test.categories))
         },
         "by_rating": {
@@ -459,7 +497,7 @@ def evaluate(
             for column, (rating, group) in enumerate(ratings.items(), sample.shape[1])
         },
         "by_frequency": [
-            {"low": low, "high": high - 1, **_group(tag_figures, counts, inside)}
+            {"low": low, "high": high - 1, **_group(tag_figures, counts, inside, sample.shape[1])}
             for low, high in pairwise(FREQUENCIES)
             if (inside := (support >= low) & (support < high)).any()
         ],
@@ -474,6 +512,7 @@ def evaluate(
             "cross_fit_f1": cross_fit_f1.tolist(),
         },
         "tuned": _tuned(fits, counts, test.categories),
+        "score_histogram": histograms(scores, truth),
         "examples": examples(scores, truth, test.post_ids),
     }
     kept = slice(sample.shape[1])

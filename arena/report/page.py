@@ -1,9 +1,15 @@
-"""report.html: the results as one page, which needs no network."""
+"""report.html: the results as one page, which needs no network.
+
+page/ holds its HTML, styles and scripts. A section of its own is a file in page/sections/, named in
+SCRIPTS at the place where it stands; page/format.js, tables.js and plots.js have what they share.
+"""
 
 import base64
 import hashlib
 import json
 import math
+from collections.abc import Iterable, Mapping
+from itertools import chain
 from pathlib import Path
 from string import Template
 from typing import Any
@@ -11,34 +17,56 @@ from typing import Any
 from arena.cli import plain
 from arena.report.text import Metrics, labels, lost_tags, ratings, verdicts
 
-FOLDER = Path(__file__).parent
+VENDOR = Path(__file__).parent / "vendor"
+FOLDER = Path(__file__).parent / "page"
+SECTIONS = ("leaderboard", "curves", "scatter", "groups", "calibration", "tags", "run")
+# In the order in which they run, as one script.
+SCRIPTS = (
+    *("format.js", "tables.js", "plots.js", "tag.js"),
+    *(f"sections/{name}.js" for name in SECTIONS),
+    "start.js",
+)
 
 
-def html(metrics: Metrics) -> str:
+def html(
+    metrics: Metrics, thumbnails: Mapping[int, bytes] | None = None, resized: str = "resized"
+) -> str:
     """report.html: one file with its data, styles and libraries inside, which asks for nothing.
 
     Its content security policy lets only the scripts written here run, by their hashes, and only
-    images beside the page load. `vendor/README.md` names the libraries.
+    images beside the page load. `vendor/README.md` names the libraries. `thumbnails` are WebP
+    images by post ID, to be held by the page itself; without them it looks into `resized`, the path
+    of that folder from the page's.
     """
     models = [
         # To the decimals that are shown, as rounding twice could differ from the printed table.
-        {**model, "label": label, "overall": _compact(model["overall"], 4)}
+        {
+            **model,
+            "label": label,
+            "overall": _compact(model["overall"], 4),
+            "score_histogram": _packed(model["score_histogram"]),
+        }
         for model, label in zip(metrics["models"], labels(metrics), strict=True)
     ]
     said = {"verdicts": verdicts(metrics), "lost": lost_tags(metrics), "rated": ratings(metrics)}
-    data = {**metrics, "models": models, **said}
+    data = {**metrics, "models": models, "resized": resized, **said}
+    own = "\n".join((FOLDER / name).read_text(encoding="utf-8") for name in SCRIPTS)
     scripts = [
-        _script(FOLDER / name)
-        for name in ("vendor/plotly-basic.min.js", "vendor/tabulator.min.js", "page.js")
+        *(_script(VENDOR / name) for name in ("plotly-basic.min.js", "tabulator.min.js")),
+        f'"use strict";\n(() => {{\n{own}}})();\n',
     ]
+    images = {
+        str(post): base64.b64encode(image).decode() for post, image in (thumbnails or {}).items()
+    }
     hashes = " ".join(_hash(script) for script in scripts)
-    styles = (FOLDER / name for name in ("vendor/tabulator_simple.min.css", "page.css"))
+    styles = (VENDOR / "tabulator_simple.min.css", FOLDER / "page.css")
     return Template((FOLDER / "page.html").read_text(encoding="utf-8")).substitute(
         policy="default-src 'none'; style-src 'unsafe-inline'; img-src 'self' file: data: blob:; "
         "base-uri 'none'; form-action 'none'; "
         f"script-src {hashes}",
         style="\n".join(style.read_text(encoding="utf-8") for style in styles),
         data=_json(data),
+        thumbnails=json.dumps(images),
         scripts="\n".join(f"<script>{script}</script>" for script in scripts),
     )
 
@@ -51,6 +79,20 @@ def _script(path: Path) -> str:
 def _hash(script: str) -> str:
     """How a content security policy names a script that may run."""
     return f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'"
+
+
+def _packed(histogram: Mapping[str, Iterable[Iterable[int]]]) -> str:
+    """The counts of all tags, `positive` before `negative` of each, one after the other in as few
+    bytes as they need: seven bits a byte, the lowest first (LEB128), as base64. Most are below 128.
+    """
+    packed = bytearray()
+    sides = zip(histogram["positive"], histogram["negative"], strict=True)
+    for count in chain.from_iterable(chain(*tag) for tag in sides):
+        while count > 127:
+            packed.append(count & 127 | 128)
+            count >>= 7
+        packed.append(count)
+    return base64.b64encode(packed).decode()
 
 
 def _json(data: Any) -> str:

@@ -58,6 +58,7 @@ def arguments(doc: str | None) -> argparse.Namespace:
         200,
         type=resample_count,
     )
+    options.flag("--thumbnails", "put small copies of example posts into report.html")
     options.flag("--ci", "print 95%% intervals in the table")
     add("--out", "DIR", "folder of the results (default: that of --data)", type=data_folder)
     options.flag("--fresh", "forget the chosen models' predictions")

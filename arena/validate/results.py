@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, cast
@@ -20,7 +21,7 @@ from arena.metrics import (
     rare,
 )
 from arena.metrics.formulas import chance_average_precision
-from arena.posts import CATEGORIES, RATINGS
+from arena.posts import CATEGORIES, RATINGS, site
 from arena.report import page, text
 from arena.report.model_index import model_index as yaml_of_card
 from arena.validate import distributed, earlier, history, provenance, speed
@@ -30,6 +31,7 @@ from arena.validate.means import Scored
 from arena.validate.schema import VERSION, ModelResults, Overall, Results, Shared
 from arena.validate.speed import Run
 from arena.validate.tag_set import TagSet, lost
+from arena.validate.thumbnails import thumbnails
 
 import numpy as np
 import torch
@@ -130,6 +132,7 @@ def score(
             "sha256": history.sha256(map(str, ids.tolist())),
             "ground_truth_sha256": ground_truth.digest(),
         },
+        "site": site(data),
         "tags": {
             "count": len(tags),
             "min_count": tag_set.min_count,
@@ -221,11 +224,16 @@ def save_truth(out: DataFolder, truth: np.ndarray, post_ids: np.ndarray, tags: l
     files.write_text(out.validation_tags, "".join(f"{tag}\n" for tag in tags))
 
 
-def write(out: DataFolder, results: Results) -> None:
-    """Write the result files, and a line of history."""
+def write(data: DataFolder, out: DataFolder, results: Results, *, images: bool) -> None:
+    """Write the result files, and a line of history; the report with thumbnails of the example
+    posts if `images`."""
     files.write_text(out.detailed_metrics, text.detailed_metrics(results))
     files.write_text(out.per_tag, text.per_tag_csv(results))
     files.write_text(out.thresholds, text.thresholds_csv(results))
     files.write_text(out.metrics, json.dumps(results))
-    files.write_text(out.report, page.html(results))
+    small = thumbnails(data, out.report, results["models"]) if images else None
+    # From outside of the data folder the path would tell where on a machine it is.
+    inside = out.root.resolve().is_relative_to(data.root.resolve())
+    resized = os.path.relpath(data.resized, out.root) if inside else data.resized.name
+    files.write_text(out.report, page.html(results, small, resized))
     history.append(out, results)

@@ -153,6 +153,8 @@ class ModelResults(About):
     tuned: Tuned
     all_tags: AllTags | None  # None of a mean of models.
     ratings: Ratings | None  # None where it does not rate, or no post has a rating.
+    score_histogram: dict[str, list[list[int]]]  # Per tag the scores in 32 bins from 0 to 1:
+    # `positive` of posts with the tag, `negative` without.
     examples: dict[str, list[list[list[float]]]]  # Per tag up to five [post, score] of two kinds:
     # `false_alarms`, the highest scores without the tag; `misses`, the lowest with it.
 
@@ -197,6 +199,7 @@ class Results(TypedDict):
     # `count`, `min_id`, `max_id`; `sha256` of validation_post_ids.txt, and `ground_truth_sha256` of
     # how many posts carry each tag.
     posts: dict[str, Any]
+    site: str | None  # The address of the site of the posts; None for a stand-in.
     # `count` of common tags, `min_count` of posts that each is on; `pinned`: 1 for a list given by
     # --tags, whose tags may be on fewer, else 0; `sha256` of validation_tags.txt.
     tags: dict[str, Any]

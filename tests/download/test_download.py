@@ -41,6 +41,7 @@ def test_metadata_is_fetched_when_missing_and_refreshed_when_asked(site: Path, d
         rows = [json.loads(line) for line in aliases.read_text().splitlines()]
         assert rows == json.loads((site / "tag_aliases.json").read_text())[::-1]
         assert not (data / "posts.jsonl").exists()
+        assert (data / "metadata" / "site.txt").read_text() == f"{server.url}\n"
         aliases.write_text("{}\n")
         download(data, server.url, "--posts", 1)
         assert aliases.read_text() == "{}\n"

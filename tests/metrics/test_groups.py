@@ -2,7 +2,7 @@
 
 import json
 
-from arena.metrics import figures
+from arena.metrics import bootstrap, figures
 from tests.metrics.helpers import Array, best_threshold, cases, evaluate, plain, sample, values_of
 
 import numpy as np
@@ -97,3 +97,24 @@ def test_own_threshold_is_named_only_where_there_is_one() -> None:
     assert several["overall"]["own"]["threshold"] is None
     same = evaluate(scores, truth, np.array([0.35, 0.35, 0.35]))[0]
     assert same["overall"]["own"]["threshold"] == 0.35
+
+
+def test_score_histograms_are_numpys() -> None:
+    scores, truth = sample(500, 7)
+    scores[:4, 2] = (0, 1, 1 / 32, np.nextafter(np.float32(1 / 32), np.float32(0)))
+    entry, _ = evaluate(scores, truth, 0.4)
+    for side, there in (("positive", truth), ("negative", ~truth)):
+        for tag, counted in enumerate(entry["score_histogram"][side]):
+            expected, _ = np.histogram(scores[there[:, tag], tag], 32, (0, 1))
+            assert counted == expected.tolist()
+
+
+def test_intervals_of_a_group_of_all_tags_are_those_over_all_tags() -> None:
+    scores, truth = sample(300, 120)
+    found, _ = evaluate(scores, truth, 0.4, weights=bootstrap.resamples(300, 100, 0))
+    own, group = found["overall"]["own"], found["by_category"]["general"]
+    assert group["macro"]["ap"] == pytest.approx(found["overall"]["ap"]["macro"])
+    for way, name in (("macro", "f1"), ("macro", "recall"), ("micro", "f1"), ("micro", "mcc")):
+        assert group[way][name]["low"] < group[way][name]["value"]
+        assert group[way][name] == pytest.approx(own[way][name])
+    assert group["macro"]["precision"]["low"] is None

@@ -33,13 +33,20 @@ HOSTILE = [
     "ポケモン",
     "שלום",
 ]
-LABELS = ["SmilingWolf", "JoyTag", "EVA02-large v3", "SwinV2 v3", "MOAT v2"]
+LABELS = [
+    *("SmilingWolf", "JoyTag", "EVA02-large v3", "SwinV2 v3", "MOAT v2"),
+    *("PixAI v1.0", "Camie v2", "CL Tagger 1.02", "OppaiOracle v1.1"),
+]
 NAMES = [
     "wd-v1-4-vit-tagger-v2",
     "joytag",
     "wd-eva02-large-tagger-v3",
     "wd-swinv2-tagger-v3",
     "wd-v1-4-moat-tagger-v2",
+    "pixai-tagger-v1.0",
+    "camie-tagger-v2",
+    "cl-tagger-1.02",
+    "oppai-oracle-v1.1",
 ]
 WORDS = [
     "long",
@@ -93,7 +100,7 @@ def metrics_sample(
     hostile: bool = False,
     labels: list[str] | None = None,
 ) -> dict[str, Any]:
-    """`tags` tags and up to five models; the first tags carry hostile names if wanted.
+    """`tags` tags and up to nine models; the first tags carry hostile names if wanted.
 
     `labels`, where given, sets how many models there are.
     """
@@ -114,6 +121,7 @@ def metrics_sample(
     return {
         "version": 2,
         "posts": {"count": posts, "min_id": 6734042, "max_id": 6769098},
+        "site": "https://danbooru.donmai.us",
         "tags": {"count": tags, "min_count": 10, "pinned": 0},
         "lost_tags": [],
         "moved": None,
@@ -169,10 +177,10 @@ def _without_mcc(f1: float, bootstrap: bool) -> dict[str, Any]:
     return figures
 
 
-def _group(f1: float) -> dict[str, Any]:
+def _group(f1: float, bootstrap: bool = False) -> dict[str, Any]:
     macro, micro = {**_plain(f1), "ap": float(f1 + 0.01)}, _plain(min(f1 + 0.15, 0.95))
     return {
-        way: {name: _interval(value, bootstrap=False) for name, value in values.items()}
+        way: {name: _interval(value, bootstrap, 0.02) for name, value in values.items()}
         for way, values in (("macro", macro), ("micro", micro))
     }
 
@@ -270,7 +278,7 @@ def _model(
         "by_category": {
             category: {
                 "tags": categories.count(category),
-                **_group(float(f1[np.array(categories) == category].mean())),
+                **_group(float(f1[np.array(categories) == category].mean()), bootstrap),
             }
             for category in CATEGORIES
             if category in categories
@@ -284,7 +292,7 @@ def _model(
                 "low": low,
                 "high": high,
                 "tags": int(inside.sum()),
-                **_group(float(f1[inside].mean())),
+                **_group(float(f1[inside].mean()), bootstrap),
             }
             for low, high in ((10, 29), (30, 99), (100, 299), (300, 999), (1000, posts))
             if (inside := (counts >= low) & (counts <= high)).any()
@@ -347,6 +355,7 @@ def _model(
                 if category in categories
             },
         },
+        "score_histogram": _histograms(rng, counts, posts),
         "examples": {
             side: [
                 [
@@ -391,6 +400,16 @@ def _shared(a: dict[str, Any], b: dict[str, Any], tags: int, bootstrap: bool) ->
     entry = {"tags": tags, "a": {"macro": sides[0]}, "b": {"macro": sides[1]}}
     entry["difference"] = {"macro": difference}
     return {**entry, "by_category": {"general": entry}}
+
+
+def _histograms(rng: np.random.Generator, counts: np.ndarray, posts: int) -> dict[str, Any]:
+    """Counts of scores that fall off from the first bin, and of posts with the tag also rise."""
+    falling = 0.5 ** np.arange(1, 33)
+    rising = falling + falling[::-1]
+    return {
+        "positive": rng.multinomial(counts, rising / rising.sum()).tolist(),
+        "negative": rng.multinomial(posts - counts, falling / falling.sum()).tolist(),
+    }
 
 
 def _differences(a: dict[str, Any], b: dict[str, Any], bootstrap: bool) -> dict[str, Any]:
