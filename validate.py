@@ -13,6 +13,8 @@ cannot have been trained on:
 Reads posts.jsonl, metadata/ and resized/. Writes <model>_predictions.pt, ground_truth.pt,
 validation_post_ids.txt, detailed_metrics.txt, per_tag.csv, metrics.json and report.html, and prints
 the results table. Predictions are kept: a rerun runs a network only over posts that it lacks.
+--audit 400 also writes audit.html, the page on which people judge tags, and audit.json; what they
+save there as judgements.jsonl corrects the figures.
 """
 
 import argparse
@@ -23,8 +25,9 @@ from contextlib import nullcontext
 import models
 from arena import files
 from arena.cli import Options, at_least, names, run, say
+from arena.report import audit as corrected
 from arena.report import text
-from arena.validate import check, distributed, ground_truth, inference, predictions, results
+from arena.validate import audit, check, distributed, ground_truth, inference, predictions, results
 from arena.validate.selection import choose_posts
 
 import torch
@@ -49,15 +52,8 @@ def main() -> None:
     with distributed.group(), files.lock(args.data, "validate") if lead else nullcontext():
         mappings = ground_truth.mappings(args.data)
         taggers = models.taggers(args.models, args.data, mappings)
-        truth = choose_posts(
-            args.data,
-            taggers,
-            mappings,
-            args.posts,
-            args.post_ids,
-            unseen_only=args.unseen_only,
-            names=args.models,
-        )
+        chosen = args.posts, args.post_ids, args.models
+        truth = choose_posts(args.data, taggers, mappings, *chosen, unseen_only=args.unseen_only)
         tags = ground_truth.common_tags(truth, taggers, args.min_count)
         # What process 0 sees holds for all: files may appear meanwhile.
         post_ids = distributed.share(truth.post_ids)
@@ -69,8 +65,10 @@ def main() -> None:
             found = results.score(caches, truth, tags, args.min_count, args.bootstrap, device)
             results.write(args.data, found)
             say("", *text.markdown_table(found, ci=args.ci).split("\n"))
-            if sentences := text.verdicts(found):
-                say("", *sentences)
+            for told in filter(None, (text.verdicts(found), corrected.lines(found))):
+                say("", *told)
+            if args.audit:
+                say("", *audit.draw(caches, truth, tags, args.audit))
             every = args.data.detailed_metrics
             say("", f"See {args.data.report}; every tag is in {every}")
 
@@ -102,6 +100,7 @@ def arguments() -> argparse.Namespace:
         choices=["table", "json"],
         help="print what is known of each model, and stop; json is for programs (default: off)",
     )
+    add("--audit", "N", "ask people about N tags of posts; alone: 400", type=at_least(1), alone=400)
     add("--show-card", "NAME", "print the TOML that a model is run by, and stop")
     number("--posts", 1, 32768, "how many posts, lowest ids first")
     add("--check", "NAME", "compare a model's image settings with others on 300 posts, and stop")

@@ -16,7 +16,8 @@ from arena.metrics.formulas import chance_average_precision
 from arena.posts import CATEGORIES, RATINGS
 from arena.report import page, text
 from arena.tagger import About, Tagger, vocabulary
-from arena.validate import distributed
+from arena.validate import audit, distributed
+from arena.validate.audit import Audit
 from arena.validate.ground_truth import GroundTruth
 from arena.validate.predictions import Cache, common_scores
 
@@ -102,6 +103,7 @@ class Results(TypedDict):
     tag_counts: list[int]  # On how many of the posts each is.
     models: list[ModelResults]
     pairs: list[Pair]
+    audit: Audit | None  # The figures corrected by people's judgements; None: there are none.
 
 
 def score(
@@ -171,6 +173,7 @@ def score(
             {"a": a.name, "b": b.name, "overall": cast(Overall, compare(of_a, of_b))}
             for (a, of_a), (b, of_b) in pairs
         ],
+        "audit": audit.corrected(caches, ground_truth, tags),
     }
 
 

@@ -21,9 +21,9 @@ def choose_posts(
     mappings: TagMappings,
     limit: int,
     listed: Path | None,
+    names: Sequence[str],
     *,
     unseen_only: bool,
-    names: Sequence[str],
 ) -> GroundTruth:
     """The posts to score on, ids ascending: those in the file `listed`, or else the first `limit`.
 
