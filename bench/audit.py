@@ -10,7 +10,9 @@ other judgements of the same number, so that it should hold the mean over trials
 is with all tags known, in 93 to 97% of 500 trials (the share itself is uncertain by 1 point).
 
 `raw` and `found` are the mean over trials of a figure counted with the site's tags and of the
-estimate, less the truth. `held` is the share of intervals that hold the truth.
+estimate, less the truth. `half` is the mean of half an interval's width, `held` the share of
+intervals that hold the truth, and `width` the intervals' mean width over the width that would hold
+95% of the estimates.
 
 Posts are in clusters that are hard or easy, and tagged well or badly, together. A judge is right
 with any pair equally often; with two judges, each judges all pairs, and `mended` is `found` after
@@ -25,6 +27,7 @@ from typing import Any, NamedTuple
 
 from arena.cli import progress
 from arena.metrics import audit, sampling
+from arena.metrics.bootstrap import REACH
 from arena.metrics.figures import Figure
 from arena.metrics.sampling import Pool
 
@@ -126,8 +129,8 @@ def counted(pool: Pool, truth: Array) -> dict[str, float]:
     return {name: float(value) for name, value in found.items()}
 
 
-def estimated(found: audit.Sums) -> dict[str, Figure]:
-    """The same, as audit.py estimates them."""
+def estimated(found: audit.Sums) -> dict[str, Figure | None]:
+    """The same, as audit.py estimates them; None where too few pairs are judged."""
     a, b = audit.model_ratios(found)[:2]
     site = audit.site(found)
     return {
@@ -137,7 +140,7 @@ def estimated(found: audit.Sums) -> dict[str, Figure]:
         "F1, a - b": audit.difference(a["f1"], b["f1"]),
         "missing": site["missing"],
         "wrong": site["wrong"],
-        "missing, one category": audit.site(found.of(1))["missing"],
+        "missing, one category": audit.site(some)["missing"] if (some := found.of(1)) else None,
     }
 
 
@@ -146,8 +149,8 @@ class Trial(NamedTuple):
 
     true: dict[str, float]
     raw: dict[str, float]
-    found: dict[str, Figure]
-    mended: dict[str, Figure] | None
+    found: dict[str, Figure | None]
+    mended: dict[str, Figure | None] | None
 
 
 def trial(setting: Setting, seed: int) -> Trial:
@@ -164,19 +167,15 @@ def trial(setting: Setting, seed: int) -> Trial:
     answers = np.where(right, truth, ~truth)
     categories = int(pool.category.max()) + 1
 
-    def estimate(answer: Array) -> dict[str, Figure]:
-        found = audit.sums(pool, sample.pairs, sample.threshold, answer, categories)
-        return estimated(found)
-
+    found = audit.sums(pool, sample.pairs, sample.threshold, answers.mean(axis=0), categories)
     mended = None
     if setting.judges == 2:
         accuracy = audit.accuracy(float((answers[0] != answers[1]).mean()))
-        found = audit.sums(pool, sample.pairs, sample.threshold, answers.mean(axis=0), categories)
         mended = estimated(audit.without_errors(found, accuracy))
     return Trial(
         counted(pool, world.truth),
         counted(pool, pool.tagged),
-        estimate(answers.mean(axis=0)),
+        estimated(found),
         mended,
     )
 
@@ -202,7 +201,8 @@ def main() -> None:
             work = processes.map(partial(trial, setting), range(args.trials), chunksize=10)
             trials = list(progress(work, total=args.trials))
             print(setting)
-            print(f"{'':24}{'true':>8}{'raw':>9}{'found':>9}{'held':>8}{'width':>8}{'mended':>9}")
+            heads = f"{'true':>8}{'raw':>9}{'found':>9}{'half':>8}{'held':>8}{'width':>8}"
+            print(f"{'':24}{heads}{'mended':>9}")
             for name in trials[0].true:
                 print(f"{name:24}{row(name, trials)}", flush=True)
 
@@ -211,15 +211,18 @@ def row(name: str, trials: list[Trial]) -> str:
     """A figure's line in the table."""
     true = float(np.mean([each.true[name] for each in trials]))
     raw = float(np.mean([each.raw[name] for each in trials])) - true
-    values = [each.found[name] for each in trials]
+    values = [figure for each in trials if (figure := each.found[name])]
+    if not values:
+        return f"{true:8.4f}{raw:+9.4f}{'too few are judged':>20}"
     bias = float(np.mean([each["value"] for each in values])) - true
     bounds = [(each["low"], each["high"]) for each in values]
     given = [(low, high) for low, high in bounds if low is not None and high is not None]
     held = float(np.mean([low <= true <= high for low, high in given]))
-    width = float(np.mean([high - low for low, high in given])) / 2
-    mended = [each.mended[name]["value"] for each in trials if each.mended]
+    half = float(np.mean([high - low for low, high in given])) / 2
+    width = half / (REACH * float(np.std([each["value"] for each in values], ddof=1)))
+    mended = [figure["value"] for each in trials if each.mended and (figure := each.mended[name])]
     end = f"{float(np.mean(mended)) - true:+9.4f}" if mended else f"{'-':>9}"
-    return f"{true:8.4f}{raw:+9.4f}{bias:+9.4f}{held:8.1%}{width:8.4f}{end}"
+    return f"{true:8.4f}{raw:+9.4f}{bias:+9.4f}{half:8.4f}{held:8.1%}{width:8.2f}{end}"
 
 
 if __name__ == "__main__":

@@ -17,9 +17,9 @@ the same number, here with as many other judgements as well. Each figure is a qu
 clusters of posts; to the first order it moves by the sum of the clusters' parts in it, the judged
 residuals among them, and the variance is that of the clusters' parts (the ultimate cluster
 estimator: Hansen, Hurwitz and Madow, 1953; Särndal and others, section 4.6). Ten pairs of a group
-that were all judged alike would show no variance: for it alone two are added to each group that
-are true as often as all judged pairs of their kind (after Agresti and Coull, The American
-Statistician 52, 1998).
+that were all judged alike would show no variance: for it alone half a pair is added to each group
+that is true as often as the judged pairs of its kind, among which half a true and half a false one
+are counted more (after Agresti and Coull, The American Statistician 52, 1998).
 """
 
 import math
@@ -34,7 +34,8 @@ from arena.metrics.sampling import Pool
 import numpy as np
 
 GROUP = 10  # Judged pairs from which on a group has a share of its own.
-ENOUGH = 30  # Judged pairs from which on a category has figures.
+PSEUDO = 0.5  # Pairs that are added to a group for its variance.
+ENOUGH = 30  # Judged pairs from which on a category has figures, half of them with the tag or not.
 WANTED = 0.01  # Half an interval's width that is good enough.
 FIGURES = ("precision", "pooled_recall", "f1")
 
@@ -62,8 +63,11 @@ class Sums:
         """How many models."""
         return int(self.parts.shape[2]) // 2 - 2
 
-    def of(self, category: int) -> "Sums":
-        """The sums of one category."""
+    def of(self, category: int) -> "Sums | None":
+        """The sums of one category, None where too few of its pairs are judged."""
+        judged = self.judged[category]
+        if judged.sum() < ENOUGH or judged.min() < ENOUGH / 2:
+            return None
         some = slice(category, category + 1)
         parts, known, shared = self.parts[:, some], self.known[:, some], self.shared[:, some]
         return Sums(parts, known, shared, self.unseen, self.judged[some])
@@ -198,9 +202,9 @@ def sums(pool: Pool, judged: Array, threshold: Array, truth: Array, categories: 
         residuals[:, column] = np.bincount(place[judged[inside]], residual[inside], size)
     effective = np.bincount(where, weights, many) ** 2 / np.bincount(where, weights**2, many)
     kind = _kinds(pool)[judged]
-    of_kind = (np.bincount(kind, truth) + 1) / (np.bincount(kind) + 2)
+    of_kind = (np.bincount(kind, truth) + 0.5) / (np.bincount(kind) + 1)
     usual = np.bincount(where, of_kind[kind], many) / np.bincount(where, minlength=many)
-    smooth = (effective * share + 2 * usual) / (effective + 2)
+    smooth = (effective * share + PSEUDO * usual) / (effective + PSEUDO)
     unseen = smooth * (1 - smooth) / np.maximum(effective - 1, 1) - share * (1 - share) / effective
     numbers = np.zeros((categories, 2), np.int64)
     np.add.at(numbers, (pool.category[judged], pool.tagged[judged].astype(int)), 1)

@@ -88,7 +88,7 @@ class Stratum:
 
     `predicted_by` is `none`, `one` (`model` says which, else it is None), `several` or `all`.
     `new`: no earlier design could draw these pairs. `score` is `low` or `high` (of the cell's), or
-    `any`; `categories` are numbers, empty for any. Of its `pairs`, `asked` were drawn now.
+    `any`; `categories` are numbers, empty for any. Of its `pairs`, `drawn` are in the design.
     """
 
     predicted_by: str
@@ -98,7 +98,7 @@ class Stratum:
     score: str
     categories: list[int]
     pairs: int
-    asked: int
+    drawn: int
     threshold: float
 
 
@@ -152,79 +152,81 @@ def weight(pool: Pool) -> Array:
     return found
 
 
-def allocate(weights: Array, drawn: Array, left: Array, floor: Array, size: int) -> Array:
-    """How many further pairs each stratum gets, so that all that are drawn are in proportion to
-    `weights`: int64 (strata,), `size` in all, or `left` where that is fewer.
+def allocate(weights: Array, pairs: Array, floor: Array, size: int) -> Array:
+    """How many of each stratum's `pairs` to draw, in proportion to `weights`: int64 (strata,).
 
-    `drawn` pairs of a stratum were drawn earlier, `left` can be drawn; each gets at least `floor`.
-    All are (strata,). Raises ValueError where `size` is too small for the floors.
+    All are (strata,). Each stratum gives at least `floor`; together they give `size`, or all pairs
+    where those are fewer. Raises ValueError where `size` is too small for the floors.
     """
     if size < floor.sum():
         raise ValueError(f"{size} pairs are fewer than the {floor.sum()} that the strata need")
-    if size >= left.sum():
-        return left.astype(np.int64)
-
-    def given(scale: float) -> Array:
-        return np.clip(scale * weights - drawn, floor, left)
-
-    low, high = 0.0, float(((left + drawn) / weights).max())
-    for _ in range(200):
+    if size >= pairs.sum():
+        return pairs.astype(np.int64)
+    low, high = 0.0, float((pairs / weights).max())
+    for _ in range(60):
         middle = (low + high) / 2
-        low, high = (middle, high) if given(middle).sum() < size else (low, middle)
-    exact = given(high)
+        enough = np.clip(middle * weights, floor, pairs).sum() >= size
+        low, high = (low, middle) if enough else (middle, high)
+    exact = np.clip(high * weights, floor, pairs)
     whole = np.maximum(np.floor(exact + 1e-9), floor).astype(np.int64)
-    room = np.where(whole < left, exact - whole, -np.inf)
+    room = np.where(whole < pairs, exact - whole, -np.inf)
     whole[np.argsort(-room, kind="stable")[: size - whole.sum()]] += 1
     return whole
 
 
 def draw(pool: Pool, number: Array, drawn: Array, reached: Array, size: int) -> Draw:
-    """Draw `size` further pairs.
+    """Draw `size` pairs that were not drawn earlier, or a few more.
 
     `number` float (pairs,) is each pair's own, `drawn` bool (pairs,) were drawn earlier, `reached`
-    bool (pairs,) could have been. Every stratum gets a pair, so that all of the pool has a
-    threshold above 0. Raises ValueError where `size` is too small for that.
+    bool (pairs,) could have been. The design is one of its own, of as many pairs as it takes for
+    `size` of them to be new: what is drawn from a stratum does not hang on which of its pairs were
+    drawn earlier, without which the thresholds of two designs would say nothing together. Every
+    stratum gives a pair, so that all of the pool has a threshold above 0. Raises ValueError where
+    `size` is too small for that.
     """
     worth = weight(pool)
-    cells = 2 * pool.cells() + ~reached
-    codes, place, pairs = np.unique(cells, return_inverse=True, return_counts=True)
-    many = len(codes)
-    left = pairs - np.bincount(place[drawn], minlength=many)
-    total = np.bincount(place, worth)
-    floor = np.minimum(left, max(1, min(FLOOR, size // (3 * many))))
-    given = allocate(total, pairs - left, left, floor, size)
+    codes, place, pairs = np.unique(
+        2 * pool.cells() + ~reached, return_inverse=True, return_counts=True
+    )
+    floor = np.minimum(pairs, max(1, min(FLOOR, size // (3 * len(codes)))))
+    total = min(size + int(drawn.sum()), len(pool))
+    given = allocate(np.bincount(place, worth), pairs, floor, total)
 
     stratum = np.empty(len(pool), np.int64)
     kinds: list[dict[str, Any]] = []
-    for code, inside, n in zip(
-        codes.tolist(), range(many), (given + pairs - left).tolist(), strict=True
-    ):
-        members = np.flatnonzero(place == inside)
-        by, model = pool.who(code // 4)
+    for cell, (code, n) in enumerate(zip(codes.tolist(), given.tolist(), strict=True)):
+        members = np.flatnonzero(place == cell)
+        by, model = pool.who(code // 2)
         kind = {"predicted_by": by, "model": model, "tagged": bool(code // 2 % 2)}
         kind["new"] = bool(code % 2)
         for score, categories, chosen in _parts(pool, members, n):
             stratum[chosen] = len(kinds)
             kinds.append({**kind, "score": score, "categories": categories})
-    many = len(kinds)
-    pairs = np.bincount(stratum, minlength=many)
-    left = pairs - np.bincount(stratum[drawn], minlength=many)
-    floor = np.minimum(left, 1)
-    asked = allocate(np.bincount(stratum, worth), pairs - left, left, floor, size)
-
-    threshold = np.ones(many)
+    pairs, weights = np.bincount(stratum), np.bincount(stratum, worth)
     order = np.lexsort((number, stratum))
-    order = order[~drawn[order]]
-    ends = np.cumsum(left)
-    for here in np.flatnonzero(asked < left):
-        threshold[here] = number[order[ends[here] - left[here] + asked[here]]]
+    starts = np.cumsum(pairs) - pairs
+    fresh = np.concatenate([[0], np.cumsum(~drawn[order])])
+
+    def design(total: int) -> tuple[Array, int]:
+        """How many pairs each stratum gives to a design of `total`, and how many of all are new."""
+        chosen = allocate(weights, pairs, np.ones_like(pairs), total)
+        return chosen, int((fresh[starts + chosen] - fresh[starts]).sum())
+
+    low, high = len(kinds) - 1, len(pool) if drawn.any() else max(size, len(kinds))
+    while high - low > 1 and drawn.any():
+        middle = (low + high) // 2
+        low, high = (low, middle) if design(middle)[1] >= size else (middle, high)
+    chosen, _ = design(high)
+    threshold = np.ones(len(kinds))
+    some = chosen < pairs
+    threshold[some] = number[order[(starts + chosen)[some]]]
     own = threshold[stratum]
-    chosen = np.flatnonzero(number < own)
+    inside = np.flatnonzero(number < own)
     strata = [
-        Stratum(**kind, pairs=int(n), asked=int(k), threshold=float(t))
-        for kind, n, k, t in zip(kinds, pairs, asked, threshold, strict=True)
+        Stratum(**kind, pairs=int(n), drawn=int(k), threshold=float(t))
+        for kind, n, k, t in zip(kinds, pairs, chosen, threshold, strict=True)
     ]
-    return Draw(chosen, own[chosen], ~drawn[chosen], strata)
+    return Draw(inside, own[inside], ~drawn[inside], strata)
 
 
 def _parts(pool: Pool, members: Array, size: int) -> list[tuple[str, list[int], Array]]:

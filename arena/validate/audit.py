@@ -283,10 +283,8 @@ def _figures(ratios: dict[str, audit.Ratio]) -> dict[str, Figure]:
 def _by_category(sums: audit.Sums) -> Iterator[tuple[str, audit.Sums]]:
     """The categories of which enough pairs are judged, with the tag and without it."""
     for number, name in enumerate(CATEGORIES):
-        if (sums.judged[number] >= audit.ENOUGH / 2).all() and (
-            sums.judged[number].sum() >= audit.ENOUGH
-        ):
-            yield name, sums.of(number)
+        if some := sums.of(number):
+            yield name, some
 
 
 def _agreement(twice: list[list[float]]) -> Agreement | None:
@@ -540,8 +538,8 @@ def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
             text = line
             while line and not line.endswith(b"\n"):
                 line = file.readline(MAX_LINE)
-            if text.strip():
-                yield number, text.removeprefix(b"\xef\xbb\xbf")
+            if text := (text.removeprefix(b"\xef\xbb\xbf") if number == 1 else text).strip():
+                yield number, text
 
 
 def _judgement(text: bytes) -> _Line | None:
