@@ -66,6 +66,16 @@ def lines(metrics: Metrics) -> list[str]:
             f"Two people agree on {agreement['agreed']} of {agreement['pairs']} pairs"
             + (f" (Cohen's kappa {kappa:.2f})." if kappa is not None else ".")
         )
+        mended = [
+            f"{shown[model['name']]}'s {model['without_errors']['f1']:.4f}"
+            for model in audit["models"]
+            if model["without_errors"]
+        ]
+        if mended:
+            told.append(
+                f"So each is right about {agreement['accuracy']:.0%} of the time; without such"
+                f" errors F1 would be {', '.join(mended)}."
+            )
     if audit["further"] is None:
         told.append("It takes more posts, not only judgements, to bring every F1 to ± 0.01.")
     elif audit["further"]:

@@ -142,7 +142,7 @@ def draw(caches: Sequence[Cache], truth: GroundTruth, tags: list[str], count: in
     """
     data = caches[0].data
     found = read(data)
-    pairs = _pairs(caches, truth, tags)
+    pairs = _pairs(caches, truth, tags, np.arange(len(truth.post_ids)))  # The draw knows no other.
     pool = pairs.pool
     keys = np.array([sampling.tag_key(tag, SEED) for tag in tags], np.uint64)
     number = sampling.numbers(truth.post_ids[pairs.rows], keys[pairs.columns])
@@ -184,8 +184,14 @@ def draw(caches: Sequence[Cache], truth: GroundTruth, tags: list[str], count: in
     ]
 
 
-def corrected(caches: Sequence[Cache], truth: GroundTruth, tags: list[str]) -> Audit | None:
-    """The figures corrected by the judgements in the data folder, None where there are too few."""
+def corrected(
+    caches: Sequence[Cache], truth: GroundTruth, tags: list[str], clusters: np.ndarray
+) -> Audit | None:
+    """The figures corrected by the judgements in the data folder, None where there are too few.
+
+    `clusters` int (posts,) numbers from 0 the posts that belong together. Raises UserError for a
+    damaged audit.json.
+    """
     data = caches[0].data
     if not data.judgements:
         return None
@@ -195,7 +201,7 @@ def corrected(caches: Sequence[Cache], truth: GroundTruth, tags: list[str]) -> A
     found = read(data)
     said = _judgements(data, {(pair["post"], pair["tag"]) for pair in found["pairs"]})
     said.tell()
-    pairs = _pairs(caches, truth, tags)
+    pairs = _pairs(caches, truth, tags, clusters)
     reached = _reached(found, caches, pairs, truth.post_ids, tags)
     again = f"run validate.py --audit with these models and posts, and judge what {data.audit_page}"
     again += " asks"
@@ -301,7 +307,9 @@ def _agreement(twice: list[list[float]]) -> Agreement | None:
     }
 
 
-def _pairs(caches: Sequence[Cache], truth: GroundTruth, tags: list[str]) -> Pairs:
+def _pairs(
+    caches: Sequence[Cache], truth: GroundTruth, tags: list[str], clusters: np.ndarray
+) -> Pairs:
     """The pool of a run. Reads each tagger's predictions, one tagger at a time."""
     data, ids = caches[0].data, truth.post_ids
     tagged = truth.matrix(tags)
@@ -330,8 +338,7 @@ def _pairs(caches: Sequence[Cache], truth: GroundTruth, tags: list[str]) -> Pair
     predicted = np.stack([(bits[rows, columns >> 3] & masks) > 0 for bits in packed], axis=1)
     number = dict(zip(truth.tags, truth.categories, strict=True))
     category = np.array([CATEGORIES.index(number[tag]) for tag in tags])
-    # A post is a cluster of its own.
-    pool = Pool(rows, category[columns], tagged[inside], predicted, highest[inside])
+    pool = Pool(clusters[rows], category[columns], tagged[inside], predicted, highest[inside])
     return Pairs(pool, rows, columns)
 
 

@@ -173,7 +173,7 @@ def score(
             {"a": a.name, "b": b.name, "overall": cast(Overall, compare(of_a, of_b))}
             for (a, of_a), (b, of_b) in pairs
         ],
-        "audit": audit.corrected(caches, ground_truth, tags),
+        "audit": audit.corrected(caches, ground_truth, tags, np.arange(len(ids))),
     }
 
 

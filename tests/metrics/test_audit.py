@@ -96,8 +96,8 @@ def test_the_estimate_is_the_groups_shares_and_the_weighted_residuals() -> None:
 
 @pytest.mark.slow
 def test_intervals_are_as_wide_as_the_figures_spread() -> None:
-    """Also where groups see few judgements: 60 simulated samples of posts and judgements."""
-    trials = [trial(Setting(tags="rare"), seed) for seed in range(60)]
+    """Also where groups see few judgements: 40 simulated samples of posts and judgements."""
+    trials = [trial(Setting(tags="rare"), seed) for seed in range(40)]
     for name in ("precision", "pooled recall", "F1", "F1, a - b", "missing"):
         true = np.mean([each.true[name] for each in trials])
         figures = [figure for each in trials if (figure := each.found[name])]
@@ -106,8 +106,8 @@ def test_intervals_are_as_wide_as_the_figures_spread() -> None:
         width = np.mean(
             [high - low for low, high in bounds if low is not None and high is not None]
         )
-        assert width / (2 * 1.96 * values.std(ddof=1)) == pytest.approx(1, abs=0.35)
-        assert abs(values.mean() - true) < 4 * values.std() / 60**0.5
+        assert width / (2 * 1.96 * values.std(ddof=1)) == pytest.approx(1, abs=0.4)
+        assert abs(values.mean() - true) < 4 * values.std() / 40**0.5
         raw = np.mean([each.raw[name] for each in trials])
         if name == "precision":
             assert raw < true - 0.05 and abs(values.mean() - true) < 0.02
@@ -128,6 +128,7 @@ def test_taking_out_the_judges_errors_inverts_them() -> None:
         audit.without_errors(found, 0.5)
 
 
+@settings(deadline=None, max_examples=40)
 @given(st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=30))
 def test_kappa_is_scikit_learns(answers: list[tuple[bool, bool]]) -> None:
     a, b = np.array(answers).T
@@ -164,6 +165,25 @@ def test_how_many_more_judgements_are_needed() -> None:
         widest = max(widest, (figure["high"] - figure["low"]) / 2)
     assert widest == pytest.approx(0.01, rel=0.15)
     assert audit.further(f1_of(2 * (400 + more)), 2 * (400 + more)) == 0
+
+
+@pytest.mark.filterwarnings("error")
+@settings(deadline=None, max_examples=40)
+@given(st.integers(1, 40), st.sampled_from(["any", "tagged", "untagged"]), st.integers(0, 2**32))
+def test_few_or_one_sided_judgements_give_figures(judged: int, which: str, seed: int) -> None:
+    pool = pool_of(120, 3, seed)
+    random = np.random.default_rng(seed)
+    kinds = {"any": pool.tagged | True, "tagged": pool.tagged, "untagged": ~pool.tagged}
+    some = random.permutation(np.flatnonzero(kinds[which]))[:judged]
+    truth = random.random(len(some)).round()
+    found = audit.sums(pool, some, random.uniform(0.01, 1, len(some)), truth, 5)
+    figures = [ratio.figure() for each in audit.model_ratios(found) for ratio in each.values()]
+    figures += [*audit.site(found).values()]
+    for figure in figures:
+        assert 0 <= figure["value"] <= 1
+        if figure["low"] is not None and figure["high"] is not None:
+            assert 0 <= figure["low"] <= figure["value"] <= figure["high"] <= 1
+    audit.further(audit.model_ratios(found), len(some))
 
 
 def test_judgements_that_are_none_are_refused() -> None:

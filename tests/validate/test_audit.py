@@ -153,7 +153,9 @@ def test_a_later_audit_asks_about_other_pairs_and_earlier_answers_count_on(data:
 
 def test_the_page_gives_nothing_away(data: Path) -> None:
     """Neither who predicts a pair, nor whether it is tagged, nor by the order or the examples."""
-    run(data, "one", "two", audit=300)
+    cards = data / "one.toml", data / "two.toml"
+    ok(validate(data, *cards, more=(*QUICK, "--audit")))
+    assert len(asked(data)) == 400
     _, arrays = truth_of(data)
     held = saved(data, "one")
     row = {post: number for number, post in enumerate(held["post_ids"].tolist())}
@@ -214,6 +216,8 @@ def test_two_people(data: Path) -> None:
     for model in found(data)["models"]:
         said, mended = model["precision"]["value"], model["without_errors"]["precision"]
         assert mended != said and (mended > 0.5) == (said > 0.5)
+        assert f"{model['without_errors']['f1']:.4f}" in out
+    assert "each is right about 95% of the time" in out
 
 
 def test_files_that_are_no_judgements(data: Path) -> None:

@@ -105,7 +105,8 @@ def test_fifty_judgements_by_keyboard_and_a_second_person(tmp_path: Path) -> Non
         browser = playwright.chromium.launch(
             executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"]
         )
-        first = Judging(browser.new_context(), tmp_path)
+        context = browser.new_context()
+        first = Judging(context, tmp_path)
         page = first.page
         assert first.progress() == "0 of 50 judged"
         assert page.locator("body.blurred #image").count() == 1
@@ -136,7 +137,11 @@ def test_fifty_judgements_by_keyboard_and_a_second_person(tmp_path: Path) -> Non
             page.keyboard.press(key)
         first.save(tmp_path / "judgements.jsonl")
 
-        second = Judging(browser.new_context(), tmp_path)
+        second = Judging(context, tmp_path)  # At the same computer.
+        assert second.progress() == "50 of 50 judged"
+        second.page.locator("summary").click()
+        second.page.once("dialog", lambda dialog: dialog.accept())
+        second.page.locator("#another").click()
         assert second.progress() == "0 of 50 judged"
         for _ in range(20):
             second.press("y")
