@@ -112,6 +112,7 @@ def test_what_is_drawn(pairs: int, models: int, size: int, seed: int) -> None:
             assert stratum.threshold == (1.0 if whole else ranked[stratum.drawn])
 
 
+@pytest.mark.slow
 def test_two_designs_together_are_unbiased_and_ask_nothing_twice() -> None:
     """The second has a further model. A sum of 1 / (highest threshold) has the number of pairs of
     the pool as its mean, over many sets of numbers, and so has any part of the pool."""

@@ -13,6 +13,8 @@ from tests.validate.helpers import QUICK, TAGS, ok, saved, validate
 import numpy as np
 import pytest
 
+pytestmark = pytest.mark.slow
+
 MODELS = ("one", "two", "three")
 
 
