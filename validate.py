@@ -65,8 +65,8 @@ def main() -> None:
             found = results.score(caches, truth, tags, args.min_count, args.bootstrap, device)
             results.write(args.data, found)
             say("", *text.markdown_table(found, ci=args.ci).split("\n"))
-            for told in filter(None, (text.verdicts(found), corrected.lines(found))):
-                say("", *told)
+            for sentences in filter(None, (text.verdicts(found), corrected.lines(found))):
+                say("", *sentences)
             if args.audit:
                 say("", *audit.draw(caches, truth, tags, args.audit))
             every = args.data.detailed_metrics

@@ -15,8 +15,8 @@ intervals that hold the truth, and `width` the intervals' mean width over the wi
 95% of the estimates.
 
 Posts are in clusters that are hard or easy, and tagged well or badly, together. A judge is right
-with any pair equally often; with two judges, each judges all pairs, and `mended` is `found` after
-the judges' errors are taken out by how often the two differ.
+with any pair equally often; with two judges, each judges all pairs, and `no errors` is `found` with
+the judges' errors taken out, by how often the two differ.
 """
 
 import argparse
@@ -150,7 +150,7 @@ class Trial(NamedTuple):
     true: dict[str, float]
     raw: dict[str, float]
     found: dict[str, Figure | None]
-    mended: dict[str, Figure | None] | None
+    without_errors: dict[str, Figure | None] | None
 
 
 def trial(setting: Setting, seed: int) -> Trial:
@@ -168,15 +168,15 @@ def trial(setting: Setting, seed: int) -> Trial:
     categories = int(pool.category.max()) + 1
 
     found = audit.sums(pool, sample.pairs, sample.threshold, answers.mean(axis=0), categories)
-    mended = None
+    without_errors = None
     if setting.judges == 2:
         accuracy = audit.accuracy(float((answers[0] != answers[1]).mean()))
-        mended = estimated(audit.without_errors(found, accuracy))
+        without_errors = estimated(audit.without_errors(found, accuracy))
     return Trial(
         counted(pool, world.truth),
         counted(pool, pool.tagged),
         estimated(found),
-        mended,
+        without_errors,
     )
 
 
@@ -202,7 +202,7 @@ def main() -> None:
             trials = list(progress(work, total=args.trials))
             print(setting)
             heads = f"{'true':>8}{'raw':>9}{'found':>9}{'half':>8}{'held':>8}{'width':>8}"
-            print(f"{'':24}{heads}{'mended':>9}")
+            print(f"{'':24}{heads}{'no errors':>10}")
             for name in trials[0].true:
                 print(f"{name:24}{row(name, trials)}", flush=True)
 
@@ -220,8 +220,12 @@ def row(name: str, trials: list[Trial]) -> str:
     held = float(np.mean([low <= true <= high for low, high in given]))
     half = float(np.mean([high - low for low, high in given])) / 2
     width = half / (REACH * float(np.std([each["value"] for each in values], ddof=1)))
-    mended = [figure["value"] for each in trials if each.mended and (figure := each.mended[name])]
-    end = f"{float(np.mean(mended)) - true:+9.4f}" if mended else f"{'-':>9}"
+    without_errors = [
+        figure["value"]
+        for each in trials
+        if each.without_errors and (figure := each.without_errors[name])
+    ]
+    end = f"{float(np.mean(without_errors)) - true:+10.4f}" if without_errors else f"{'-':>10}"
     return f"{true:8.4f}{raw:+9.4f}{bias:+9.4f}{half:8.4f}{held:8.1%}{width:8.2f}{end}"
 
 

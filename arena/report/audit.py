@@ -40,47 +40,49 @@ def lines(metrics: Metrics) -> list[str]:
     audit = metrics.get("audit")
     if not audit:
         return []
-    told = [
+    sentences = [
         f"Corrected by {audit['judged']} judged pairs, of all pairs together, with 95% intervals:"
     ]
     names = {model["name"]: model for model in metrics["models"]}
     shown = dict(zip(names, labels(metrics), strict=True))
     for model in audit["models"]:
         raw = names[model["name"]]["overall"]["own"]["micro"]
-        told.append(
+        sentences.append(
             f"{shown[model['name']]}: precision {_figure(model['precision'])}, raw"
             f" {raw['precision']['value']:.4f}; pooled recall {_figure(model['pooled_recall'])},"
             f" raw {raw['recall']['value']:.4f}; F1 {_figure(model['f1'])},"
             f" raw {raw['f1']['value']:.4f}"
         )
     for pair in audit["pairs"]:
-        told.append(f"{shown[pair['a']]} minus {shown[pair['b']]}: F1 {_figure(pair['f1'])}")
+        sentences.append(f"{shown[pair['a']]} minus {shown[pair['b']]}: F1 {_figure(pair['f1'])}")
     site = audit["site"]
-    told.append(
+    sentences.append(
         f"The posts lack {_figure(site['missing'], 100)}% of their true tags, and"
         f" {_figure(site['wrong'], 100)}% of their tags are wrong."
     )
     if agreement := audit["agreement"]:
         kappa = agreement["kappa"]
-        told.append(
+        sentences.append(
             f"Two people agree on {agreement['agreed']} of {agreement['pairs']} pairs"
             + (f" (Cohen's kappa {kappa:.2f})." if kappa is not None else ".")
         )
-        mended = [
+        without_errors = [
             f"{shown[model['name']]}'s {model['without_errors']['f1']:.4f}"
             for model in audit["models"]
             if model["without_errors"]
         ]
-        if mended:
-            told.append(
+        if without_errors:
+            sentences.append(
                 f"So each is right about {agreement['accuracy']:.0%} of the time; without such"
-                f" errors F1 would be {', '.join(mended)}."
+                f" errors F1 would be {', '.join(without_errors)}."
             )
     if audit["further"] is None:
-        told.append("It takes more posts, not only judgements, to bring every F1 to ± 0.01.")
+        sentences.append("It takes more posts, not only judgements, to bring every F1 to ± 0.01.")
     elif audit["further"]:
-        told.append(f"About {audit['further']} more judgements would bring every F1 to ± 0.01.")
-    return told
+        sentences.append(
+            f"About {audit['further']} more judgements would bring every F1 to ± 0.01."
+        )
+    return sentences
 
 
 def _figure(figure: dict[str, Any], times: int = 1) -> str:

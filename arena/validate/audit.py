@@ -263,9 +263,9 @@ def _models(
     agreement: Agreement | None,
 ) -> list[ModelAudit]:
     by_category = {name: audit.model_ratios(some) for name, some in _by_category(sums)}
-    mended = None
+    without_errors = None
     if agreement and agreement["pairs"] >= audit.ENOUGH and agreement["accuracy"] > 0.5:
-        mended = audit.model_ratios(audit.without_errors(sums, agreement["accuracy"]))
+        without_errors = audit.model_ratios(audit.without_errors(sums, agreement["accuracy"]))
     return [
         cast(
             ModelAudit,
@@ -274,7 +274,9 @@ def _models(
                 **_figures(ratios[model]),
                 "by_category": {key: _figures(some[model]) for key, some in by_category.items()},
                 "without_errors": (
-                    {key: each.value for key, each in mended[model].items()} if mended else None
+                    {key: each.value for key, each in without_errors[model].items()}
+                    if without_errors
+                    else None
                 ),
             },
         )

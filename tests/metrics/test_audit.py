@@ -120,9 +120,9 @@ def test_taking_out_the_judges_errors_inverts_them() -> None:
     right = 0.9
     said = np.where(truth, right, 1 - right)
     found = audit.sums(pool, np.arange(300), np.ones(300), said, 5)
-    mended = estimated(audit.without_errors(found, right))
+    without_errors = estimated(audit.without_errors(found, right))
     for name, value in counted(pool, truth).items():
-        if figure := mended[name]:
+        if figure := without_errors[name]:
             assert figure["value"] == pytest.approx(value)
     with pytest.raises(ValueError, match="nothing"):
         audit.without_errors(found, 0.5)

@@ -216,8 +216,8 @@ def test_two_people(data: Path) -> None:
     assert agreement["kappa"] == pytest.approx((0.9 - chance) / (1 - chance))
     assert f"agree on 180 of 200 pairs (Cohen's kappa {agreement['kappa']:.2f})" in out
     for model in found(data)["models"]:
-        said, mended = model["precision"]["value"], model["without_errors"]["precision"]
-        assert mended != said and (mended > 0.5) == (said > 0.5)
+        counted, without_errors = model["precision"]["value"], model["without_errors"]["precision"]
+        assert without_errors != counted and (without_errors > 0.5) == (counted > 0.5)
         assert f"{model['without_errors']['f1']:.4f}" in out
     assert "each is right about 95% of the time" in out
 
