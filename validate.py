@@ -13,6 +13,8 @@ cannot have been trained on:
 Reads posts.jsonl, metadata/ and resized/. Writes <model>_predictions.pt, ground_truth.pt,
 validation_post_ids.txt, detailed_metrics.txt, per_tag.csv, thresholds.csv, metrics.json and
 report.html, and prints the results table. A rerun runs a network only over posts that it lacks.
+--audit 400 also writes audit.html, the page on which people judge tags, and audit.json; what they
+save there as judgements.jsonl corrects the figures.
 """
 
 import argparse
@@ -22,8 +24,18 @@ from contextlib import nullcontext
 import models
 from arena import files
 from arena.cli import run, say
+from arena.report import audit as corrected
 from arena.report import text
-from arena.validate import check, distributed, ground_truth, inference, means, predictions, results
+from arena.validate import (
+    audit,
+    check,
+    distributed,
+    ground_truth,
+    inference,
+    means,
+    predictions,
+    results,
+)
 from arena.validate.options import arguments
 from arena.validate.selection import choose_posts
 from arena.validate.tag_set import choose_tags
@@ -58,6 +70,10 @@ def main() -> None:
             found = results.score(args.data, scored, truth, tags, *given)
             results.write(args.data, out, found, images=args.thumbnails)
             say("", *text.summary(found, ci=args.ci))
+            if sentences := corrected.lines(found):
+                say("", *sentences)
+            if args.audit:
+                say("", *audit.draw(caches, truth, tags.common, args.audit))
             say("", f"See {out.report}; every tag is in {out.detailed_metrics}")
 
 

@@ -76,11 +76,14 @@ class Options(argparse.ArgumentParser):
         *,
         type: Callable[[str], Any] = str,
         shown: str | None = "%(default)s",
+        alone: Any = None,
     ) -> None:
         """An option with a value, by default a text. `shown` stands for the default in the help;
-        None where `help` says it."""
+        None where `help` says it. `alone` is the value of the option without one; None: it needs
+        one."""
         help = help if default is None or shown is None else f"{help} (default: {shown})"
-        self.add_argument(name, type=type, default=default, metavar=metavar, help=help)
+        more: dict[str, Any] = {} if alone is None else {"nargs": "?", "const": alone}
+        self.add_argument(name, type=type, default=default, metavar=metavar, help=help, **more)
 
     def number(
         self,

@@ -151,6 +151,21 @@ class DataFolder:
         """The results of an earlier run, when those of another selection took their place."""
         return DataFolder(self.root / "earlier" / date)
 
+    @property
+    def audit(self) -> Path:
+        """Which pairs --audit has drawn, and how likely each was. Read by validate.py."""
+        return self.root / "audit.json"
+
+    @property
+    def audit_page(self) -> Path:
+        """The page on which people judge those pairs."""
+        return self.root / "audit.html"
+
+    @property
+    def judgements(self) -> list[Path]:
+        """What people saved on that page, a file or more of each, by name. Read by validate.py."""
+        return sorted(self.root.glob("judgements*.jsonl"))
+
     # --- all four
 
     @property
@@ -160,10 +175,11 @@ class DataFolder:
 
     @property
     def files(self) -> list[Path]:
-        """The files of fixed names."""
+        """The files that a script looks for by name."""
         texts = [self.posts, self.walked, self.failed_posts, self.verdicts]
         rows = [self.tag_rows(name) for name in ("tag_aliases", "tag_implications")]
-        return [*texts, *rows, self.site, self.history, *self.results]
+        audit = [self.audit, self.audit_page, *self.judgements]
+        return [*texts, *rows, self.site, self.history, *self.results, *audit]
 
     def lock(self, script: str) -> Path:
         """The file that a run of a script holds, so that there is one run at a time."""

@@ -1,6 +1,7 @@
-"""The README's picture of the demo's report: `python -m demo.picture` after `make demo`.
+"""The README's pictures of the demo's pages: `python -m demo.picture` after `make demo`.
 
-Needs requirements-dev.txt and Chromium.
+That of the audit only after `python validate.py --data demo/data/arena --audit`. Needs
+requirements-dev.txt and Chromium.
 """
 
 from pathlib import Path
@@ -10,6 +11,7 @@ from demo.run import DATA, ROOT
 from playwright.sync_api import sync_playwright
 
 PICTURE = Path(__file__).parent / "report.png"
+AUDIT = Path(__file__).parent / "audit.png"
 
 
 def main() -> None:
@@ -24,8 +26,21 @@ def main() -> None:
         page.wait_for_selector(".js-plotly-plot .main-svg")
         page.wait_for_timeout(1000)
         page.screenshot(path=PICTURE)
+        print(PICTURE.relative_to(ROOT))
+        if (asking := ROOT / DATA / "audit.html").exists():
+            page.set_viewport_size({"width": 1280, "height": 720})
+            page.goto(asking.as_uri())
+            image = "document.getElementById('image')"
+            while True:  # Until one that fills its place.
+                page.keyboard.press("y")
+                page.wait_for_function(f"{image}.complete")
+                if 1 < page.evaluate(f"{image}.naturalWidth / {image}.naturalHeight") < 1.6:
+                    break
+            page.keyboard.press("Space")
+            page.wait_for_timeout(1000)
+            page.screenshot(path=AUDIT)
+            print(AUDIT.relative_to(ROOT))
         browser.close()
-    print(PICTURE.relative_to(ROOT))
 
 
 if __name__ == "__main__":

@@ -27,6 +27,7 @@ def arguments(doc: str | None) -> argparse.Namespace:
         choices=["table", "json"],
         help="print what is known of each model, and stop; json is for programs (default: off)",
     )
+    add("--audit", "N", "ask people about N tags of posts; alone: 400", type=at_least(1), alone=400)
     add("--show-card", "NAME", "print the TOML that a model is run by, and stop")
     number("--posts", 1, 32768, "how many posts, lowest ids first")
     add("--model-index", "NAME", "print a model's figures as YAML for its model card, and stop")

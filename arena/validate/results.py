@@ -24,7 +24,7 @@ from arena.metrics.formulas import chance_average_precision
 from arena.posts import CATEGORIES, RATINGS, site
 from arena.report import page, text
 from arena.report.model_index import model_index as yaml_of_card
-from arena.validate import distributed, earlier, history, provenance, speed
+from arena.validate import audit, distributed, earlier, history, provenance, speed
 from arena.validate.beyond import Beyond
 from arena.validate.ground_truth import GroundTruth
 from arena.validate.means import Scored
@@ -121,6 +121,7 @@ def score(
     entries = zip(models, evaluations, strict=True)
     pairs = itertools.combinations(enumerate(evaluations), 2)
     names = [model.name for model in models]
+    caches = [model.parts[0] for model in models if not model.mean_of]
     results: Results = {
         "version": VERSION,
         "created": provenance.now(),
@@ -183,6 +184,7 @@ def score(
             }
             for (a, of_a), (b, of_b) in pairs
         ],
+        "audit": audit.corrected(caches, ground_truth, tags, np.arange(len(ids))),
     }
     return {**results, "moved": history.moved(last, results, tags)}
 

@@ -5,6 +5,7 @@ from typing import Any, TypedDict
 from arena.metrics import rare
 from arena.metrics.figures import Figure
 from arena.tagger import About
+from arena.validate.audit import Audit
 from arena.validate.history import Moved
 from arena.validate.speed import Run
 
@@ -215,3 +216,4 @@ class Results(TypedDict):
     min_counts: dict[str, int]  # How many tags are on at least "10", "30", … posts.
     models: list[ModelResults]
     pairs: list[Pair]
+    audit: Audit | None  # The figures corrected by people's judgements; None: there are none.

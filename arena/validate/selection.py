@@ -22,9 +22,9 @@ def choose_posts(
     mappings: TagMappings,
     limit: int,
     listed: Path | None,
+    names: Sequence[str],
     *,
     unseen_only: bool,
-    names: Sequence[str],
 ) -> GroundTruth:
     """The posts to score on, ids ascending: those in the file `listed`, or else the first `limit`.
 
@@ -48,6 +48,7 @@ def choose_posts(
         tag: category
         for tagger in reversed(taggers)
         for tag, category in zip(tagger.tags, tagger.categories, strict=True)
+        if category in posts.CATEGORIES
     }
     truth = replace(ground_truth.read(data, usable, limit, mappings, categories), links=links)
     if listed and (lacking := len(asked - set(truth.post_ids.tolist()))):
