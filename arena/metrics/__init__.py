@@ -1,5 +1,24 @@
 """Metrics: from arrays of scores and truth to named numbers. Needs nothing else of the arena."""
 
-from arena.metrics.figures import Decided, Evaluation, TestSet, compare, evaluate, per_tag
+from arena.metrics.figures import (
+    Decided,
+    Evaluation,
+    TestSet,
+    compare,
+    compared_design_effects,
+    evaluate,
+    per_tag,
+)
+from arena.metrics.several import may_be_best, simultaneous
 
-__all__ = ["Decided", "Evaluation", "TestSet", "compare", "evaluate", "per_tag"]
+__all__ = [
+    "Decided",
+    "Evaluation",
+    "TestSet",
+    "compare",
+    "compared_design_effects",
+    "evaluate",
+    "may_be_best",
+    "per_tag",
+    "simultaneous",
+]

@@ -24,7 +24,7 @@ MODEL_COLUMNS = (
     *("Held out", "Here", "Predictions"),
 )
 PER_TAG = ("precision", "recall", "f1", "ap", "mcc")
-FEWEST_POSTS = 30  # For a verdict: the spread of so few posts is itself guesswork.
+FEWEST = 30  # Clusters of posts for a verdict: the spread of fewer is itself guesswork.
 
 
 def labels(metrics: Metrics) -> list[str]:
@@ -115,10 +115,12 @@ def _figure(figure: dict[str, float | None], ci: bool) -> str:
 
 def verdicts(metrics: Metrics) -> list[str]:
     """Who beats whom on macro F1, by how much, and whether that is more than noise: whether the
-    difference's interval leaves out zero. No such word under FEWEST_POSTS or without a spread.
+    difference's interval leaves out zero. No such word under FEWEST clusters of posts or without a
+    spread. With more than two models the intervals are those that hold for all pairs at once.
 
     One sentence a pair; with more than three models only neighbours in the ranking, best first. A
-    second sentence follows where macro AP ranks the pair the other way.
+    second sentence follows where macro AP ranks the pair the other way. Then one that names the
+    models that cannot be told from the best, of more than two, and one on what clusters change.
     """
     names = dict(zip((model["name"] for model in metrics["models"]), labels(metrics), strict=True))
     ranked = sorted(
@@ -129,19 +131,52 @@ def verdicts(metrics: Metrics) -> list[str]:
     order = [model["name"] for model in ranked]
     said = []
     for better, worse in combinations(order, 2) if len(order) <= 3 else pairwise(order):
-        said.append(_verdict(metrics, names, better, worse, ("own", "macro", "f1"), "F1"))
-        if _difference(metrics, better, worse, ("ap", "macro"))["value"] < -0.00005:
-            ap = _verdict(metrics, names, worse, better, ("ap", "macro"), "AP")
+        said.append(_verdict(metrics, names, better, worse, "f1", "F1"))
+        if _difference(metrics, better, worse, "ap")["value"] < -0.00005:
+            ap = _verdict(metrics, names, worse, better, "ap", "AP")
             said[-1] += f" By average precision it is the other way round: {ap}"
+    drawn = metrics["bootstrap"]
+    if drawn["resamples"] and drawn["clusters"] >= FEWEST:
+        if len(order) > 2:
+            ways = {"f1": "F1", "ap": "average precision"}
+            groups = [_group(metrics["best"][key], names, word) for key, word in ways.items()]
+            sentence = "; ".join(groups)
+            said.append(f"{sentence[0].upper()}{sentence[1:]}.")
+        said += _clustered(metrics)
     return said
 
 
-def _difference(metrics: Metrics, a: str, b: str, figure: tuple[str, ...]) -> dict[str, Any]:
-    """Model a's figure minus model b's, with its interval."""
+def _group(best: Sequence[str], names: dict[str, str], word: str) -> str:
+    """Which models cannot be told from the best, the first, by the figure that is called `word`."""
+    first, *others = (names[name] for name in best)
+    if not others:
+        return f"by {word}, {first} is the best by more than noise"
+    *some, last = others
+    listed = f"{', '.join(some)} and {last}" if some else last
+    return f"by {word}, {first} is the best, and {listed} cannot be told from it"
+
+
+def _clustered(metrics: Metrics) -> list[str]:
+    """A sentence on what drawing posts by clusters does to the intervals of F1, if it does."""
+    drawn = metrics["bootstrap"]
+    effects = [model["design_effect"]["f1"] for model in metrics["models"]]
+    known = sorted(effect for effect in effects if effect is not None)
+    if drawn["clusters"] == metrics["posts"]["count"] or not known:
+        return []
+    low, high = f"{known[0]:.2f}", f"{known[-1]:.2f}"
+    shown = low if low == high else f"{low} to {high}"
+    unit = "artist or family" if drawn["unit"] == "artist" else "family"
+    return [
+        f"Intervals draw {drawn['clusters']} clusters of posts of one {unit}, the largest of"
+        f" {drawn['largest']}: F1's variance is {shown} times that of independent posts"
+        " (design effect)."
+    ]
+
+
+def _difference(metrics: Metrics, a: str, b: str, figure: str) -> dict[str, Any]:
+    """Model a's figure (`f1` or `ap`) minus model b's, with its simultaneous interval."""
     for pair in metrics["pairs"]:
-        found = pair["overall"]
-        for step in figure:
-            found = found[step]
+        found = pair["simultaneous"][figure]
         if (pair["a"], pair["b"]) == (a, b):
             return dict(found)
         if (pair["a"], pair["b"]) == (b, a):
@@ -159,7 +194,7 @@ def _verdict(
     names: dict[str, str],
     better: str,
     worse: str,
-    figure: tuple[str, ...],
+    figure: str,
     word: str,
 ) -> str:
     found = _difference(metrics, better, worse, figure)
@@ -169,9 +204,10 @@ def _verdict(
     else:
         said = f"{names[better]} and {names[worse]} have the same {word} to four decimals"
     low, high = found["low"], found["high"]
-    posts = metrics["posts"]["count"]
-    if posts < FEWEST_POSTS:
-        return f"{said}; {posts} posts are too few to tell whether that is more than noise."
+    posts, clusters = metrics["posts"]["count"], metrics["bootstrap"]["clusters"]
+    if clusters < FEWEST:
+        few = f"{posts} posts" if clusters == posts else f"{clusters} clusters of posts"
+        return f"{said}; {few} are too few to tell whether that is more than noise."
     if low is None:
         why = (
             "the resamples do not differ, so"
@@ -181,7 +217,8 @@ def _verdict(
         return f"{said}; {why} nothing says whether that is more than noise."
     percent = f"{metrics['bootstrap']['confidence']:.0%}"
     noise = "more than noise" if low > 0 or high < 0 else "no more than noise"
-    return f"{said} ({percent} interval {low:.4f} to {high:.4f}): {noise}."
+    interval = f"{percent} interval" + (" over all pairs" if len(names) > 2 else "")
+    return f"{said} ({interval} {low:.4f} to {high:.4f}): {noise}."
 
 
 def detailed_metrics(metrics: Metrics) -> str:

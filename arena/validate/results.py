@@ -1,5 +1,6 @@
 """The results of a run: worked out one tagger at a time, and written as files."""
 
+import argparse
 import itertools
 import json
 import platform
@@ -8,15 +9,25 @@ from importlib.metadata import version
 from typing import TypedDict, cast
 
 from arena import files
-from arena.cli import progress, warn
+from arena.cli import at_least, progress, warn
 from arena.data_folder import DataFolder
-from arena.metrics import Evaluation, TestSet, bootstrap, compare, evaluate
+from arena.metrics import (
+    Evaluation,
+    TestSet,
+    bootstrap,
+    compare,
+    compared_design_effects,
+    evaluate,
+    may_be_best,
+    simultaneous,
+)
 from arena.metrics.figures import Figure
 from arena.metrics.formulas import chance_average_precision
 from arena.posts import CATEGORIES, RATINGS
 from arena.report import page, text
 from arena.tagger import About, Tagger, vocabulary
 from arena.validate import distributed
+from arena.validate.clusters import clusters
 from arena.validate.ground_truth import GroundTruth
 from arena.validate.predictions import Cache, common_scores
 
@@ -25,6 +36,7 @@ import torch
 
 ENOUGH_POSTS = 100  # Fewer may look like chance by chance.
 SEED = 0  # Of the bootstrap: a rerun prints the same intervals.
+COMPARED = {"f1": ("own", "macro", "f1"), "ap": ("ap", "macro")}  # Of all models at once.
 
 
 class Section(TypedDict, total=False):
@@ -67,6 +79,9 @@ class ModelResults(About):
     precision: str  # Of the sums that its scores come from: float32, tf32, float16 or bfloat16.
     maybe_seen: int | None  # Posts that it may have been trained on; None: it is not known.
     overall: Overall
+    # Of macro precision, recall, f1 and ap at the own threshold: the variance with clusters over
+    # that of as many independent posts (deff); intervals are wider by its root. None: not known.
+    design_effect: dict[str, float | None]
     by_category: dict[str, Group]  # By the tag's category on the site.
     by_rating: dict[str, Group]  # By the post's rating: g, s, q, e.
     by_frequency: list[Group]  # By the number of posts that carry the tag.
@@ -85,6 +100,22 @@ class Pair(TypedDict):
     a: str  # The first model's name,
     b: str  # and the other's.
     overall: Overall  # The differences.
+    design_effect: dict[str, float | None]  # Of the differences, as a model's.
+    # The difference in macro `f1` at the own threshold and macro `ap`, with the interval that holds
+    # for all pairs at once in 95% of cases: what verdicts on more than two models go by.
+    simultaneous: dict[str, Figure]
+
+
+class Bootstrap(TypedDict):
+    """What the intervals rest on."""
+
+    resamples: int
+    seed: int
+    confidence: float
+    unit: str  # What is drawn: `artist` (and family), `family`, or `none`: each post by itself.
+    clusters: int  # How many there are to draw from,
+    largest: int  # and how many posts the largest has.
+    chained: int  # Posts drawn by family since artists join too many of them.
 
 
 class Results(TypedDict):
@@ -94,7 +125,7 @@ class Results(TypedDict):
     version: int  # Of this schema: 2.
     posts: dict[str, int]  # `count`, `min_id`, `max_id`.
     tags: dict[str, int]  # `count` of common tags, `min_count` of posts that each is on.
-    bootstrap: dict[str, float]  # `resamples`, `seed`, `confidence`.
+    bootstrap: Bootstrap
     device: str  # Where this run's networks ran: CPU, or the GPU's name.
     software: dict[str, str]  # Name to version.
     tag_names: list[str]  # The common tags, most common first.
@@ -102,6 +133,9 @@ class Results(TypedDict):
     tag_counts: list[int]  # On how many of the posts each is.
     models: list[ModelResults]
     pairs: list[Pair]
+    # The names of the models that cannot be told from the best, which comes first, by macro `f1`
+    # at the own threshold and by macro `ap`: by the simultaneous intervals, or all without any.
+    best: dict[str, list[str]]
 
 
 def score(
@@ -110,12 +144,13 @@ def score(
     tags: list[str],
     min_count: int,
     resamples: int,
+    unit: str,
     device: torch.device,
 ) -> Results:
     """Everything that the results show, with one tagger's scores in memory at a time.
 
     `tags` are the common tags, on at least `min_count` posts; without `resamples` nothing gets an
-    interval. Reads each tagger's predictions. Saves the ground truth.
+    interval; `unit` is what they draw (clusters.py). Reads each tagger's predictions. Saves the ground truth.
     """
     data, taggers = caches[0].data, [cache.tagger for cache in caches]
     ids = ground_truth.post_ids
@@ -124,8 +159,9 @@ def score(
     category_of = dict(zip(ground_truth.tags, ground_truth.categories, strict=True))
     categories = [category_of[tag] for tag in tags]
     totals = ground_truth.tags_per_post()
-    weights = bootstrap.resamples(len(ids), resamples, SEED)
-    test = TestSet(truth, ids, categories, ground_truth.ratings, totals, weights)
+    drawn = clusters(ground_truth, unit)
+    weights = bootstrap.resamples(len(ids), resamples, SEED, drawn.of_post)
+    test = TestSet(truth, ids, categories, ground_truth.ratings, totals, weights, drawn.of_post)
 
     def evaluated(tagger: Tagger) -> Evaluation:
         scores, threshold = common_scores(
@@ -142,11 +178,22 @@ def score(
     evaluations = [evaluated(tagger) for tagger in progress(taggers, desc="scoring", unit="model")]
     entries = zip(caches, evaluations, strict=True)
     pairs = itertools.combinations(zip(taggers, evaluations, strict=True), 2)
+    at_once = {name: simultaneous(evaluations, path) for name, path in COMPARED.items()}
+    # Of a few units the spread is itself guesswork, and nobody is told from the best.
+    enough = drawn.count >= text.FEWEST
     return {
         "version": 2,
         "posts": {"count": len(ids), "min_id": int(ids[0]), "max_id": int(ids[-1])},
         "tags": {"count": len(tags), "min_count": min_count},
-        "bootstrap": {"resamples": resamples, "seed": SEED, "confidence": bootstrap.CONFIDENCE},
+        "bootstrap": {
+            "resamples": resamples,
+            "seed": SEED,
+            "confidence": bootstrap.CONFIDENCE,
+            "unit": unit,
+            "clusters": drawn.count,
+            "largest": drawn.largest,
+            "chained": drawn.chained,
+        },
         "device": distributed.device_name(device),
         "software": {
             "python": platform.python_version(),
@@ -168,9 +215,26 @@ def score(
             for cache, evaluation in entries
         ],
         "pairs": [
-            {"a": a.name, "b": b.name, "overall": cast(Overall, compare(of_a, of_b))}
-            for (a, of_a), (b, of_b) in pairs
+            {
+                "a": a.name,
+                "b": b.name,
+                "overall": cast(Overall, compare(of_a, of_b)),
+                "design_effect": compared_design_effects(test, of_a, of_b),
+                "simultaneous": {name: found[place] for name, found in at_once.items()},
+            }
+            for place, ((a, of_a), (b, of_b)) in enumerate(pairs)
         ],
+        "best": {
+            name: [
+                taggers[place].name
+                for place in may_be_best(
+                    [evaluation.values[path] for evaluation in evaluations],
+                    at_once[name],
+                    enough=enough,
+                )
+            ]
+            for name, path in COMPARED.items()
+        },
     }
 
 
@@ -213,3 +277,11 @@ def write(data: DataFolder, results: Results) -> None:
     files.write_text(data.per_tag, text.per_tag_csv(results))
     files.write_text(data.metrics, json.dumps(results))
     files.write_text(data.report, page.html(results))
+
+
+def resample_count(text: str) -> int:
+    """An argparse type: 0, or enough resamples for 95% intervals."""
+    count = at_least(0)(text)
+    if 0 < count < 100:
+        raise argparse.ArgumentTypeError(f"{count} resamples are too few: give 0 or at least 100")
+    return count
