@@ -5,6 +5,7 @@
     python download.py --unseen-by joytag,wd-vit-tagger-v3   that these two have not seen
     python download.py --post-ids validation_post_ids.txt    exactly these
     python download.py --tags-only                           fresh aliases and implications
+    python download.py --from-folder DIR                     your own images and captions, no site
 
 Writes posts.jsonl, originals/<id> and metadata/. Stop it whenever you like; the same command goes
 on where it stopped. Posts whose file could not be had are listed in failed_posts.jsonl and tried
@@ -22,8 +23,9 @@ from arena.cli import Options, names, run, say, seconds
 from arena.download.danbooru import Client
 from arena.download.fetch import NOT_SHOWN, Outcome, fetch_files
 from arena.download.metadata import fetch_metadata
+from arena.download.own_images import take_folder
 from arena.download.post_file import Filter, PostFile, ratings
-from arena.download.site import Site, login_from_environment, site_url, user_agent
+from arena.download.site import DANBOORU, Site, login_from_environment, site_url, user_agent
 from arena.download.walk import (
     NEWEST,
     Walk,
@@ -35,12 +37,13 @@ from arena.download.walk import (
 )
 from arena.seen import Training
 
-DANBOORU = "https://danbooru.donmai.us"
-
 
 def main() -> None:
     """Fetch what is missing: tag aliases and implications, posts, files."""
     args = arguments()
+    if args.from_folder:
+        take_folder(args.from_folder, args.data, args.max_file_size * 1_000_000)
+        return
     site = Site(
         args.url,
         login_from_environment(args.url),
@@ -108,16 +111,16 @@ def arguments() -> argparse.Namespace:
     start = "walk down from below this ID, or newest (default: 6800000; newest with --unseen-by)"
     options.value("--start-id", "ID", start, type=start_id)
     options.number("--posts", 1, 65536, "how many posts to have")
-    exactly = "fetch exactly the posts of this file, one ID a line, instead of walking"
-    options.path("--post-ids", "FILE", exactly)
+    options.path("--post-ids", "FILE", "fetch exactly these posts, one ID a line, without a walk")
     unseen = "only posts that none of these models may have been trained on (default: any)"
     options.value("--unseen-by", "A,B", unseen, type=names)
     options.value("--rating", "LETTERS", "only posts of these ratings", "g,s,q,e", type=ratings)
     young = "leave out younger posts, which are not fully tagged yet; 0 keeps all"
     options.number("--min-age-days", 0, 60, young, high=100_000)
-    options.number(
-        "--max-file-size", 1, 100, "skip files larger than this", high=100_000, metavar="MB"
-    )
+    larger = "skip files larger than this"
+    options.number("--max-file-size", 1, 100, larger, high=100_000, metavar="MB")
+    own = "take images with captions (name.txt or name.json beside them) instead of a site's posts"
+    options.path("--from-folder", "DIR", own)
     options.flag("--tags-only", "only fetch tag aliases and implications afresh")
     options.value(
         "--url",
@@ -136,15 +139,15 @@ def arguments() -> argparse.Namespace:
         shown="DANBOORU_USER_AGENT, else the arena's name and yours",
     )
     options.number("--workers", 1, 4, "files fetched at once", high=64)
-    between = "between the starts of two API calls"
-    options.value("--api-interval", "SECONDS", between, 1.0, type=seconds())
+    options.value("--api-interval", "SECONDS", "between starts of API calls", 1.0, type=seconds())
     options.number("--tries", 1, 8, "how often a failing request is made", high=100)
-    before = "before the second try; doubles with each further one"
-    options.value("--backoff", "SECONDS", before, 1.0, type=seconds())
     options.value(
-        "--timeout", "SECONDS", "how long the site may be silent", 30.0, type=seconds(0.1)
+        "--backoff", "SECONDS", "before the second try, then doubled", 1.0, type=seconds()
     )
+    options.value("--timeout", "SECONDS", "longest silence of the site", 30.0, type=seconds(0.1))
     args = options.parse_args()
+    if args.from_folder and (args.post_ids or args.unseen_by or args.start_id or args.tags_only):
+        options.error("--from-folder asks no site: leave out what says which posts to fetch")
     if args.unseen_by and args.post_ids:
         options.error("--post-ids names the posts to fetch: give either it or --unseen-by")
     args.start_id = args.start_id or (NEWEST if args.unseen_by else 6800000)

@@ -120,6 +120,16 @@ class DataFolder:
         """All results as a page. For people."""
         return self.root / "report.html"
 
+    @property
+    def results(self) -> list[Path]:
+        """What validate.py writes anew each time; metrics.json, which says of what, is last."""
+        for_people = [self.detailed_metrics, self.per_tag, self.report]
+        return [self.ground_truth, self.validation_post_ids, *for_people, self.metrics]
+
+    def earlier(self, date: str) -> "DataFolder":
+        """The results of an earlier run, when those of another selection took their place."""
+        return DataFolder(self.root / "earlier" / date)
+
     # --- all four
 
     @property
@@ -130,10 +140,9 @@ class DataFolder:
     @property
     def files(self) -> list[Path]:
         """The files of fixed names."""
-        texts = [self.posts, self.walked, self.failed_posts, self.verdicts, self.per_tag]
+        texts = [self.posts, self.walked, self.failed_posts, self.verdicts]
         rows = [self.tag_rows(name) for name in ("tag_aliases", "tag_implications")]
-        results = [self.ground_truth, self.validation_post_ids, self.detailed_metrics]
-        return [*texts, *rows, *results, self.metrics, self.report]
+        return [*texts, *rows, *self.results]
 
     def lock(self, script: str) -> Path:
         """The file that a run of a script holds, so that there is one run at a time."""

@@ -1,12 +1,19 @@
 """What a post is: its ID, its tags' categories, its rating, and lists of posts in text files."""
 
 from pathlib import Path
+from typing import Any
 
 from arena.cli import UserError
 from arena.jsonl import post_id
 
 CATEGORIES = ("general", "character", "copyright", "artist", "meta")
+OWN = 10**12  # Above are the ids of one's own images, far from any that a site has given.
 RATINGS = {"g": "general", "s": "sensitive", "q": "questionable", "e": "explicit"}
+
+
+def parent_id(post: dict[str, Any]) -> int | None:
+    """The ID of a post's parent, None where it has none."""
+    return post_id(post.get("parent_id"))
 
 
 def ids(path: Path) -> list[int]:

@@ -117,8 +117,8 @@ class Tagger(Protocol):
         """The threshold of each output: float (outputs,)."""
 
     def may_have_seen(self, post_ids: Array) -> Array:
-        """Whether it may have been trained on each post: bool (posts,). Of a tagger of which it is
-        not known, no post is."""
+        """Whether it may have been trained on each post, by its id alone: bool (posts,). Of a
+        tagger of which it is not known, no post is."""
 
     @property
     def precisions(self) -> list[str]:

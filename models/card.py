@@ -4,18 +4,17 @@ A model is a name (the TOML file's stem in this folder) or a path to a TOML file
 """
 
 import difflib
-import math
 import re
 import tomllib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from arena import files
 from arena.cli import UserError
 from arena.data_folder import DataFolder
-from arena.tagger import RESIZE_VERSIONS, First, ImageSettings
-from models import preset, recognise, tags
+from arena.tagger import ImageSettings
+from models import keys, preprocess, preset, recognise
 
 FOLDER = Path(__file__).parent
 EXPORTED = "wd-v1-4-vit-tagger-v2"  # The name of what export_sw.py writes unless it is told other.
@@ -29,7 +28,9 @@ class ModelCard:
     the name of a column of the tags file. `held_out` are the first and last id % 1000 that were
     never trained on, `validated_on` those of them that chose its checkpoint or threshold. `output`
     names the output with the scores where several fit, `mask` a second input that marks padding.
-    Tags come from the model's own source unless `tags_source` names another.
+    Tags come from the model's own source unless `tags_source` names another. `settings` are the
+    image's: without a `preprocess` file. With one they are the keys that override what it says,
+    until `whole` has read it.
     """
 
     name: str
@@ -41,7 +42,7 @@ class ModelCard:
     file: str
     tags: str
     threshold: float | dict[str, float] | str
-    image: ImageSettings
+    settings: ImageSettings | dict[str, Any]
     activation: str
     family: str = ""  # Its preset, or its kind.
     last_post_id: int | None = None
@@ -51,61 +52,20 @@ class ModelCard:
     mask: str | None = None
     tags_source: str | None = None
     tags_revision: str | None = None
+    preprocess: str | None = None
+    license: str | None = None  # As its page on the hub names it.
+    gated: bool = False  # The hub asks for one's agreement before it gives the files.
+
+    @property
+    def image(self) -> ImageSettings:
+        """What its images need done."""
+        assert isinstance(self.settings, ImageSettings), f"{self.name} is not whole"
+        return self.settings
 
 
 def names() -> list[str]:
     """The names of all models in this folder."""
     return sorted(path.stem for path in FOLDER.glob("*.toml"))
-
-
-_TEXT = (str,)
-_NUMBER = (int, float)
-KEYS: dict[str, tuple[type, ...]] = {
-    "preset": _TEXT,
-    "label": _TEXT,
-    "kind": _TEXT,
-    "source": _TEXT,
-    "revision": _TEXT,
-    "file": _TEXT,
-    "tags": _TEXT,
-    "threshold": (int, float, dict, str),
-    "last_post_id": (int,),
-    "held_out": (list,),
-    "validated_on": (list,),
-    "output": _TEXT,
-    "mask": _TEXT,
-    "tags_source": _TEXT,
-    "tags_revision": _TEXT,
-    "image": (dict,),
-    "activation": _TEXT,
-}
-IMAGE_KEYS: dict[str, tuple[type, ...]] = {
-    "size": (int,),
-    "pad": _TEXT,
-    "resize": _TEXT,
-    "channels": _TEXT,
-    "layout": _TEXT,
-    "scale": (int, float, str),
-    "mean": (list,),
-    "std": (list,),
-    "color": (list,),
-    "first": (dict,),
-}
-_OPTIONAL = (
-    *("preset", "revision", "last_post_id", "held_out", "validated_on", "output", "mask"),
-    *("tags_source", "tags_revision", "image.color", "image.first"),
-)
-_CHOICES = {
-    "kind": ("onnx", "joytag", "timm"),
-    "activation": ("sigmoid", "none"),
-    "pad": ("square", "at_least", "stretch"),
-    "resize": tuple(RESIZE_VERSIONS),
-    "channels": ("rgb", "bgr"),
-    "layout": ("nchw", "nhwc"),
-}
-_KIND_NAMES = {str: "a text", int: "a whole number", float: "a number", dict: "a table"}
-_KIND_NAMES[list] = "a list of numbers"
-PILLOW = tuple(resize for resize in RESIZE_VERSIONS if resize != "area")
 
 
 def card(name: str) -> ModelCard:
@@ -123,24 +83,34 @@ def card(name: str) -> ModelCard:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UserError(f"{path} is not valid TOML: {error}") from None
     table = preset.filled(own, path)
-    _check_keys(path, "", table, KEYS)
+    if "preprocess" in table:
+        table.setdefault("image", {})
+    keys.check(path, "", table, keys.KEYS)
     family = str(own.get("preset", table["kind"]))
     table.pop("preset", None)
     image = table.pop("image")
-    _check_keys(path, "image.", image, IMAGE_KEYS)
+    keys.check(path, "image.", image, keys.IMAGE_KEYS, whole="preprocess" not in table)
     _check_source(path, table, "source", "revision")
     if "tags_source" in table or "tags_revision" in table:
         _check_source(path, table, "tags_source", "tags_revision")
-    _check_values(path, table, image)
-    for each in (table, image):
-        for key, value in each.items():
-            if isinstance(value, list):
-                each[key] = tuple(value)
-    if "first" in image:
-        image["first"] = First(**image["first"])
-    made = ImageSettings(**{**image, "scale": _fraction(image["scale"])})
+    keys.check_values(path, table)
+    table = {k: tuple(v) if isinstance(v, list) else v for k, v in table.items()}
+    settings = image if "preprocess" in table else keys.image_settings(path, image)
     table.setdefault("revision", None)
-    return ModelCard(name=path.stem, path=path, image=made, family=family, **table)
+    return ModelCard(name=path.stem, path=path, settings=settings, family=family, **table)
+
+
+def whole(model: ModelCard, data: DataFolder) -> ModelCard:
+    """A card with its image's settings, also where a file of its source says them.
+
+    Fetches that file if need be. Raises UserError for one that says what is not known here.
+    """
+    if isinstance(model.settings, ImageSettings):
+        return model
+    (path,) = locate(model, data, str(model.preprocess))
+    image = {**preprocess.image(path), **model.settings}
+    keys.check(path, "image.", image, keys.IMAGE_KEYS)
+    return replace(model, settings=keys.image_settings(path, image))
 
 
 def text(name: str) -> str:
@@ -183,84 +153,6 @@ def _meant(name: str) -> str:
 def _label(name: str) -> str:
     table = tomllib.loads((FOLDER / f"{name}.toml").read_text(encoding="utf-8"))
     return str(table.get("label", name))
-
-
-def _check_keys(
-    path: Path, prefix: str, table: dict[str, Any], keys: dict[str, tuple[type, ...]]
-) -> None:
-    for key in table:
-        if key not in keys:
-            raise UserError(f"{path}: unknown key '{prefix}{key}': the keys are {', '.join(keys)}")
-    for key, types in keys.items():
-        if key not in table:
-            if prefix + key in _OPTIONAL:
-                continue
-            raise UserError(f"{path}: key '{prefix}{key}' is missing")
-        if type(table[key]) not in types:
-            wanted = " or ".join(_KIND_NAMES[kind] for kind in types)
-            raise UserError(f"{path}: key '{prefix}{key}' must be {wanted}")
-        if key in _CHOICES and table[key] not in _CHOICES[key]:
-            raise UserError(f"{path}: key '{prefix}{key}' must be {' or '.join(_CHOICES[key])}")
-
-
-def _check_values(path: Path, table: dict[str, Any], image: dict[str, Any]) -> None:
-    def check(fine: bool, key: str, wanted: str) -> None:
-        if not fine:
-            raise UserError(f"{path}: key '{key}' must be {wanted}")
-
-    for key in ("file", "tags"):
-        parts = Path(table[key]).parts
-        check(
-            bool(parts) and ".." not in parts and not Path(table[key]).is_absolute(),
-            key,
-            "a file inside the source",
-        )
-    thresholds = table["threshold"]
-    if isinstance(thresholds, str):
-        check(bool(thresholds), "threshold", "a number, a table or the name of a column")
-        thresholds = {}
-    elif isinstance(thresholds, dict):
-        check(bool(thresholds), "threshold", "a number, or a table of at least one category")
-        named = f"of a category: {', '.join(tags.KNOWN)} or other"
-        for category in thresholds:
-            check(category in (*tags.KNOWN, "other"), f"threshold.{category}", named)
-    else:
-        thresholds = {"": thresholds}
-    for category, value in thresholds.items():
-        key = f"threshold.{category}".removesuffix(".")
-        check(type(value) in _NUMBER and 0 <= value <= 1, key, "a number from 0 to 1")
-    check(table.get("last_post_id", 0) >= 0, "last_post_id", "at least 0")
-    for key in ("held_out", "validated_on"):
-        ends = table.get(key, [0, 999])
-        whole = len(ends) == 2 and all(type(end) is int for end in ends)
-        fine = whole and 0 <= ends[0] <= ends[1] <= 999
-        check(fine, key, "a list of the first and the last id % 1000, such as [900, 999]")
-    check(1 <= image["size"] <= 4096, "image.size", "from 1 to 4096")
-    scale = _fraction(image["scale"])
-    check(0 < scale < math.inf, "image.scale", 'a number above 0, or a fraction such as "1/255"')
-    if "first" in image:
-        _check_keys(path, "image.first.", image["first"], {"size": (int,), "resize": _TEXT})
-        check(1 <= image["first"]["size"] <= 4096, "image.first.size", "from 1 to 4096")
-        fine = image["first"]["resize"] in PILLOW
-        check(fine, "image.first.resize", f"one of {', '.join(PILLOW)}")
-    if "color" in image:
-        fine = len(image["color"]) == 3 and all(
-            type(value) is int and 0 <= value <= 255 for value in image["color"]
-        )
-        check(fine, "image.color", "a list of three whole numbers from 0 to 255: red, green, blue")
-    for key in ("mean", "std"):
-        values = image[key]
-        fine = len(values) == 3 and all(type(value) in _NUMBER for value in values)
-        check(fine, f"image.{key}", "a list of three numbers")
-    check(all(value > 0 for value in image["std"]), "image.std", "above 0 in every channel")
-
-
-def _fraction(value: float | str) -> float:
-    """A number, also one written as a fraction such as 1/255; not a number where it is neither."""
-    if not isinstance(value, str):
-        return value
-    parts = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*/\s*(\d+(?:\.\d+)?)\s*", value, re.ASCII)
-    return float(parts[1]) / float(parts[2]) if parts and float(parts[2]) else math.nan
 
 
 def is_folder(source: str) -> bool:
@@ -328,10 +220,11 @@ def weight_names(model: ModelCard) -> list[str]:
 
 
 def is_cached(model: ModelCard, data: DataFolder) -> bool:
-    """Whether a run would find the model's weights and tags on this machine."""
+    """Whether a run would find the model's files on this machine."""
     tags = model.tags_source or model.source, model.tags_revision or model.revision, model.tags
-    weights = [(model.source, model.revision, name) for name in weight_names(model)]
-    return all(_is_here(data, *each) for each in (*weights, tags))
+    names = [*weight_names(model), *([model.preprocess] if model.preprocess else [])]
+    others = [(model.source, model.revision, name) for name in names]
+    return all(_is_here(data, *each) for each in (*others, tags))
 
 
 def _is_here(data: DataFolder, source: str, revision: str | None, name: str) -> bool:

@@ -31,6 +31,8 @@ def _known(card: ModelCard, data: DataFolder) -> dict[str, Any]:
         "last_post_id": card.last_post_id,
         "held_out": card.held_out,
         "validated_on": card.validated_on,
+        "license": card.license,
+        "gated": card.gated,
         "on_this_machine": cards.is_cached(card, data),
         "predictions": data.predictions(card.name).is_file(),
     }

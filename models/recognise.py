@@ -3,6 +3,7 @@
 What cannot be known from the files is left out or said, never guessed.
 """
 
+import csv
 import json
 import re
 from collections.abc import Callable, Sequence
@@ -11,11 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from arena.cli import UserError
+from models import preprocess, tags
 
 Json = dict[str, Any]
 
 HUB = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?", re.ASCII)
 UNKNOWN_THRESHOLD = 0.5
+BEST = "best_threshold"  # A column of tags files: the threshold of each tag.
+THRESHOLDS, CATEGORIES = "thresholds.csv", "categories.json"
 TAGS = ("selected_tags.csv", "tags_info.csv", "top_tags.txt", "tags.json", "tag_mapping.json")
 
 
@@ -101,10 +105,10 @@ def _recognised(source: Source) -> tuple[Json, Json, list[str]]:
         table = {"preset": "joytag", "file": _only(source, weights, "weights")}
         if config.get("image_size", 448) != 448:
             image = {"size": config["image_size"]}
-    elif networks and "preprocess.json" in source.names:
+    elif networks and preprocess.FILE in source.names:
         table = {"kind": "onnx", "file": _only(source, networks, "ONNX files")}
         table |= {"output": "prediction", "activation": "none"}
-        image = _of_preprocess(source)
+        image = preprocess.image(source.fetch(preprocess.FILE))
     elif networks and "selected_tags.csv" in source.names:
         table = {"preset": "wd", "file": _only(source, networks, "ONNX files")}
     elif weights and "pretrained_cfg" in config:
@@ -115,12 +119,73 @@ def _recognised(source: Source) -> tuple[Json, Json, list[str]]:
     else:
         raise UserError(_unknown(source))
     table["tags"] = _only(source, [name for name in TAGS if name in source.names], "tags files")
-    table["threshold"] = UNKNOWN_THRESHOLD
-    if table["tags"].endswith(".csv") and "best_threshold" in _head(source, table["tags"]):
-        table["threshold"] = "best_threshold"
-    else:
-        notes.append(f"Its threshold is not known: {UNKNOWN_THRESHOLD} is a stand-in.")
-    return table, image, notes
+    table["threshold"], note = _threshold(source, table["tags"])
+    return table, image, [*notes, note]
+
+
+def _threshold(source: Source, tags_file: str) -> tuple[Any, str]:
+    """`threshold`, and where it is from: the first of these that a source has, as imgutils does it
+    (https://github.com/deepghs/imgutils, generic/multilabel_timm.py)."""
+    if tags_file.endswith(".csv") and BEST in _head(source, tags_file):
+        unused = f", and not of {THRESHOLDS}" if THRESHOLDS in source.names else ""
+        return BEST, f"Its thresholds are those of each tag in {tags_file}{unused}."
+    if THRESHOLDS in source.names:
+        return _by_category(source), f"Its thresholds are those of each category in {THRESHOLDS}."
+    return UNKNOWN_THRESHOLD, f"Its threshold is not known: {UNKNOWN_THRESHOLD} is a stand-in."
+
+
+def _by_category(source: Source) -> dict[str, float]:
+    """The threshold of each category in thresholds.csv, of a category's rows the first.
+
+    A category is a number there. categories.json says its name; it is Danbooru's number where that
+    file is missing. Raises UserError for a row that holds no threshold of a category.
+    """
+    path = source.fetch(THRESHOLDS)
+    named = _category_names(source)
+    found: dict[str, float] = {}
+    try:
+        rows = list(csv.DictReader(path.read_text(encoding="utf-8-sig").splitlines()))
+        for row in rows:
+            number = row["category"].strip().removesuffix(".0")
+            category = tags.category(named.get(number, number), f"{path}")
+            value = float(row["threshold"])
+            if not 0 <= value <= 1:
+                raise ValueError
+            found.setdefault(category, value)
+        if not found:
+            raise ValueError
+    except (KeyError, AttributeError, TypeError, ValueError, csv.Error):
+        raise UserError(
+            f"{path} has not in every row the number of a category and its threshold from 0 to 1:"
+            " give the model a card of its own (README)"
+        ) from None
+    return found
+
+
+def _category_names(source: Source) -> dict[str, str]:
+    """What categories.json calls each number: [{"category": 0, "name": "general"}, …].
+
+    The tags file has the same numbers, which are read as Danbooru's. Raises UserError where they
+    are not.
+    """
+    if CATEGORIES not in source.names:
+        return {}
+    path = source.fetch(CATEGORIES)
+    try:
+        listed = json.loads(path.read_text(encoding="utf-8-sig"))
+        names = {str(int(each["category"])): str(each["name"]).lower() for each in listed}
+    except (KeyError, TypeError, ValueError, RecursionError):
+        raise UserError(
+            f"{path} is no list of categories with a number and a name: give the model a card of"
+            " its own (README)"
+        ) from None
+    for number, name in names.items():
+        if tags.CATEGORIES.get(number, name) != name:
+            raise UserError(
+                f"{path} calls category {number} {name}, which is {tags.CATEGORIES[number]} here:"
+                f" give the model a card, and a tags file with names in place of numbers (README)"
+            )
+    return names
 
 
 def _only(source: Source, names: Sequence[str], what: str) -> str:
@@ -176,40 +241,3 @@ def _of_timm(source: Source, config: Json) -> Json:
             f"{source.name}: config.json's pretrained_cfg does not say input_size, mean and std:"
             " give it a card of its own (README)"
         ) from None
-
-
-def _of_preprocess(source: Source) -> Json:
-    """[image] from a preprocess.json: pad_to_size, resize, center_crop, maybe_to_tensor, normalize.
-
-    A crop of what the resize leaves square is none. Raises UserError for other steps.
-    """
-    found = source.json("preprocess.json")
-    image: Json = {"channels": "rgb", "layout": "nchw", "scale": "1/255", "pad": "stretch"}
-    try:
-        for step in found.get("test") or found["stages"]:
-            kind = step["type"]
-            if kind == "pad_to_size":
-                side, other = step["size"]
-                if side != other or step.get("background_color", "white") != "white":
-                    raise ValueError
-                image["first"] = {"size": side, "resize": step["interpolation"]}
-            elif kind == "resize":
-                sides = step["size"] if isinstance(step["size"], list) else [step["size"]]
-                if len({*sides}) != 1 or ("first" not in image and len(sides) == 1):
-                    raise ValueError
-                image |= {"size": sides[0], "resize": step["interpolation"]}
-            elif kind == "center_crop":
-                if step["size"] != [image["size"], image["size"]]:
-                    raise ValueError
-            elif kind == "normalize":
-                image |= {"mean": step["mean"], "std": step["std"]}
-            elif kind not in ("maybe_to_tensor", "to_tensor", "convert_rgb"):
-                raise ValueError
-        if not {"size", "mean", "std"} <= image.keys():
-            raise ValueError
-    except (KeyError, TypeError, ValueError):
-        raise UserError(
-            f"{source.name}: preprocess.json has steps that are not known here: give it a card of"
-            " its own (README)"
-        ) from None
-    return image

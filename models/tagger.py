@@ -182,10 +182,10 @@ class CardTagger:
 def tagger(name: str, data: DataFolder, mappings: TagMappings) -> CardTagger:
     """The tagger of a name in models/, or of the path of a card elsewhere.
 
-    Its tags are fetched if need be, and go through the aliases. Raises UserError for a card or a
-    tags file that is wrong, or that do not fit each other.
+    Its tags and its preprocess file are fetched if need be; the tags go through the aliases. Raises
+    UserError for a card or a file that is wrong, or that do not fit each other.
     """
-    card = cards.card(name)
+    card = cards.whole(cards.card(name), data)
     if recognise.is_source(name):
         say(
             f"{name} has no card: it is run as validate.py --show-card {name} prints; where that is"

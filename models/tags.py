@@ -51,7 +51,7 @@ def read(path: Path) -> Tags:
     if kind == ".json":
         pairs = _of_json(found, path)
         names = [name for name, _ in pairs]
-        categories = [_category(text, f"{path} output {n}") for n, (_, text) in enumerate(pairs)]
+        categories = [category(text, f"{path} output {n}") for n, (_, text) in enumerate(pairs)]
         columns: dict[str, list[str]] = {}
     elif kind == ".csv":
         names, categories, columns = _of_csv(rows, path)
@@ -75,11 +75,11 @@ def _of_csv(
     names, categories = [], []
     columns: dict[str, list[str]] = {head: [] for head in heads}
     for number, row in rows:
-        category = row.get("category", "0")
-        if not row["name"] or category is None:
+        kind = row.get("category", "0")
+        if not row["name"] or kind is None:
             raise UserError(f"{path} row {number} has no name or no category")
         names.append(row["name"])
-        categories.append(_category(category, f"{path} row {number}"))
+        categories.append(category(kind, f"{path} row {number}"))
         for head in heads:
             columns[head].append(row[head] or "")
     return names, categories, columns
@@ -119,18 +119,18 @@ def _texts(pairs: list[tuple[Any, Any]]) -> list[tuple[str, str]]:
     return pairs
 
 
-def _category(text: str, where: str) -> str:
+def category(text: str, where: str) -> str:
     """A tag's category from one of Danbooru's numbers, also as `4.0`, or from its name."""
     word = text.strip().lower()
     number = re.fullmatch(r"0*(\d+)(\.0*)?", word, re.ASCII)
-    category = CATEGORIES.get(number[1], word) if number else word
-    if category not in KNOWN:
+    found = CATEGORIES.get(number[1], word) if number else word
+    if found not in KNOWN:
         numbers = ", ".join(f"{key} {name}" for key, name in CATEGORIES.items())
         raise UserError(
             f"{where}: category {text!r} is none of {numbers}, {', '.join(OWN)}: give its number or"
             " name"
         )
-    return category
+    return found
 
 
 def thresholds(tags: Tags, column: str, path: Path) -> list[float]:

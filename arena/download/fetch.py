@@ -23,6 +23,7 @@ from arena.download.errors import (
     StoppedError,
     TransientError,
 )
+from arena.posts import OWN
 
 STILL_IMAGES = ("jpg", "jpeg", "png", "webp", "avif")  # What trainable.py can use; no GIF.
 # What becomes of a post's file if it does not fail, in the order in which it is said.
@@ -87,6 +88,8 @@ def remote_file(post: dict[str, Any], max_bytes: int) -> RemoteFile | str:
 
     Fields of the wrong type make a post `failed`, so that it does not pass for a hidden one.
     """
+    if post["id"] > OWN:
+        return "already there"
     url, md5, size = post.get("file_url"), post.get("md5"), post.get("file_size")
     if not url or not md5:
         return "hidden"

@@ -43,10 +43,6 @@ class Filter:
         """`below`, or a lower id where no post between the two is kept, whatever it is."""
         return unseen.next_below(self.models, below)
 
-    def may_be_seen(self, post: Json) -> bool:
-        """Whether a model may have been trained on the post."""
-        return any(model.may_have_seen(post["id"]) for model in self.models)
-
     def old_enough_at(self, post: Json) -> float:
         """When the post reaches the age, in seconds since 1970; 0 where its date is not valid."""
         created = post.get("created_at")
@@ -63,10 +59,6 @@ class Filter:
     def has_rating(self, post: Json) -> bool:
         """Whether the post has one of the ratings. When all four are kept, every post passes."""
         return len(self.ratings) == len(RATINGS) or post.get("rating") in [*self.ratings]
-
-    def wants(self, post: Json) -> bool:
-        """Whether the post is kept once it is old enough."""
-        return self.has_rating(post) and not self.may_be_seen(post)
 
 
 @dataclass(frozen=True)

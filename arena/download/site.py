@@ -15,6 +15,7 @@ from arena.download.reach import LOOPBACK, Reach, address_kinds
 
 import requests
 
+DANBOORU = "https://danbooru.donmai.us"
 ABOUT = "compares anime image taggers"
 MAX_ANSWER_TIMEOUTS = 20  # A whole answer may take as long as this many time-outs of --timeout.
 QUIET_SECONDS = 60.0  # At least so long after a line about a pause, none is said about another.

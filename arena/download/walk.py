@@ -16,6 +16,7 @@ from arena.cli import at_least, progress, say
 from arena.download.danbooru import PAGE_LIMIT, Client
 from arena.download.fetch import RemoteFile, is_fetched, remote_file
 from arena.download.post_file import Filter, Page, PostFile
+from arena.download.unseen import Relatives
 
 Json = dict[str, Any]
 T = TypeVar("T")
@@ -68,6 +69,15 @@ class Walk:
     count: int = 0
     ended: str = ""
     left_out: Counter[str] = field(default_factory=Counter)
+    relatives: Relatives = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.relatives = Relatives(self.keep.models)
+
+    def wants(self, post: Json) -> bool:
+        """Whether a post of posts.jsonl is kept, as far as it and those before it tell."""
+        self.relatives.look_at(post)
+        return self.keep.has_rating(post) and not self.relatives.may_be_seen(post["id"])
 
     def pages(self) -> Iterator[list[Json]]:
         """The new posts of page after page, already in posts.jsonl.
@@ -102,8 +112,10 @@ class Walk:
         kept: list[Json] = []
         until = None
         for row in rows:
+            self.relatives.look_at(row)
+        for row in rows:
             due = self.keep.old_enough_at(row)
-            if self.keep.may_be_seen(row):
+            if self.relatives.may_be_seen(row["id"]):
                 self.left_out["perhaps seen by a model"] += 1
             elif due > self.keep.now:
                 until = due if until is None else min(until, due)
@@ -137,7 +149,7 @@ class Walk:
 
 def walked_posts(walk: Walk, max_bytes: int) -> Iterator[Json]:
     """The posts in posts.jsonl that the filter wants of any age, then those that the walk adds."""
-    yield from saved_posts(walk.client, walk.post_file, walk.keep.wants, max_bytes)
+    yield from saved_posts(walk.client, walk.post_file, walk.wants, max_bytes)
     with progress(desc="posts", unit="post", total=walk.wanted) as bar:
         for page in walk.pages():
             bar.update(walk.count - bar.n)

@@ -71,8 +71,8 @@ def may_be_best(
     """Which models cannot be told from the best, which comes first: places in `values`, best first.
 
     `values` (models,) are a figure of each model, `differences` all pairs' as `simultaneous` gives
-    them. Those whose interval of the difference from the best leaves out zero are told from it, unless
-    there are not `enough` posts for intervals to mean something.
+    them. Those whose interval of the difference from the best leaves out zero are told from it,
+    unless there are not `enough` posts for intervals to mean something.
     """
     order = sorted(range(len(values)), key=lambda place: -values[place])
     best = order[0]

@@ -353,7 +353,7 @@
     byId("seen").append(...models.filter((model) => model.maybe_seen).map((model) =>
       el("p", { className: "note" }, "* ", el("bdi", {}, model.label),
         ` may have been trained on ${whole(model.maybe_seen)} of these posts ` +
-        `(those up to ID ${model.last_post_id}), so its figures may be too high.`)));
+        `(those up to ID ${model.last_post_id} and their families), so its figures may be too high.`)));
     models.forEach((_, index) => {
       const chip = el("button", { type: "button", className: "chip", "aria-pressed": "true" },
         swatch(index), nameOf(index));

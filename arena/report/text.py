@@ -21,7 +21,7 @@ Metrics = Mapping[str, Any]  # As validate.py makes them, and metrics.json holds
 COLUMNS = {"Precision": 9, "Recall": 7, "F1": 6, "AP": 6}
 MODEL_COLUMNS = (
     *("Name", "Label", "Family", "Tags", "Threshold", "Newest training post"),
-    *("Held out", "Here", "Predictions"),
+    *("Held out", "Licence", "Gated", "Here", "Predictions"),
 )
 PER_TAG = ("precision", "recall", "f1", "ap", "mcc")
 FEWEST = 30  # Clusters of posts for a verdict: the spread of fewer is itself guesswork.
@@ -57,7 +57,8 @@ def markdown_table(metrics: Metrics, ci: bool = False) -> str:
         elif seen:
             notes.append(
                 f"* {label} may have been trained on {seen} of the posts "
-                f"(those up to ID {model['last_post_id']}); --unseen-only leaves them out"
+                f"(those up to ID {model['last_post_id']} and their families); "
+                "--unseen-only leaves them out"
             )
     least = [len("Model"), *COLUMNS.values()]
     return "\n".join(
@@ -82,6 +83,8 @@ def model_table(models: Sequence[Mapping[str, Any]]) -> list[str]:
             "by category" if isinstance(model["threshold"], dict) else str(model["threshold"]),
             "unknown" if model["last_post_id"] is None else str(model["last_post_id"]),
             "{} to {}".format(*model["held_out"]) if model["held_out"] else "none",
+            plain(model["license"] or "unknown"),
+            "yes" if model["gated"] else "no",
             "yes" if model["on_this_machine"] else "no",
             "yes" if model["predictions"] else "no",
         ]

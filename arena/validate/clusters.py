@@ -7,7 +7,7 @@ in what models make of them: they tell less than as many posts by anybody.
 from typing import NamedTuple
 
 from arena.cli import warn
-from arena.families import families, joined
+from arena.families import families
 from arena.metrics.bootstrap import numbered
 from arena.validate.ground_truth import GroundTruth
 
@@ -28,7 +28,7 @@ class Clusters(NamedTuple):
     chained: int
 
     @property
-    def count(self) -> int:
+    def groups(self) -> int:
         """How many clusters there are."""
         return int(self.of_post.max()) + 1
 
@@ -49,8 +49,7 @@ def clusters(truth: GroundTruth, unit: str) -> Clusters:
     posts = len(truth.post_ids)
     if unit == "none":
         return Clusters(np.arange(posts), 0)
-    family = families(truth.family_ids, truth.family_parents)
-    family = numbered(family[np.searchsorted(truth.family_ids, truth.post_ids)])
+    family = _families(truth)
     if unit == "family":
         return Clusters(family, 0)
     count = int(family.max()) + 1
@@ -70,3 +69,31 @@ def clusters(truth: GroundTruth, unit: str) -> Clusters:
             " all: these are drawn by family alone"
         )
     return Clusters(found, chained)
+
+
+def _families(truth: GroundTruth) -> np.ndarray:
+    """The family of each post, int64 (posts,), numbered from 0 in the order of their first posts;
+    links of posts that are not scored join those that are."""
+    children, parents = truth.links
+    ids = np.union1d(truth.post_ids, children)
+    parent_ids = np.zeros(len(ids), np.int64)
+    parent_ids[np.searchsorted(ids, children)] = parents
+    found = families(ids, parent_ids)
+    return numbered(found[np.searchsorted(ids, truth.post_ids)])
+
+
+def joined(nodes: int, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """The connected components of a graph: int64 (nodes,), the same number for a component's nodes.
+
+    `a` and `b` int (links,) are the nodes, 0 to `nodes` - 1, that each link joins.
+    """
+    above = list(range(nodes))
+
+    def root(node: int) -> int:
+        while above[node] != node:
+            above[node] = node = above[above[node]]
+        return node
+
+    for one, other in zip(a.tolist(), b.tolist(), strict=True):
+        above[root(one)] = root(other)
+    return np.array([root(node) for node in range(nodes)], np.int64)

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from arena import jsonl, posts
+from arena import families, jsonl, posts
 from arena.cli import UserError, warn
 from arena.data_folder import DataFolder
+from arena.families import NO_LINKS, Links
 from arena.tagger import Tagger, vocabulary
 from danbooru_metadata import TagMappings
 
@@ -29,7 +30,8 @@ class GroundTruth:
     Post i has by itself tags[index] for index in `indices[starts[i] : starts[i + 1]]`, each once.
     Of `implications`, each is a group of tags that imply each other (mostly it is one tag), and the
     other tags that they imply directly; a group comes before those that it implies. `categories`
-    gives each tag's category by the posts' own fields.
+    gives each tag's category by the posts' own fields. `links` are the parent links of all posts
+    of posts.jsonl.
     """
 
     post_ids: np.ndarray
@@ -39,6 +41,7 @@ class GroundTruth:
     indices: np.ndarray
     starts: np.ndarray
     implications: list[tuple[list[int], list[int]]]
+    links: Links = NO_LINKS
 
     def artists(self, without: Container[str]) -> tuple[np.ndarray, np.ndarray]:
         """(row of the post, index of the tag) for each post's artists but those in `without`."""
@@ -146,10 +149,17 @@ def usable_posts(data: DataFolder) -> set[int]:
     return {int(stem) for stem in stems if stem.isascii() and stem.isdigit()}
 
 
-def read(data: DataFolder, wanted: set[int], limit: int, tag_mappings: TagMappings) -> GroundTruth:
+def read(
+    data: DataFolder,
+    wanted: set[int],
+    limit: int,
+    tag_mappings: TagMappings,
+    categories: Mapping[str, str] | None = None,
+) -> GroundTruth:
     """The ground truth of posts of posts.jsonl: the `limit` lowest ids of those in `wanted`.
 
-    Lines that are no post are skipped with a warning. Raises UserError without the file.
+    `categories` has those of tags of which the posts do not say it. Lines that are no post are
+    skipped with a warning. Raises UserError without the file.
     """
     path = data.posts
     problems = jsonl.Problems()
@@ -185,10 +195,12 @@ def read(data: DataFolder, wanted: set[int], limit: int, tag_mappings: TagMappin
         post_ids=np.array([post_id for post_id, _, _ in found], dtype=np.int64),
         ratings=[rating for _, rating, _ in found],
         tags=list(number_of),
-        # A tag that only an implication brings is in no post's fields: nearly all are general.
+        # A tag that only an implication brings is in no post's fields, nor are those of captions.
         categories=[
-            votes[number].most_common(1)[0][0] if number in votes else "general"
-            for number in range(len(number_of))
+            votes[number].most_common(1)[0][0]
+            if number in votes
+            else (categories or {}).get(tag, "general")
+            for tag, number in number_of.items()
         ],
         indices=np.concatenate([row for _, _, row in found]) if found else np.zeros(0, np.int64),
         starts=np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]),
@@ -251,6 +263,14 @@ def _groups(edges: Mapping[int, list[int]]) -> list[list[int]]:
         if group:
             groups.append(group)
     return groups
+
+
+def maybe_seen(tagger: Tagger, truth: GroundTruth) -> int | None:
+    """How many of the posts a tagger may have been trained on, or on one of their family; None
+    where that is not known. Of one's own images it is none."""
+    if tagger.last_post_id is None and truth.post_ids[0] < posts.OWN:
+        return None
+    return int(families.may_have_seen(truth.post_ids, truth.links, tagger.may_have_seen).sum())
 
 
 def common_tags(truth: GroundTruth, taggers: Sequence[Tagger], min_count: int) -> list[str]:

@@ -1,6 +1,6 @@
 """The results of a run: worked out one tagger at a time, and written as files."""
 
-import argparse
+import hashlib
 import itertools
 import json
 import platform
@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from importlib.metadata import version
 from typing import TypedDict, cast
 
-from arena import files
-from arena.cli import at_least, progress, warn
+from arena import files, jsonl
+from arena.cli import UserError, progress, warn
 from arena.data_folder import DataFolder
 from arena.metrics import (
     Evaluation,
@@ -25,15 +25,17 @@ from arena.metrics.figures import Figure
 from arena.metrics.formulas import chance_average_precision
 from arena.posts import CATEGORIES, RATINGS
 from arena.report import page, text
+from arena.report.model_index import model_index as yaml_of_card
 from arena.tagger import About, Tagger, vocabulary
-from arena.validate import distributed
+from arena.validate import distributed, earlier
 from arena.validate.clusters import clusters
-from arena.validate.ground_truth import GroundTruth
+from arena.validate.ground_truth import GroundTruth, maybe_seen
 from arena.validate.predictions import Cache, common_scores
 
 import numpy as np
 import torch
 
+VERSION = 2  # Of metrics.json.
 ENOUGH_POSTS = 100  # Fewer may look like chance by chance.
 SEED = 0  # Of the bootstrap: a rerun prints the same intervals.
 COMPARED = {"f1": ("own", "macro", "f1"), "ap": ("ap", "macro")}  # Of all models at once.
@@ -77,7 +79,8 @@ class ModelResults(About):
     """One model: what About says, and its figures. Lists by tag are in the order of `tag_names`."""
 
     precision: str  # Of the sums that its scores come from: float32, tf32, float16 or bfloat16.
-    maybe_seen: int | None  # Posts that it may have been trained on; None: it is not known.
+    # Posts that it may have been trained on, or on one of their family; None: it is not known.
+    maybe_seen: int | None
     overall: Overall
     # Of macro precision, recall, f1 and ap at the own threshold: the variance with clusters over
     # that of as many independent posts (deff); intervals are wider by its root. None: not known.
@@ -122,7 +125,7 @@ class Results(TypedDict):
     """metrics.json. A figure is {"value", "low", "high"} wherever it is: its value and the ends of
     its 95% interval, null where it has none."""
 
-    version: int  # Of this schema: 2.
+    version: int  # Of this schema: VERSION.
     posts: dict[str, int]  # `count`, `min_id`, `max_id`.
     tags: dict[str, int]  # `count` of common tags, `min_count` of posts that each is on.
     bootstrap: Bootstrap
@@ -138,6 +141,27 @@ class Results(TypedDict):
     best: dict[str, list[str]]
 
 
+def folder(out: DataFolder) -> DataFolder:
+    """The folder of the results, which is made where there is none."""
+    out.root.mkdir(parents=True, exist_ok=True)
+    return out
+
+
+def model_index(out: DataFolder, name: str) -> str:
+    """The YAML of a model card's model-index for a model's figures in the results.
+
+    Raises UserError where there are no results, or none of that model.
+    """
+    try:
+        found = jsonl.loads(out.metrics.read_bytes())
+        posts_hash = hashlib.sha256(out.validation_post_ids.read_bytes()).hexdigest()
+        if found["version"] != VERSION:
+            raise ValueError
+    except (FileNotFoundError, ValueError, TypeError, KeyError, RecursionError):
+        raise UserError(f"{out} has no whole results of this version: run validate.py") from None
+    return yaml_of_card(found, name, posts_hash)
+
+
 def score(
     caches: Sequence[Cache],
     ground_truth: GroundTruth,
@@ -146,16 +170,19 @@ def score(
     resamples: int,
     unit: str,
     device: torch.device,
+    out: DataFolder,
 ) -> Results:
     """Everything that the results show, with one tagger's scores in memory at a time.
 
     `tags` are the common tags, on at least `min_count` posts; without `resamples` nothing gets an
-    interval; `unit` is what they draw (clusters.py). Reads each tagger's predictions. Saves the ground truth.
+    interval; `unit` is what they draw (clusters.py). Reads each tagger's predictions. Saves the
+    ground truth in the folder `out`, after results of another selection have been moved away.
     """
     data, taggers = caches[0].data, [cache.tagger for cache in caches]
     ids = ground_truth.post_ids
     truth = ground_truth.matrix(tags)
-    save_truth(data, truth, ids, tags)
+    earlier.put_aside(out, ids, [tagger.name for tagger in taggers], tags)
+    save_truth(out, truth, ids, tags)
     category_of = dict(zip(ground_truth.tags, ground_truth.categories, strict=True))
     categories = [category_of[tag] for tag in tags]
     totals = ground_truth.tags_per_post()
@@ -180,9 +207,9 @@ def score(
     pairs = itertools.combinations(zip(taggers, evaluations, strict=True), 2)
     at_once = {name: simultaneous(evaluations, path) for name, path in COMPARED.items()}
     # Of a few units the spread is itself guesswork, and nobody is told from the best.
-    enough = drawn.count >= text.FEWEST
+    enough = drawn.groups >= text.FEWEST
     return {
-        "version": 2,
+        "version": VERSION,
         "posts": {"count": len(ids), "min_id": int(ids[0]), "max_id": int(ids[-1])},
         "tags": {"count": len(tags), "min_count": min_count},
         "bootstrap": {
@@ -190,7 +217,7 @@ def score(
             "seed": SEED,
             "confidence": bootstrap.CONFIDENCE,
             "unit": unit,
-            "clusters": drawn.count,
+            "clusters": drawn.groups,
             "largest": drawn.largest,
             "chained": drawn.chained,
         },
@@ -208,7 +235,7 @@ def score(
                 {
                     **cache.tagger.about(),
                     "precision": cache.precision,
-                    "maybe_seen": maybe_seen(cache.tagger, ids),
+                    "maybe_seen": maybe_seen(cache.tagger, ground_truth),
                     **evaluation.results,
                 },
             )
@@ -238,13 +265,6 @@ def score(
     }
 
 
-def maybe_seen(tagger: Tagger, post_ids: np.ndarray) -> int | None:
-    """How many of the posts it may have been trained on, None where that is not known."""
-    if tagger.last_post_id is None:
-        return None
-    return int(tagger.may_have_seen(post_ids).sum())
-
-
 def warn_if_like_chance(tagger: Tagger, found: Evaluation, truth: np.ndarray) -> None:
     """Warn of a tagger that ranks posts hardly better than scores that know nothing would."""
     posts = len(truth)
@@ -258,30 +278,22 @@ def warn_if_like_chance(tagger: Tagger, found: Evaluation, truth: np.ndarray) ->
         )
 
 
-def save_truth(data: DataFolder, truth: np.ndarray, post_ids: np.ndarray, tags: list[str]) -> None:
+def save_truth(out: DataFolder, truth: np.ndarray, post_ids: np.ndarray, tags: list[str]) -> None:
     """Write ground_truth.pt and validation_post_ids.txt."""
     files.save_tensors(
-        data.ground_truth,
+        out.ground_truth,
         {
             "ground_truth": torch.from_numpy(truth),
             "post_ids": torch.from_numpy(post_ids),
             "tags": tags,
         },
     )
-    files.write_text(data.validation_post_ids, "".join(f"{post_id}\n" for post_id in post_ids))
+    files.write_text(out.validation_post_ids, "".join(f"{post_id}\n" for post_id in post_ids))
 
 
-def write(data: DataFolder, results: Results) -> None:
+def write(out: DataFolder, results: Results) -> None:
     """Write the result files."""
-    files.write_text(data.detailed_metrics, text.detailed_metrics(results))
-    files.write_text(data.per_tag, text.per_tag_csv(results))
-    files.write_text(data.metrics, json.dumps(results))
-    files.write_text(data.report, page.html(results))
-
-
-def resample_count(text: str) -> int:
-    """An argparse type: 0, or enough resamples for 95% intervals."""
-    count = at_least(0)(text)
-    if 0 < count < 100:
-        raise argparse.ArgumentTypeError(f"{count} resamples are too few: give 0 or at least 100")
-    return count
+    files.write_text(out.detailed_metrics, text.detailed_metrics(results))
+    files.write_text(out.per_tag, text.per_tag_csv(results))
+    files.write_text(out.metrics, json.dumps(results))
+    files.write_text(out.report, page.html(results))

@@ -2,9 +2,10 @@
 
 import shlex
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from arena import posts
+from arena import families, posts
 from arena.cli import UserError, warn
 from arena.data_folder import DataFolder
 from arena.tagger import Tagger
@@ -27,20 +28,28 @@ def choose_posts(
 ) -> GroundTruth:
     """The posts to score on, ids ascending: those in the file `listed`, or else the first `limit`.
 
-    With `unseen_only`, those that no tagger may have been trained on. Warns of what is left out, of
-    what may have been seen and of what chose a checkpoint. Raises UserError where no post is left;
-    `names` are what the user calls the taggers.
+    With `unseen_only`, those that no tagger may have been trained on, nor on any of their family.
+    Warns of what is left out, of what may have been seen and of what chose a checkpoint. Raises
+    UserError where no post is left; `names` are what the user calls the taggers.
     """
     usable = ground_truth.usable_posts(data)
     asked = set(posts.ids(listed)) if listed else usable
     usable &= asked
     found = len(usable)
+    links = families.links(data.posts)
     if unseen_only:
         ids = np.array(sorted(usable), dtype=np.int64)
-        seen_by_any = np.any([tagger.may_have_seen(ids) for tagger in taggers], axis=0)
+        seen_by_any = np.any(
+            [families.may_have_seen(ids, links, tagger.may_have_seen) for tagger in taggers], axis=0
+        )
         usable = set(ids[~seen_by_any].tolist())
     limit = max(1, len(usable)) if listed else limit
-    truth = ground_truth.read(data, usable, limit, mappings)
+    categories = {
+        tag: category
+        for tagger in reversed(taggers)
+        for tag, category in zip(tagger.tags, tagger.categories, strict=True)
+    }
+    truth = replace(ground_truth.read(data, usable, limit, mappings, categories), links=links)
     if listed and (lacking := len(asked - set(truth.post_ids.tolist()))):
         warn(
             f"of the {len(asked)} posts in {listed}, {lacking} are left out, without a"
@@ -54,15 +63,10 @@ def choose_posts(
         raise UserError(
             f"no post with both a resized image and a line in posts.jsonl is left: {remedy}"
         )
+    if truth.post_ids[0] > posts.OWN:  # All of them, as they ascend: no model's data has them.
+        return truth
     for tagger in taggers:
-        seen = int(tagger.may_have_seen(truth.post_ids).sum())
-        if tagger.last_post_id is None:
-            warn(f"it is not known which posts {tagger.label} was trained on: it may be all")
-        elif seen:
-            warn(
-                f"{tagger.label} may have been trained on {seen} of the {len(truth.post_ids)} posts"
-                f" (ids up to {tagger.last_post_id}): --unseen-only leaves them out"
-            )
+        _tell_seen(tagger, truth)
         _tell_validated_on(tagger, truth.post_ids)
     return truth
 
@@ -79,6 +83,22 @@ def _fetch_unseen(
         f"a model may have been trained on each of the {count}: run download.py --unseen-by"
         f" {shlex.quote(','.join(limiting))} --data {folder}, then trainable.py --data {folder}"
     )
+
+
+def _tell_seen(tagger: Tagger, truth: GroundTruth) -> None:
+    """Warn of posts that a tagger may have been trained on, itself or by their family."""
+    seen = ground_truth.maybe_seen(tagger, truth)
+    if seen is None:
+        warn(f"it is not known which posts {tagger.label} was trained on: it may be all")
+    elif seen:
+        related = seen - int(tagger.may_have_seen(truth.post_ids).sum())
+        family = (
+            f"; {related} of them only because of a parent, child or sibling" if related else ""
+        )
+        warn(
+            f"{tagger.label} may have been trained on {seen} of the {len(truth.post_ids)} posts"
+            f" (ids up to {tagger.last_post_id}{family}): --unseen-only leaves them out"
+        )
 
 
 def _tell_validated_on(tagger: Tagger, post_ids: np.ndarray) -> None:

@@ -111,6 +111,40 @@ def test_the_walk_ends_where_nothing_is_unseen(wide_site: Path, data: Path, tmp_
         assert server.requests == []
 
 
+def test_families_of_seen_posts_are_left_out(tmp_path: Path, data: Path) -> None:
+    posts = make_site(tmp_path / "site", 60, size=20)  # 1001 to 1060.
+    parent_of = {
+        1058: 1057,  # Nobody of them was seen.
+        1056: 1010,  # Its parent was seen,
+        1055: 1056,  # so its child is out, too.
+        1054: 1090,  # Its parent is not on the site; a sibling was seen.
+        1012: 1090,
+        1011: 1053,  # The seen child of another.
+    }
+    for post in posts:
+        post["parent_id"] = parent_of.get(post["id"])
+    write_posts(tmp_path / "site", posts)
+    path = model(tmp_path, "a", last_post_id=1050)
+    with serve(tmp_path / "site") as server:
+        done = download(data, server.url, "--start-id", 1061, "--unseen-by", path)
+    assert sorted(saved_posts(data)) == [1051, 1052, *range(1057, 1061)]
+    assert "left out as perhaps seen by a model: 54" in done.out
+
+
+def test_files_of_posts_with_a_seen_parent_are_not_fetched(tmp_path: Path, data: Path) -> None:
+    posts = make_site(tmp_path / "site", 9, size=20)  # 1001 to 1009.
+    for post in posts:
+        post["parent_id"] = {1008: 1002, 1007: 1006}.get(post["id"])
+    write_posts(tmp_path / "site", posts)
+    path = model(tmp_path, "a", last_post_id=1004)
+    with serve(tmp_path / "site") as server:
+        download(data, server.url, "--start-id", 1010)
+        shutil.rmtree(data / "originals")
+        download(data, server.url, "--start-id", 1010, "--unseen-by", path)
+    wanted = [post for post in posts if post["id"] in (1005, 1006, 1007, 1009)]
+    assert originals(data) == expected(wanted)
+
+
 def test_other_models_walk_anew_and_the_same_do_not(
     wide_site: Path, data: Path, tmp_path: Path
 ) -> None:

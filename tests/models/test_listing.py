@@ -18,6 +18,8 @@ CARDS: dict[str, dict[str, Any]] = {
         "revision": "v1",
         "held_out": [900, 999],
         "threshold": {"general": 0.35, "character": 0.85},
+        "license": "gpl-3.0",
+        "gated": True,
     },
     "b-joytag": {"kind": "joytag", "last_post_id": None, "tags": "broken.json"},
 }
@@ -43,11 +45,19 @@ def test_the_table(data: Path) -> None:
     lines = ended.out.splitlines()
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines]
     assert rows[0][-2:] == ["Here", "Predictions"] and set(lines[1]) == {"|", "-"}
-    threshold = "by category"
     assert rows[2:] == [
-        ["b-joytag", "Tiny", "joytag", "unknown", "0.5", "unknown", "none", "no", "no"],
-        ["a-onnx", "Tiny", "onnx", "unknown", threshold, "5000000", "900 to 999", "no", "no"],
-        ["z-onnx", "Zed, a longer label", "onnx", "3", "0.5", "5000000", "none", "yes", "yes"],
+        [
+            *("b-joytag", "Tiny", "joytag", "unknown", "0.5", "unknown", "none"),
+            *("unknown", "no", "no", "no"),
+        ],
+        [
+            *("a-onnx", "Tiny", "onnx", "unknown", "by category", "5000000", "900 to 999"),
+            *("gpl-3.0", "yes", "no", "no"),
+        ],
+        [
+            *("z-onnx", "Zed, a longer label", "onnx", "3", "0.5", "5000000", "none"),
+            *("unknown", "no", "yes", "yes"),
+        ],
     ]
     assert len({tuple(at for at, c in enumerate(line) if c == "|") for line in lines}) == 1
 
@@ -59,6 +69,8 @@ def test_json_for_programs(data: Path) -> None:
     assert joytag["last_post_id"] is None and joytag["tags"] is None
     assert hub["held_out"] == [900, 999] and hub["threshold"]["character"] == 0.85
     assert (hub["source"], hub["revision"]) == ("some/where", "v1")
+    assert (hub["license"], hub["gated"]) == ("gpl-3.0", True)
+    assert (local["license"], local["gated"]) == (None, False)
     assert (local["tags"], local["on_this_machine"], local["predictions"]) == (3, True, True)
     assert not hub["on_this_machine"] and not hub["predictions"]
 

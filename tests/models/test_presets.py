@@ -6,7 +6,7 @@ from pathlib import Path
 
 from arena.cli import UserError
 from models import card as cards
-from models import preset
+from models import keys, preset
 from models.card import card
 from tests.helpers import ROOT
 
@@ -37,10 +37,9 @@ def test_a_cards_own_keys_override_its_presets(tmp_path: Path) -> None:
 
 
 def test_a_table_of_thresholds_replaces_a_column(tmp_path: Path) -> None:
-    text = f'preset = "animetimm"\n{OWN}[threshold]\nother = 0.4\n[image]\nsize = 448\n'
+    text = f'preset = "animetimm"\n{OWN}[threshold]\nother = 0.4\n'
     mine = card(written(tmp_path, text))
     assert mine.threshold == {"other": 0.4} and mine.output == "prediction"
-    assert mine.image.first == (512, "bilinear") and mine.image.resize == "bicubic"
 
 
 @pytest.mark.parametrize("value", ['"wdv4"', "3", '["wd"]', '{name = "wd"}', '""', '"../joytag"'])
@@ -59,7 +58,6 @@ def test_an_unknown_preset_names_the_known(tmp_path: Path, value: str) -> None:
         ('preset = "wd"\n' + OWN.replace('label = "Mine"\n', "threshold = 0.4\n"), "label"),
         ('preset = "timm"\n' + OWN + "threshold = 0.4\n", "image.size"),
         ('preset = "timm"\n' + OWN + "threshold = 0.4\n[image]\nsize = 448\n", "image.pad"),
-        ('preset = "animetimm"\n' + OWN, "image.size"),
     ],
 )
 def test_what_a_preset_leaves_open_is_asked_for(tmp_path: Path, text: str, key: str) -> None:
@@ -74,8 +72,9 @@ def test_the_readme_lists_every_key_and_preset(tmp_path: Path) -> None:
     assert card(written(tmp_path, short)).image == card("wd-vit-tagger-v3").image
     assert card(written(tmp_path, whole)).image.first == (512, "bilinear")
     listed = tomllib.loads(whole)
-    assert {*listed, "preset"} == {*cards.KEYS}
-    assert {*listed["image"]} == {*cards.IMAGE_KEYS}
+    # With `preprocess` there is no need of the [image] that is shown.
+    assert {*listed, "preset", "preprocess"} == {*keys.KEYS} and "`preprocess = " in text
+    assert {*listed["image"]} == {*keys.IMAGE_KEYS}
     assert all(f"`{name}`" in text for name in preset.names())
 
 

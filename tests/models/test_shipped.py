@@ -24,10 +24,17 @@ def test_every_card_is_whole(name: str) -> None:
     assert model.name == name and model.label
     on_hub = model.source != "."
     assert (model.revision is not None) == on_hub
-    # No branch: what it names would move.
-    assert not on_hub or model.revision in ("v1.0", "v2.0") or len(str(model.revision)) == 40
     text = model.path.read_text()
+    # No branch, as what it names would move; where no commit is known, the card says so.
+    moving = {model.revision, model.tags_revision} - {None, "v1.0", "v2.0"}
+    assert all(len(str(revision)) == 40 for revision in moving - {"main"})
+    assert ("main" in moving) == ("# A branch, which may move" in text)
     assert text.startswith("# ") and "https://huggingface.co/" in text.split("\n\n")[0]
+
+
+def test_what_is_gated_says_so() -> None:
+    gated = {name for name in SHIPPED if card(name).gated}
+    assert gated == {"cl-tagger-v2", *(name for name in SHIPPED if name.startswith("animetimm-"))}
 
 
 def test_labels_are_told_apart() -> None:

@@ -1,5 +1,6 @@
 """A metrics dict of the shape arena/metrics.py makes, with invented but plausible numbers."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -114,7 +115,15 @@ def metrics_sample(
         "version": 2,
         "posts": {"count": posts, "min_id": 6734042, "max_id": 6769098},
         "tags": {"count": tags, "min_count": 10},
-        "bootstrap": {"resamples": 200 if bootstrap else 0, "seed": 0, "confidence": 0.95},
+        "bootstrap": {
+            "resamples": 200 if bootstrap else 0,
+            "seed": 0,
+            "confidence": 0.95,
+            "unit": "none",
+            "clusters": posts,
+            "largest": 1,
+            "chained": 0,
+        },
         "device": "CPU",
         "software": {
             "python": "3.11.2",
@@ -127,10 +136,28 @@ def metrics_sample(
         "tag_counts": counts.tolist(),
         "models": made,
         "pairs": [
-            {"a": a["name"], "b": b["name"], "overall": _differences(a, b, bootstrap)}
-            for index, a in enumerate(made)
-            for b in made[index + 1 :]
+            _pair(a, b, bootstrap) for index, a in enumerate(made) for b in made[index + 1 :]
         ],
+        "best": {
+            "f1": _by(made, lambda model: model["overall"]["own"]["macro"]["f1"]["value"]),
+            "ap": _by(made, lambda model: model["overall"]["ap"]["macro"]["value"]),
+        },
+    }
+
+
+def _by(models: list[dict[str, Any]], figure: Callable[[dict[str, Any]], float]) -> list[str]:
+    """The models' names, the highest figure first."""
+    return [model["name"] for model in sorted(models, key=figure, reverse=True)]
+
+
+def _pair(a: dict[str, Any], b: dict[str, Any], bootstrap: bool) -> dict[str, Any]:
+    overall = _differences(a, b, bootstrap)
+    return {
+        "a": a["name"],
+        "b": b["name"],
+        "overall": overall,
+        "design_effect": dict.fromkeys(("precision", "recall", "f1", "ap"), 1.0),
+        "simultaneous": {"f1": overall["own"]["macro"]["f1"], "ap": overall["ap"]["macro"]},
     }
 
 
@@ -203,6 +230,7 @@ def _model(
         "precision": "float32",
         "maybe_seen": 5571 if index == 3 else 0,
         "vocabulary": 9083,
+        "design_effect": dict.fromkeys(("precision", "recall", "f1", "ap"), 1.0),
         "overall": {
             "own": {
                 "threshold": own,

@@ -27,7 +27,7 @@ pytestmark = pytest.mark.slow
 
 REAL = ROOT / "tests" / "real"
 FORMS = REAL / "forms"
-SIZES = [(30, 71), (80, 41), (896, 500), (333, 900)]
+SIZES = [(30, 71), (80, 41), (896, 500), (333, 900), (1024, 700)]
 Array = np.ndarray[Any, Any]
 Picture = Image.Image
 
@@ -77,6 +77,17 @@ def stretched(size: int, how: Resampling) -> Callable[[Picture], Array]:
     return lambda picture: normal(picture.resize((size, size), how), HALF)
 
 
+def plain(picture: Picture) -> Array:
+    return np.asarray(picture.resize((448, 448), Resampling.BILINEAR), np.float64) / 255
+
+
+def deep(picture: Picture) -> Array:
+    """Of a picture whose longer side is twice as long as wanted."""
+    square = np.asarray(placed(picture, max(picture.size), (0, 0, 0)), np.float64)
+    halved: Array = np.rint(square.reshape(512, 2, 512, 2, 3).mean(axis=(1, 3)))
+    return halved / 255
+
+
 def cl(picture: Picture) -> Array:
     square = placed(picture, max(picture.size), WHITE)
     return normal(square.resize((448, 448), Resampling.BICUBIC), HALF)[:, :, ::-1]
@@ -116,6 +127,8 @@ class Published(NamedTuple):
     outputs: dict[str, str]
     layout: str = "nchw"
     mask: bool = False
+    preprocess: str = ""  # The text of its preprocess.json.
+    size: int = 0  # Of its images, where that file says it.
 
 
 V14 = (REAL / "wd" / "wd-v1-4.selected_tags.head.csv").read_text()
@@ -124,9 +137,26 @@ INFO = (
     'tag_id,name,category,count,aliases\n470575,1girl,0,9,"[""1girls""]"\n9999999,general,9,5,[]\n'
 )
 TIMM = (FORMS / "animetimm.csv").read_text()
+NO_CATEGORIES = "name,real_name\n1girl,1girl\n" + "".join(f"tag_{n},tag_{n}\n" for n in range(9))
 THREE = {"embedding": "Embedding", "logits": "Identity", "prediction": "Sigmoid"}
 SCORES, LOGITS = {"output": "Sigmoid"}, {"logits": "Identity"}
 REFINED = {"initial_predictions": "Neg", "refined_predictions": "Identity"}
+
+
+def timm(size: int, constants: tuple[list[float], list[float]]) -> Published:
+    """One of animetimm's taggers: its preprocess.json names size, mean and std."""
+    found = json.loads((FORMS / "preprocess.json").read_text())
+    for step in found["test"]:
+        if step["type"] == "resize":
+            step["size"] = size
+        elif step["type"] == "center_crop":
+            step["size"] = [size, size]
+        elif step["type"] == "normalize":
+            step["mean"], step["std"] = constants
+    return Published(
+        TIMM, animetimm(size, constants), THREE, preprocess=json.dumps(found), size=size
+    )
+
 
 FAMILIES = {
     "wd-v1-4-swinv2-tagger-v2": Published(V14, wd, {"predictions_sigmoid": "Sigmoid"}, "nhwc"),
@@ -134,8 +164,9 @@ FAMILIES = {
     "wd-eva02-large-tagger-v3-embeddings": Published(
         INFO, wd, {"embedding": "Embedding", "output": "Sigmoid"}, "nhwc"
     ),
-    "animetimm-caformer-b36": Published(TIMM, animetimm(384, IMAGENET), THREE),
-    "animetimm-eva02-large": Published(TIMM, animetimm(448, CLIP), THREE),
+    "animetimm-caformer-b36": timm(384, IMAGENET),
+    "animetimm-eva02-large": timm(448, CLIP),
+    "animetimm-resnet50": timm(256, IMAGENET),
     "pixai-tagger-v0.9": Published(
         (FORMS / "pixai09.csv").read_text(), stretched(448, Resampling.BILINEAR), THREE
     ),
@@ -145,6 +176,13 @@ FAMILIES = {
     "camie-tagger-v2": Published(indices("year"), camie, {**REFINED, "selected": "Cast"}),
     "oppai-oracle-v1.1": Published(
         (FORMS / "oppai.csv").read_text(), oppai, {"probabilities": "Sigmoid"}, mask=True
+    ),
+    "ml-danbooru": Published(NO_CATEGORIES, plain, LOGITS),
+    "deepdanbooru": Published(
+        "name,real_name,category\n1girl,1girl,0\nrating:safe,rating:safe,9\n",
+        deep,
+        {"activation_172": "Sigmoid"},
+        "nhwc",
     ),
 }
 
@@ -164,7 +202,9 @@ def make_network(path: Path, size: int, tagger: Published) -> tuple[Array, Array
     weight, bias = make_onnx(path, tags, layout=tagger.layout, size=size, logits=True)
     network = onnx.load(path)
     graph = network.graph
-    if tagger.layout == "nhwc":  # From 0 to 255, which would make every score 0 or 1.
+    if (
+        tagger.layout == "nhwc" and tagger.steps is wd
+    ):  # From 0 to 255, which would make every score 0 or 1.
         weight /= 255
         graph.initializer[0].CopyFrom(onnx.numpy_helper.from_array(weight, "weight"))
     graph.node[-1].output[0] = "sums"
@@ -218,11 +258,16 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ran]:
     for name, tagger in FAMILIES.items():
         model = card(name)
         repository = folder / "hub" / model.source
-        for file in (model.file, model.tags):
-            (repository / file).parent.mkdir(parents=True, exist_ok=True)
-        maps[name] = make_network(repository / model.file, model.image.size, tagger)
-        (repository / model.tags).write_text(tagger.tags)
+        lists = folder / "hub" / (model.tags_source or model.source)
+        for file in (repository / model.file, lists / model.tags):
+            file.parent.mkdir(parents=True, exist_ok=True)
+        side = tagger.size or model.image.size
+        maps[name] = make_network(repository / model.file, side, tagger)
+        (lists / model.tags).write_text(tagger.tags)
+        if tagger.preprocess:
+            (repository / str(model.preprocess)).write_text(tagger.preprocess)
         (repository / ".revisions").write_text(str(model.revision))
+        (lists / ".revisions").write_text(str(model.tags_revision or model.revision))
     with serve(hub=folder / "hub") as server:
         env = {"HF_ENDPOINT": server.url, "HF_HOME": str(folder / "cache")}
         names = ",".join(FAMILIES)
@@ -238,8 +283,11 @@ def test_scores_are_those_of_the_authors_steps(name: str, ran: Ran) -> None:
     for post_id, scores in zip(found["post_ids"], found["predictions"], strict=True):
         with Image.open(ran.data / "resized" / f"{post_id}.webp") as opened:
             picture = opened.convert("RGB")
+        # Area averaging by other ratios than these has tests of its own.
         if tagger.steps is wd and max(picture.size) not in (71, 80, 896):
-            continue  # Area averaging by other ratios has tests of its own.
+            continue
+        if tagger.steps is deep and max(picture.size) != 1024:
+            continue
         ready = tagger.steps(picture)
         cell = len(ready) // 4
         grid = ready.reshape(4, cell, 4, cell, 3).mean(axis=(1, 3))
@@ -259,5 +307,5 @@ def test_thresholds_are_those_of_the_cards(ran: Ran) -> None:
     assert told["animetimm-caformer-b36"] == "best_threshold"
     assert told["cl-tagger-1.02"]["other"] == 0.55
     unknown = {model["name"] for model in results["models"] if model["last_post_id"] is None}
-    sure = ("wd", "camie", "pixai-tagger-v0.9")
+    sure = ("wd", "camie", "pixai-tagger-v0.9", "ml-", "deep")
     assert unknown == {name for name in FAMILIES if not name.startswith(sure)}

@@ -192,6 +192,38 @@ def test_posts_that_a_model_may_have_seen(tmp_path: Path) -> None:
     )
 
 
+def test_families_of_posts_that_a_model_may_have_seen(tmp_path: Path) -> None:
+    posts = make_data(tmp_path, 40)
+    newest = posts[14]["id"]
+    parent_of = {
+        20: posts[3]["id"],  # Its parent was seen,
+        21: posts[20]["id"],  # so its child counts as well,
+        22: posts[20]["id"],  # and another, although post 20 itself has no image.
+        23: newest - 1,  # This parent is not here, but may have been seen.
+        24: posts[39]["id"],
+        25: newest + 1,
+        4: newest + 2,  # A seen post whose parent is not here: its sibling counts.
+        26: newest + 2,
+    }
+    for number, parent in parent_of.items():
+        posts[number]["parent_id"] = parent
+    (tmp_path / "posts.jsonl").write_text("".join(json.dumps(post) + "\n" for post in posts))
+    (tmp_path / "resized" / f"{posts[20]['id']}.webp").unlink()
+    model = make_model(tmp_path, "new", TAGS, card={"last_post_id": newest, "label": "New"})
+    ended = ok(validate(tmp_path, model))
+    said = f"New may have been trained on 19 of the 39 posts (ids up to {newest}; 4 of them only"
+    assert f"{said} because of a parent, child or sibling)" in ended.err
+    (entry,) = json.loads((tmp_path / "metrics.json").read_text())["models"]
+    assert entry["maybe_seen"] == 19
+    ended = ok(validate(tmp_path, model, more=(*QUICK, "--unseen-only")))
+    assert "may have been" not in ended.err
+    ids = (tmp_path / "validation_post_ids.txt").read_text().split()
+    left = [post for number, post in enumerate(posts) if number >= 15 and number not in parent_of]
+    unrelated = [posts[24], posts[25]]
+    wanted = sorted(post["id"] for post in [*left, *unrelated] if post is not posts[20])
+    assert ids == [str(post_id) for post_id in wanted]
+
+
 def test_post_ids_repeat_a_run(tmp_path: Path) -> None:
     posts = make_data(tmp_path, 30)
     model = make_model(tmp_path, "a", TAGS)

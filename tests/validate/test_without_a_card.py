@@ -80,6 +80,67 @@ def test_the_steps_of_preprocess_json(tmp_path: Path) -> None:
     assert "mean = [0.485, 0.456, 0.406]" in card and 'output = "prediction"' in card
 
 
+NAMES = [{"category": number, "name": name} for number, name in ((0, "general"), (4, "character"))]
+BY_CATEGORY = "category,name,alpha,threshold\n0,general,1.0,0.52\n4,character,1.0,0.61\n"
+
+
+def test_thresholds_of_each_category(tmp_path: Path) -> None:
+    make_data(tmp_path, 12)
+    folder = animetimm(tmp_path / "models" / "a")
+    (folder / "thresholds.csv").write_text(BY_CATEGORY + "0,general,2.0,0.9\n")
+    (folder / "categories.json").write_text(json.dumps(NAMES))
+    rows = [f"1,{tag},{4 if number < 5 else 0}" for number, tag in enumerate(TAGS)]
+    best = [f"{row},0.4" for row in rows]
+    head = "tag_id,name,category"
+    (folder / "selected_tags.csv").write_text("\n".join([head + ",best_threshold", *best]))
+    card = ok(call("validate.py", "--show-card", folder)).out
+    assert 'threshold = "best_threshold"' in card
+    assert "each tag in selected_tags.csv, and not of thresholds.csv" in card
+    (folder / "selected_tags.csv").write_text("\n".join([head, *rows]))
+    card = ok(call("validate.py", "--show-card", folder)).out
+    assert "threshold = {general = 0.52, character = 0.61}" in card
+    assert "those of each category in thresholds.csv" in card and "not known: 0.5" not in card
+    ok(validate(tmp_path, folder))
+    found, kept = json.loads((tmp_path / "metrics.json").read_text()), saved(tmp_path, "a")
+    recall = dict(zip(found["tag_names"], found["models"][0]["per_tag"]["recall"], strict=True))
+    posts = [json.loads(line) for line in (tmp_path / "posts.jsonl").read_text().splitlines()]
+    tags_of = {post["id"]: post["tag_string"].split() for post in posts}
+    for column, tag in enumerate(TAGS):
+        has = np.array([tag in tags_of[post_id] for post_id in kept["post_ids"]])
+        threshold = np.float32(0.61 if column < 5 else 0.52)
+        reached = kept["predictions"][:, column] >= threshold
+        if has.any():
+            assert recall[tag] == pytest.approx((reached & has).sum() / has.sum())
+    (folder / "categories.json").unlink()  # Then a number is Danbooru's.
+    assert ok(call("validate.py", "--show-card", folder)).out == card
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "words"),
+    [
+        ("thresholds.csv", "category,threshold\n", "has not in every row"),
+        ("thresholds.csv", "category,limit\n0,0.5\n", "has not in every row"),
+        ("thresholds.csv", "category,threshold\n0,1.5\n", "has not in every row"),
+        ("thresholds.csv", "category,threshold\n0,nan\n", "has not in every row"),
+        ("thresholds.csv", "category,threshold\n0\n", "has not in every row"),
+        ("thresholds.csv", "category,threshold\n17,0.5\n", "category '17' is none of"),
+        ("categories.json", "{}", ""),
+        ("categories.json", "[3]", "is no list of categories"),
+        ("categories.json", '[{"category": 5, "name": "species"}]', "calls category 5 species"),
+    ],
+)
+def test_thresholds_that_cannot_be_read(tmp_path: Path, file: str, text: str, words: str) -> None:
+    folder = animetimm(tmp_path / "a")
+    table(folder, TAGS)
+    (folder / "thresholds.csv").write_text(BY_CATEGORY)
+    (folder / file).write_text(text)
+    ended = call("validate.py", "--show-card", folder)
+    if words:
+        refused(ended, words, file)
+    else:
+        assert "threshold = {general = 0.52" in ok(ended).out
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["org/wd", "org/wd@v2.0"])
 def test_a_repository_of_the_hub_by_its_name(tmp_path: Path, name: str) -> None:
