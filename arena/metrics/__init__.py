@@ -7,9 +7,11 @@ from arena.metrics.figures import (
     TestSet,
     compare,
     compare_tags,
+    compared_design_effects,
     evaluate,
     per_tag,
 )
+from arena.metrics.several import may_be_best, simultaneous
 
 __all__ = [
     "Decided",
@@ -18,6 +20,9 @@ __all__ = [
     "by_age",
     "compare",
     "compare_tags",
+    "compared_design_effects",
     "evaluate",
+    "may_be_best",
     "per_tag",
+    "simultaneous",
 ]

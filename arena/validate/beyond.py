@@ -21,11 +21,13 @@ TAGS_AT_ONCE = 1024  # Whose scores are in memory together.
 
 @dataclass(frozen=True)
 class Beyond:
-    """What all taggers are scored on beyond the common tags; `weights` uint8 (posts, resamples)."""
+    """What all taggers are scored on beyond the common tags; `weights` uint8 (posts, resamples) of
+    `clusters` (posts,)."""
 
     ground_truth: GroundTruth
     tags: TagSet
     weights: np.ndarray
+    clusters: np.ndarray
 
     @cached_property
     def samples(self) -> np.ndarray:
@@ -63,7 +65,12 @@ class Beyond:
         groups = self.tags.groups[len(self.tags.common) :][known]
         ap = self._average_precisions(cache, known)
         further = vocabularies.count(
-            groups, given.further[:, known], self._truth[:, known], self.samples, ap
+            groups,
+            given.further[:, known],
+            self._truth[:, known],
+            self.samples,
+            self.clusters,
+            ap,
         )
         sums = common.plus(further)
         frequent = self.tags.frequent
