@@ -338,19 +338,24 @@ def detailed_metrics(metrics: Metrics) -> str:
 
 
 def per_tag_csv(metrics: Metrics) -> str:
-    """per_tag.csv: a row per tag, its category and count, then five figures per model.
+    """per_tag.csv: a row for each tag and model: the tag, its category and count, the model's label
+    and its figures.
 
     A cell that a spreadsheet would run as a formula (`=_=`, `+_+`, `@_@` are real tags) gets a
     leading apostrophe; metrics.json holds the exact names.
     """
     file = io.StringIO()
     rows = csv.writer(file, lineterminator="\n")
-    heads = [f"{label} {key}" for label in labels(metrics) for key in PER_TAG]
-    rows.writerow(["tag", "category", "count", *map(_cell, heads)])
-    columns = [model["per_tag"][key] for model in metrics["models"] for key in PER_TAG]
+    rows.writerow(["tag", "category", "count", "model", *PER_TAG])
+    models = [
+        (_cell(label), model["per_tag"])
+        for label, model in zip(labels(metrics), metrics["models"], strict=True)
+    ]
     about = metrics["tag_names"], metrics["tag_categories"], metrics["tag_counts"]
-    for name, category, count, *figures in zip(*about, *columns, strict=True):
-        rows.writerow([_cell(plain(name)), category, count, *(f"{x:.6f}" for x in figures)])
+    for place, (name, category, count) in enumerate(zip(*about, strict=True)):
+        for label, figures in models:
+            shown = (f"{figures[key][place]:.6f}" for key in PER_TAG)
+            rows.writerow([_cell(plain(name)), category, count, label, *shown])
     return file.getvalue()
 
 

@@ -304,24 +304,16 @@ def test_hostile_names_keep_detailed_metrics_in_blocks() -> None:
 def test_per_tag_csv_reads_back() -> None:
     metrics = metrics_sample(40, 2, hostile=True)
     head, *rows = csv.reader(io.StringIO(text.per_tag_csv(metrics)))
-    assert head[:8] == [
-        "tag",
-        "category",
-        "count",
-        "SmilingWolf precision",
-        "SmilingWolf recall",
-        "SmilingWolf f1",
-        "SmilingWolf ap",
-        "SmilingWolf mcc",
-    ]
-    assert len(head) == 3 + 2 * 5
-    assert len(rows) == 40
-    for index, row in enumerate(rows):
+    assert head == ["tag", "category", "count", "model", "precision", "recall", "f1", "ap", "mcc"]
+    assert len(rows) == 40 * 2
+    for place, row in enumerate(rows):
+        index, model = divmod(place, 2)
         assert row[1:3] == [metrics["tag_categories"][index], str(metrics["tag_counts"][index])]
-        assert float(row[11]) == pytest.approx(
-            metrics["models"][1]["per_tag"]["ap"][index], abs=1e-6
-        )
-    names = [row[0] for row in rows]
+        assert row[3] == metrics["models"][model]["label"]
+        figures = metrics["models"][model]["per_tag"]
+        for name, cell in zip(head[4:], row[4:], strict=True):
+            assert float(cell) == pytest.approx(figures[name][index], abs=1e-6)
+    names = [row[0] for row in rows[::2]]
     assert names[:5] == HOSTILE[:5]
     assert names[6:10] == ["'=_=", "'+_+", "'@_@", "'-_-"]
 
