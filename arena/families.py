@@ -37,8 +37,8 @@ def links(path: Path) -> Links:
     if not path.is_file():
         return NO_LINKS
     with path.open("rb") as file:
-        for line in file:
-            if len(line) > jsonl.MAX_LINE or not _HAS_PARENT.search(line):
+        for _, line in jsonl.bounded(file):
+            if line is None or not _HAS_PARENT.search(line):
                 continue
             try:
                 post = jsonl.loads(line.strip())

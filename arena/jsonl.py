@@ -75,12 +75,8 @@ def lines(path: Path, problems: Problems) -> Iterator[tuple[int, dict[str, Any]]
     except FileNotFoundError:
         raise UserError(f"{path} is missing: run download.py first, or check --data") from None
     with file:
-        number = 0
-        while line := file.readline(MAX_LINE + 1):
-            number += 1
-            if len(line) > MAX_LINE:
-                while line and not line.endswith(b"\n"):
-                    line = file.readline(MAX_LINE)
+        for number, line in bounded(file):
+            if line is None:
                 problems.add(number, f"is longer than {MAX_LINE} bytes")
                 continue
             text = line.removeprefix(b"\xef\xbb\xbf").strip() if number == 1 else line.strip()
@@ -100,6 +96,19 @@ def lines(path: Path, problems: Problems) -> Iterator[tuple[int, dict[str, Any]]
             else:
                 seen.add(record["id"])
                 yield number, record
+
+
+def bounded(file: IO[bytes]) -> Iterator[tuple[int, bytes | None]]:
+    """(line number, line) of each line of a file; None for one of more than MAX_LINE bytes."""
+    number = 0
+    while line := file.readline(MAX_LINE + 1):
+        number += 1
+        if len(line) <= MAX_LINE:
+            yield number, line
+            continue
+        while line and not line.endswith(b"\n"):
+            line = file.readline(MAX_LINE)
+        yield number, None
 
 
 def line(record: Any) -> bytes:
