@@ -15,11 +15,21 @@ from string import Template
 from typing import Any
 
 from arena.cli import plain
-from arena.report.text import Metrics, labels, lost_tags, ratings, verdicts
+from arena.report.text import Metrics, labels, lost_tags, moved, ratings, verdicts
 
 VENDOR = Path(__file__).parent / "vendor"
 FOLDER = Path(__file__).parent / "page"
-SECTIONS = ("leaderboard", "curves", "scatter", "groups", "calibration", "tags", "run")
+SECTIONS = (
+    "leaderboard",
+    "shared",
+    "terms",
+    "curves",
+    "scatter",
+    "groups",
+    "calibration",
+    "tags",
+    "run",
+)
 # In the order in which they run, as one script.
 SCRIPTS = (
     *("format.js", "tables.js", "plots.js", "tag.js"),
@@ -48,8 +58,9 @@ def html(
         }
         for model, label in zip(metrics["models"], labels(metrics), strict=True)
     ]
-    said = {"verdicts": verdicts(metrics), "lost": lost_tags(metrics), "rated": ratings(metrics)}
-    data = {**metrics, "models": models, "resized": resized, **said}
+    sentences = {"verdicts": verdicts, "lost": lost_tags, "moved": moved, "rated": ratings}
+    said = {name: of(metrics) for name, of in sentences.items()}
+    data = {**metrics, "models": models, "resized": resized, "said": said}
     own = "\n".join((FOLDER / name).read_text(encoding="utf-8") for name in SCRIPTS)
     scripts = [
         *(_script(VENDOR / name) for name in ("plotly-basic.min.js", "tabulator.min.js")),

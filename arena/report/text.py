@@ -14,6 +14,7 @@ from itertools import combinations, pairwise, zip_longest
 from typing import Any
 
 from arena.cli import plain
+from arena.posts import OWN
 
 Metrics = Mapping[str, Any]  # As validate.py makes them, and metrics.json holds.
 
@@ -45,6 +46,7 @@ def markdown_table(metrics: Metrics, ci: bool = False) -> str:
     the table marks with `*` (`?` where it is not known), then the posts and tags it rests on.
     """
     posts, tags = metrics["posts"], metrics["tags"]
+    own_images = posts["min_id"] > OWN  # No model was trained on them.
     rows, notes = [], []
     for model, label in zip(metrics["models"], map(_markdown, labels(metrics)), strict=True):
         own = model["overall"]["own"]["macro"]
@@ -52,7 +54,7 @@ def markdown_table(metrics: Metrics, ci: bool = False) -> str:
         figures.append(model["overall"]["ap"]["macro"])
         if model.get("mean_of"):
             notes.append(f"{label} is the mean of their scores, at the mean of their thresholds")
-        seen = model["maybe_seen"]
+        seen = 0 if own_images else model["maybe_seen"]
         mark = "?" if seen is None else "*" if seen else ""
         rows.append([label + mark, *(_figure(figure, ci) for figure in figures)])
         if seen is None:

@@ -74,6 +74,7 @@ def shown(
     opened = browser.new_page(viewport={"width": 1280, "height": 800}, color_scheme=scheme)
     opened.set_default_timeout(PATIENCE * 1000)
     opened.goto(path.as_uri())
+    opened.evaluate("document.querySelectorAll('details').forEach((it) => it.open = true)")
     yield opened
     opened.close()
 

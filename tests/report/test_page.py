@@ -237,7 +237,12 @@ def test_switching_models(small: Opened) -> None:
 @pytest.mark.slow
 def test_leaderboard_follows_the_choice_of_threshold(small: Opened) -> None:
     page = small.page
-    choices = ((0, "own", "macro"), (1, "own", "micro"), (2, "equal", "macro"), (6, "tag", "macro"))
+    choices = (
+        (0, "own", "macro"),
+        (1, "own", "micro"),
+        (2, "equal", "macro"),
+        *((6 + at, kind, "macro") for at, kind in enumerate(("one", "category", "tag"))),
+    )
     for choice, kind, way in choices:
         page.select_option("#leaderboard-set", str(choice))
         found = [

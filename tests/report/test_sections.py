@@ -1,0 +1,149 @@
+"""The sections of report.html that need more than one look: that they show what the data says."""
+
+import copy
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, get_type_hints
+
+from arena.report import page, text
+from arena.validate import schema
+from tests.helpers import PATIENCE, until
+from tests.report.metrics_sample import as_mean, as_own_images, metrics_sample
+
+import pytest
+from playwright.sync_api import Browser, Page, sync_playwright
+
+CHROMIUM = Path("/usr/bin/chromium")
+
+
+def test_the_sample_has_every_key_of_the_schema() -> None:
+    metrics = metrics_sample(60, 3)
+    model = metrics["models"][0]
+    pieces = [
+        *((schema.Results, metrics), (schema.ModelResults, model), (schema.Pair, pair(metrics))),
+        *((schema.Overall, model["overall"]), (schema.Overall, pair(metrics)["overall"])),
+        *((schema.CrossFit, model["overall"]["cross_fit"]), (schema.Slice, model["by_age"][0])),
+        *((schema.Ratings, model["ratings"]), (schema.AllTags, model["all_tags"])),
+        *((schema.Shared, pair(metrics)["shared"]), (schema.LostTags, metrics["lost_tags"][0])),
+    ]
+    for form, found in pieces:
+        assert set(found) == set(get_type_hints(form)), form
+
+
+def pair(metrics: dict[str, Any]) -> dict[str, Any]:
+    return metrics["pairs"][0]  # type: ignore[no-any-return]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    if not CHROMIUM.exists():
+        pytest.skip("chromium is not installed: apt-get install chromium")
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield chromium
+        chromium.close()
+
+
+def open_page(browser: Browser, folder: Path, metrics: dict[str, Any]) -> Page:
+    """The report of `metrics`, drawn."""
+    path = folder / "report.html"
+    path.write_text(page.html(metrics), encoding="utf-8")
+    opened = browser.new_page(viewport={"width": 1280, "height": 800})
+    opened.set_default_timeout(PATIENCE * 1000)
+    errors: list[str] = []
+    opened.on("pageerror", lambda error: errors.append(str(error)))
+    opened.goto(path.as_uri())
+    until(lambda: errors or opened.locator("main[aria-busy=false]").count())
+    assert errors == []
+    return opened
+
+
+def rows(opened: Page, selector: str) -> list[list[str]]:
+    """The first line of each cell of a table."""
+    cells = """(table) => [...table.querySelectorAll("tbody tr")].map((row) =>
+      [...row.children].map((cell) => cell.innerText.trim().split("\\n")[0]))"""
+    return opened.locator(f"{selector} table").first.evaluate(cells)  # type: ignore[no-any-return]
+
+
+def numbers(values: list[float]) -> list[str]:
+    return [f"{value:.4f}" for value in values]
+
+
+@pytest.fixture(scope="module")
+def shown(
+    browser: Browser, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[Page, dict[str, Any]]]:
+    """A report of three models and their data."""
+    metrics = metrics_sample(60, 3)
+    opened = open_page(browser, tmp_path_factory.mktemp("sections"), copy.deepcopy(metrics))
+    yield opened, metrics
+    opened.close()
+
+
+@pytest.mark.slow
+def test_the_same_tags(shown: tuple[Page, dict[str, Any]]) -> None:
+    opened, metrics = shown
+    (lost,) = text.lost_tags(metrics)
+    assert opened.locator("#shared p", has_text=lost).is_visible()
+    opened.select_option("#shared-model", "1")  # Second of the first pair, first of the last.
+    found = rows(opened, "#shared-pairs")
+    first, last = metrics["pairs"][0]["shared"], metrics["pairs"][2]["shared"]
+    for row, one, other, difference in (
+        (found[0], first["b"], first["a"], -first["difference"]["macro"]["f1"]["value"]),
+        (found[1], last["a"], last["b"], last["difference"]["macro"]["f1"]["value"]),
+    ):
+        assert row[1] == f"{difference:+.4f}".replace("-", "−")
+        assert row[2:4] == numbers([side["macro"]["f1"]["value"] for side in (one, other)])
+    low = opened.locator("#shared-pairs .range").first.inner_text()
+    assert low.startswith(f"{-first['difference']['macro']['f1']['high']:+.4f}".replace("-", "−"))
+    known = [model["all_tags"] for model in metrics["models"]]
+    assert [row[1] for row in rows(opened, "#shared-all")] == ["120 of 240"] * 3
+    opened.select_option("#shared-kind", "character")
+    values = [each["by_category"]["character"]["macro"]["f1"]["value"] for each in known]
+    assert [row[2] for row in rows(opened, "#shared-all")] == numbers(values)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("change", [as_mean, as_own_images], ids=["mean", "own images"])
+def test_what_a_run_has_not_leaves_nothing_empty(
+    browser: Browser, tmp_path: Path, change: Any
+) -> None:
+    metrics = metrics_sample(12, 3)
+    change(metrics)
+    opened = open_page(browser, tmp_path, metrics)
+    plots = opened.locator("main .plot").all()
+    assert plots and all(plot.locator(".scatterlayer > *, .barlayer > *").count() for plot in plots)
+    for switch in opened.locator("#legend [role=switch]").all()[:2]:  # The last stays on.
+        switch.click()
+        opened.locator("main[aria-busy=false]").wait_for()
+    empty = (
+        "[...document.querySelectorAll('main table')].filter((it) => !it.tBodies[0].rows.length)"
+    )
+    assert opened.evaluate(f"{empty}.length") == 0
+    if change is as_own_images:
+        assert opened.locator("#by-rating, #ratings").count() == 0
+        assert "trained on" not in opened.locator("#leaderboard").inner_text()
+    opened.close()
+
+
+@pytest.mark.slow
+def test_the_same_terms(shown: tuple[Page, dict[str, Any]]) -> None:
+    opened, metrics = shown
+    overalls = [model["overall"] for model in metrics["models"]]
+    for row, overall in zip(rows(opened, "#terms-levels"), overalls, strict=True):
+        levels = [overall["recall_at_precision"][level] for level in ("0.90", "0.80")]
+        levels.append(overall["precision_at_recall"]["0.50"])
+        assert row[1:] == numbers([figure["value"] for figure in levels])
+    for row, overall in zip(rows(opened, "#terms-images"), overalls, strict=True):
+        tags, false, f1 = (
+            overall["per_image"][key]["value"] for key in ("tags", "false_tags", "f1")
+        )
+        assert row[1:] == [f"{tags:.2f}", f"{false:.2f}", f"{f1:.4f}"]
+    opened.evaluate("document.querySelectorAll('#terms details').forEach((it) => it.open = true)")
+    opened.select_option("#terms-figure", "ap")
+    for row, overall in zip(rows(opened, "#terms-rare"), overalls, strict=True):
+        assert row[1:] == numbers([each["ap"]["value"] for each in overall["min_count"].values()])
+    for row, found in zip(rows(opened, "#terms-wins"), metrics["pairs"], strict=True):
+        records = [found["by_tag"][key] for key in ("f1", "ap")]
+        wanted = [record[side] for record in records for side in record]
+        assert row[1:] == [str(count) for count in wanted]
