@@ -15,20 +15,13 @@ from string import Template
 from typing import Any
 
 from arena.cli import plain
-from arena.report.text import Metrics, labels, lost_tags, moved, ratings, verdicts
+from arena.report.text import Metrics, labels, lost_tags, moved, verdicts
 
 VENDOR = Path(__file__).parent / "vendor"
 FOLDER = Path(__file__).parent / "page"
 SECTIONS = (
-    "leaderboard",
-    "shared",
-    "terms",
-    "curves",
-    "scatter",
-    "groups",
-    "calibration",
-    "tags",
-    "run",
+    *("leaderboard", "shared", "terms", "speed", "curves", "scatter", "groups", "ratings", "age"),
+    *("calibration", "tags", "run"),
 )
 # In the order in which they run, as one script.
 SCRIPTS = (
@@ -58,7 +51,7 @@ def html(
         }
         for model, label in zip(metrics["models"], labels(metrics), strict=True)
     ]
-    sentences = {"verdicts": verdicts, "lost": lost_tags, "moved": moved, "rated": ratings}
+    sentences = {"verdicts": verdicts, "lost": lost_tags, "moved": moved}
     said = {name: of(metrics) for name, of in sentences.items()}
     data = {**metrics, "models": models, "resized": resized, "said": said}
     own = "\n".join((FOLDER / name).read_text(encoding="utf-8") for name in SCRIPTS)

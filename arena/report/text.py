@@ -184,20 +184,6 @@ def _names(metrics: Metrics) -> dict[str, str]:
     return dict(zip((model["name"] for model in metrics["models"]), labels(metrics), strict=True))
 
 
-def ratings(metrics: Metrics) -> list[str]:
-    """A sentence for each model that rates posts: how well it does."""
-    said = []
-    for label, model in zip(labels(metrics), metrics["models"], strict=True):
-        if found := model["ratings"]:
-            right, macro = (_figure(found[name], ci=True) for name in ("accuracy", "macro_f1"))
-            old = "" if len(found["names"]) == 4 else ", with general and sensitive as one"
-            said.append(
-                f"{label} gives {found['posts']:,} posts their rating with an accuracy of {right},"
-                f" macro F1 {macro}{old}."
-            )
-    return said
-
-
 def verdicts(metrics: Metrics) -> list[str]:
     """Who beats whom on macro F1, by how much, and whether that is more than noise: whether the
     difference's interval leaves out zero. No such word under FEWEST_POSTS or without a spread.

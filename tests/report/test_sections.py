@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -147,3 +148,52 @@ def test_the_same_terms(shown: tuple[Page, dict[str, Any]]) -> None:
         records = [found["by_tag"][key] for key in ("f1", "ap")]
         wanted = [record[side] for record in records for side in record]
         assert row[1:] == [str(count) for count in wanted]
+
+
+@pytest.mark.slow
+def test_speed_ratings_and_age(browser: Browser, tmp_path: Path) -> None:
+    metrics = metrics_sample(60, 5)
+    opened = open_page(browser, tmp_path, metrics)
+    models = metrics["models"]
+    for row, model in zip(rows(opened, "#speed-table"), models, strict=True):
+        if not model["speed"]:
+            assert row[1:4] == ["–", "–", "–"]
+            continue
+        (run,) = model["speed"]
+        assert row[1] == f"{run['images_per_second']:.1f}"
+        assert row[4:7] == [run["device"], "float32", str(run["batch"])]
+        assert row[7] == "5.2 GB"
+        assert row[11] == f"{366 * (models.index(model) + 1)} MB" or model["file_size"] > 1e9
+    trace = "({ name, x, y, error_y: { array } }) => [name, x[0], y[0], y[0] + array[0]]"
+    drawn = opened.evaluate(f"document.getElementById('speed-plot').data.map({trace})")
+    f1 = [model["overall"]["own"]["macro"]["f1"] for model in models]
+    assert [point[0] for point in drawn] == [model["label"] for model in models if model["speed"]]
+    for (_, x, *ys), model, figure in zip(drawn, models[:4], f1, strict=False):
+        assert x == pytest.approx(model["speed"][0]["images_per_second"], abs=1e-4)
+        assert ys == pytest.approx([figure["value"], figure["high"]], abs=1e-4)
+
+    rating = [model["ratings"] for model in models if model["ratings"]]
+    assert [row[1] for row in rows(opened, "#ratings-table")] == numbers([0.71] * len(rating))
+    opened.evaluate("document.querySelectorAll('details').forEach((it) => it.open = true)")
+    first = rows(opened, "#ratings-confusion")
+    counts = [[int(cell.replace(",", "")) for cell in row[1:]] for row in first]
+    assert counts == rating[0]["confusion"]
+
+    opened.select_option("#age-figure", "recall")
+    data = opened.evaluate("document.getElementById('age-plot').data.map(({ x, y }) => [x, y])")
+    for (x, y), model in zip(data, models, strict=True):
+        slices = model["by_age"]
+        assert x == [(each["first"] + each["last"]) / 2 for each in slices]
+        assert y == pytest.approx([each["micro"]["recall"]["value"] for each in slices], abs=1e-4)
+    shapes = "document.getElementById('age-plot').layout.shapes.map(({ x0 }) => x0)"
+    assert opened.evaluate(shapes) == [models[3]["last_post_id"]]  # The only one within.
+    opened.select_option("#age-axis", "day")
+    (day,) = opened.evaluate(shapes)
+    slices = models[3]["by_age"]
+    (inside,) = (each for each in slices if each["first"] <= 6744000 <= each["last"])
+    first_day, last_day = (
+        datetime.fromisoformat(inside[key]).replace(tzinfo=UTC).timestamp()
+        for key in ("first_day", "last_day")
+    )
+    assert first_day <= day / 1000 <= last_day + 86400
+    opened.close()

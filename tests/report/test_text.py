@@ -227,17 +227,6 @@ def test_little_that_is_lost_is_not_told() -> None:
     assert not text.lost_tags(pinned)
 
 
-def test_how_models_rate() -> None:
-    metrics = metrics_sample(3, 3, labels=["A", "B", "C"])
-    metrics["models"][2]["ratings"]["names"] = ["gs", "q", "e"]
-    figures = "accuracy of 0.7100 (0.7060 to 0.7144), macro F1 0.6500 (0.6460 to 0.6544)"
-    said = f"gives 32,768 posts their rating with an {figures}"
-    assert text.ratings(metrics) == [
-        f"A {said}.",
-        f"C {said}, with general and sensitive as one.",
-    ]
-
-
 def test_detailed_metrics() -> None:
     metrics = metrics_sample(3, 2, hostile=True)
     for model, figures in zip(

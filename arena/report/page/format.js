@@ -11,6 +11,7 @@ const MEANINGS = {
   MCC: "Matthews correlation coefficient: how far predictions and truth agree, tags rightly left out included. 1 is best, 0 is no better than chance.",
   Coverage: "The share of all tags on these posts that the model knows at all.",
   "Calibration error": "How far a score is, on average, from the share of such scores that are right. 0 is best.",
+  "Macro F1": "The mean F1 of the ratings, so that rare ones count as much as common ones.",
   macro: "The mean over tags, so that every tag counts the same.",
   micro: "All tags of all posts pooled, so that common tags count most.",
 };

@@ -27,7 +27,7 @@
     byId("terms-images").replaceChildren(table(["Model", ...PER_IMAGE.map(([head]) => head)],
       perModel((overall) => PER_IMAGE.map(([, name]) =>
         withRange(overall.per_image[name], name === "f1" ? shown : few))), "Figures per image"));
-    drawRare();
+    if (least.length) drawRare();
     if (severalModels) drawWins();
   }
 
@@ -69,11 +69,11 @@
           el("div", {}, el("h3", {}, "Recall and precision at a level"),
             el("div", { id: "terms-levels" })),
           el("div", {}, el("h3", {}, "Per image"), el("div", { id: "terms-images" }))),
-        el("details", {}, el("summary", {}, "Without rare tags"),
+        ...(least.length ? [el("details", {}, el("summary", {}, "Without rare tags"),
           note("Macro figures over the tags on so many posts: where the order of the models " +
             "changes from left to right, rare tags decide it. Differences have a range, single " +
             "figures have none."),
-          controls(label), el("div", { id: "terms-rare" })),
+          controls(label), el("div", { id: "terms-rare" }))] : []),
         ...(severalModels ? [el("details", {}, el("summary", {}, "Tags won and lost, pair by pair"),
           el("div", { id: "terms-wins" }))] : []));
     },
