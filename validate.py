@@ -23,7 +23,16 @@ import models
 from arena import files
 from arena.cli import run, say
 from arena.report import text
-from arena.validate import check, distributed, ground_truth, inference, means, predictions, results
+from arena.validate import (
+    check,
+    distributed,
+    ground_truth,
+    history,
+    inference,
+    means,
+    predictions,
+    results,
+)
 from arena.validate.options import arguments
 from arena.validate.selection import choose_posts
 from arena.validate.tag_set import choose_tags
@@ -71,6 +80,8 @@ def answered(args: argparse.Namespace) -> list[str] | None:
         return models.text(args.show_card).splitlines()
     if args.model_index:
         return results.model_index(args.out or args.data, args.model_index).splitlines()
+    if args.history:
+        return text.history_table(history.runs(args.out or args.data), ci=args.ci)
     return check_card(args) if args.check else None
 
 

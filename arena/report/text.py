@@ -24,6 +24,7 @@ MODEL_COLUMNS = (
     *("Name", "Label", "Family", "Tags", "Threshold", "Newest training post"),
     *("Held out", "Licence", "Gated", "Here", "Predictions"),
 )
+RUN_COLUMNS = ("Date", "Posts", "Tags", "Set", "Model", "Fingerprint", "F1", "AP")
 PER_TAG = ("precision", "recall", "f1", "ap", "mcc")
 LARGE = 0.25  # Tags lost to a model that are told: so many for each tag that is common.
 FEWEST_POSTS = 30  # For a verdict: the spread of so few posts is itself guesswork.
@@ -96,6 +97,27 @@ def model_table(models: Sequence[Mapping[str, Any]]) -> list[str]:
         for model in models
     ]
     return _aligned([[*MODEL_COLUMNS], *rows])
+
+
+def history_table(runs: Sequence[Mapping[str, Any]], ci: bool = False) -> list[str]:
+    """The lines of a Markdown table of the runs that there have been, each as EarlierRun in
+    arena/validate/history.py, a row for each model of each; `ci` adds the intervals."""
+    if not runs:
+        return ["No run is recorded yet."]
+    sets: dict[str, int] = {}
+    rows = [
+        [
+            *(run["date"], str(run["posts"]), str(run["tags"])),
+            str(sets.setdefault(run["selection"], len(sets) + 1)),
+            _markdown(label),
+            _markdown(plain(model["fingerprint"][:8])),
+            *(_figure(model[name], ci) for name in ("f1", "ap")),
+        ]
+        for run in runs
+        for model, label in zip(run["models"], labels(run), strict=True)
+    ]
+    said = "Runs of one set had the same posts and tags: only these can be compared."
+    return [*_aligned([[*RUN_COLUMNS], *rows]), "", said]
 
 
 def _aligned(rows: Sequence[Sequence[str]], least: Sequence[int] = ()) -> list[str]:

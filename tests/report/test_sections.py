@@ -9,7 +9,7 @@ from typing import Any, get_type_hints
 from arena.report import page, text
 from arena.validate import schema
 from tests.helpers import PATIENCE, until
-from tests.report.metrics_sample import as_mean, as_own_images, metrics_sample
+from tests.report.metrics_sample import as_mean, as_own_images, metrics_sample, runs_sample
 
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
@@ -48,7 +48,7 @@ def browser() -> Iterator[Browser]:
 def open_page(browser: Browser, folder: Path, metrics: dict[str, Any]) -> Page:
     """The report of `metrics`, drawn."""
     path = folder / "report.html"
-    path.write_text(page.html(metrics), encoding="utf-8")
+    path.write_text(page.html(metrics, runs=runs_sample(metrics)), encoding="utf-8")
     opened = browser.new_page(viewport={"width": 1280, "height": 800})
     opened.set_default_timeout(PATIENCE * 1000)
     errors: list[str] = []
@@ -74,8 +74,8 @@ def numbers(values: list[float]) -> list[str]:
 def shown(
     browser: Browser, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[Page, dict[str, Any]]]:
-    """A report of three models and their data."""
-    metrics = metrics_sample(60, 3)
+    """A report of five models and their data."""
+    metrics = metrics_sample(60, 5)
     opened = open_page(browser, tmp_path_factory.mktemp("sections"), copy.deepcopy(metrics))
     yield opened, metrics
     opened.close()
@@ -88,7 +88,7 @@ def test_the_same_tags(shown: tuple[Page, dict[str, Any]]) -> None:
     assert opened.locator("#shared p", has_text=lost).is_visible()
     opened.select_option("#shared-model", "1")  # Second of the first pair, first of the last.
     found = rows(opened, "#shared-pairs")
-    first, last = metrics["pairs"][0]["shared"], metrics["pairs"][2]["shared"]
+    first, last = metrics["pairs"][0]["shared"], metrics["pairs"][4]["shared"]
     for row, one, other, difference in (
         (found[0], first["b"], first["a"], -first["difference"]["macro"]["f1"]["value"]),
         (found[1], last["a"], last["b"], last["difference"]["macro"]["f1"]["value"]),
@@ -98,7 +98,7 @@ def test_the_same_tags(shown: tuple[Page, dict[str, Any]]) -> None:
     low = opened.locator("#shared-pairs .range").first.inner_text()
     assert low.startswith(f"{-first['difference']['macro']['f1']['high']:+.4f}".replace("-", "−"))
     known = [model["all_tags"] for model in metrics["models"]]
-    assert [row[1] for row in rows(opened, "#shared-all")] == ["120 of 240"] * 3
+    assert [row[1] for row in rows(opened, "#shared-all")] == ["120 of 240"] * 5
     opened.select_option("#shared-kind", "character")
     values = [each["by_category"]["character"]["macro"]["f1"]["value"] for each in known]
     assert [row[2] for row in rows(opened, "#shared-all")] == numbers(values)
@@ -151,9 +151,8 @@ def test_the_same_terms(shown: tuple[Page, dict[str, Any]]) -> None:
 
 
 @pytest.mark.slow
-def test_speed_ratings_and_age(browser: Browser, tmp_path: Path) -> None:
-    metrics = metrics_sample(60, 5)
-    opened = open_page(browser, tmp_path, metrics)
+def test_speed_ratings_and_age(shown: tuple[Page, dict[str, Any]]) -> None:
+    opened, metrics = shown
     models = metrics["models"]
     for row, model in zip(rows(opened, "#speed-table"), models, strict=True):
         if not model["speed"]:
@@ -196,4 +195,38 @@ def test_speed_ratings_and_age(browser: Browser, tmp_path: Path) -> None:
         for key in ("first_day", "last_day")
     )
     assert first_day <= day / 1000 <= last_day + 86400
-    opened.close()
+
+
+@pytest.mark.slow
+def test_where_it_comes_from(shown: tuple[Page, dict[str, Any]]) -> None:
+    opened, metrics = shown
+    opened.evaluate("document.querySelectorAll('#run details').forEach((it) => it.open = true)")
+    said = opened.locator("#run").inner_text()
+    hashes = [metrics["posts"]["sha256"], metrics["tags"]["sha256"]]
+    for model in metrics["models"]:
+        hashes += [*model["weights"].values(), *model["tags_file"].values()]
+    for wanted in (metrics["created"], metrics["command"], metrics["device"], *hashes):
+        assert wanted in said
+    assert "size 448, pad square, resize area, channels BGR" in said
+
+
+@pytest.mark.slow
+def test_runs_over_time(shown: tuple[Page, dict[str, Any]]) -> None:
+    opened, metrics = shown
+    runs = runs_sample(metrics)
+    lines = "document.getElementById('history-ap').data.map((t) => [t.name, t.x, t.y, t.opacity])"
+    found = {(name, opacity): (x, y) for name, x, y, opacity in opened.evaluate(lines)}
+    for at, model in enumerate(metrics["models"]):
+        for places, opacity in ((range(2), 0.45), (range(2, 6), 1)):
+            there = [place for place in places if len(runs[place]["models"]) > at]
+            values = [runs[place]["models"][at]["ap"]["value"] for place in there]
+            if there:  # One line for each set of posts and tags.
+                x, y = found.pop((model["label"], opacity))
+                assert x == there
+                assert y == pytest.approx(values, abs=1e-4)
+    assert not found
+    opened.evaluate("document.querySelectorAll('#history details').forEach((it) => it.open = true)")
+    newest, *_, oldest = rows(opened, "#history-table")
+    assert (newest[3], oldest[3]) == ("2", "1")
+    assert newest[4] == f"{metrics['models'][0]['overall']['own']['macro']['f1']['value']:.4f}"
+    assert oldest[6:] == ["–"] * 8
