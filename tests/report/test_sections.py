@@ -162,7 +162,7 @@ def test_speed_ratings_and_age(shown: tuple[Page, dict[str, Any]]) -> None:
         assert row[1] == f"{run['images_per_second']:.1f}"
         assert row[4:7] == [run["device"], "float32", str(run["batch"])]
         assert row[7] == "5.2 GB"
-        assert row[11] == f"{366 * (models.index(model) + 1)} MB" or model["file_size"] > 1e9
+        assert row[10] == f"{366 * (models.index(model) + 1)} MB" or model["file_size"] > 1e9
     trace = "({ name, x, y, error_y: { array } }) => [name, x[0], y[0], y[0] + array[0]]"
     drawn = opened.evaluate(f"document.getElementById('speed-plot').data.map({trace})")
     f1 = [model["overall"]["own"]["macro"]["f1"] for model in models]

@@ -25,8 +25,10 @@
   ];
   let choice;
   // The one threshold, or how many there are.
-  const thresholdOf = ({ threshold }, [, kind]) => (typeof threshold === "number"
-    ? shown(threshold) : threshold === null || kind === "category" ? "by category"
+  const thresholdOf = ({ mean_of: parts }, { threshold }, [first, kind]) => (
+    typeof threshold === "number" ? shown(threshold)
+    : parts.length && first === "own" ? "their mean"
+    : threshold === null || kind === "category" ? "by category"
     : kind === "one" ? "one for each half" : "per tag");
   const indexOf = new Map(models.map((model, index) => [model.name, index]));
 
@@ -54,7 +56,7 @@
         const cell = withRange(get(overall));
         if (!bold[column].includes(index)) return cell;
         return Object.assign(el("b", {}, cell), { copied: cell.copied });
-      }), thresholdOf(at(overall), path)];
+      }), thresholdOf(models[index], at(overall), path)];
     });
     byId("leaderboard-table").replaceChildren(
       table(["Model", ...columns.map(([head]) => term(head)), "Threshold"], rows, "Leaderboard"));

@@ -62,7 +62,7 @@
   }
 
   section({
-    id: "shared", title: "The same tags", when: all.length > 0,
+    id: "shared", title: "The same tags", short: "Same tags", when: all.length > 0,
     draw() {
       drawPairs();
       drawAgainstAll();
