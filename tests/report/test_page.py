@@ -13,7 +13,7 @@ from typing import Any
 from arena.cli import plain
 from arena.report import page, text
 from tests.helpers import PATIENCE, until
-from tests.report.metrics_sample import HOSTILE, HOSTILE_LABELS, metrics_sample
+from tests.report.metrics_sample import HOSTILE, HOSTILE_LABELS, metrics_sample, runs_sample
 
 import pytest
 from PIL import Image
@@ -60,7 +60,8 @@ class Opened:
     def __init__(self, browser: Browser, folder: Path, metrics: dict[str, Any]) -> None:
         (folder / "resized").mkdir(parents=True)
         self.path = folder / "report.html"
-        self.path.write_text(page.html(metrics), encoding="utf-8")
+        html = page.html(metrics, runs=runs_sample(metrics))
+        self.path.write_text(html, encoding="utf-8")
         self.metrics = metrics
         self.requests: list[str] = []
         self.complaints: list[str] = []

@@ -6,7 +6,7 @@ import re
 from typing import Any
 
 from arena.report import text
-from tests.report.metrics_sample import HOSTILE, HOSTILE_LABELS, metrics_sample
+from tests.report.metrics_sample import HOSTILE, HOSTILE_LABELS, as_own_images, metrics_sample
 
 import pytest
 from hypothesis import given, settings
@@ -74,6 +74,15 @@ def test_table_marks_and_explains_seen_posts() -> None:
         "--unseen-only leaves them out"
     )
     assert lines[-2].startswith("32768 posts, ")
+
+
+def test_no_model_has_seen_images_of_ones_own() -> None:
+    metrics = metrics_sample(3, 2)
+    as_own_images(metrics)
+    table = text.markdown_table(metrics)
+    assert "?" not in table and "trained" not in table
+    metrics["posts"]["min_id"] = 1
+    assert "| JoyTag?" in text.markdown_table(metrics)
 
 
 def test_table_with_intervals() -> None:

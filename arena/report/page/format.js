@@ -20,7 +20,8 @@ const byId = (id) => document.getElementById(id);
 const grouped = new Intl.NumberFormat("en");
 const whole = (number) => grouped.format(number);
 const shown = (number) => (number === null ? "–" : number.toFixed(4));
-const signed = (number) => (number < 0 ? "−" : "+") + Math.abs(number).toFixed(4);
+const signed = (number) => (number === null ? "–"
+  : (number < 0 ? "−" : "+") + Math.abs(number).toFixed(4));
 // What an object has under a name from outside, or null.
 const entry = (object, key) => (Object.hasOwn(object, key) ? object[key] : null);
 const counted = (number, unitName) =>
