@@ -31,6 +31,7 @@ from arena.validate import (
     check,
     distributed,
     ground_truth,
+    history,
     inference,
     means,
     predictions,
@@ -87,6 +88,8 @@ def answered(args: argparse.Namespace) -> list[str] | None:
         return models.text(args.show_card).splitlines()
     if args.model_index:
         return results.model_index(args.out or args.data, args.model_index).splitlines()
+    if args.history:
+        return text.history_table(history.runs(args.out or args.data), ci=args.ci)
     return check_card(args) if args.check else None
 
 

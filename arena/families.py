@@ -37,11 +37,11 @@ def links(path: Path) -> Links:
     if not path.is_file():
         return NO_LINKS
     with path.open("rb") as file:
-        for _, line in jsonl.bounded(file):
+        for _, line in jsonl.texts(file):
             if line is None or not _HAS_PARENT.search(line):
                 continue
             try:
-                post = jsonl.loads(line.strip())
+                post = jsonl.loads(line)
             except (ValueError, RecursionError):
                 continue  # Whoever reads the posts themselves tells of such a line.
             if isinstance(post, dict) and (child := jsonl.post_id(post.get("id"))) is not None:

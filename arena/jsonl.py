@@ -64,6 +64,20 @@ def post_id(value: Any) -> int | None:
     return None
 
 
+def texts(file: IO[bytes]) -> Iterator[tuple[int, bytes | None]]:
+    """(number, text) of each line of a .jsonl file that is not empty; None for the text of one that
+    is longer than MAX_LINE."""
+    number = 0
+    while line := file.readline(MAX_LINE + 1):
+        number += 1
+        if len(line) > MAX_LINE:
+            while line and not line.endswith(b"\n"):
+                line = file.readline(MAX_LINE)
+            yield number, None
+        elif text := (line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line).strip():
+            yield number, text
+
+
 def lines(path: Path, problems: Problems) -> Iterator[tuple[int, dict[str, Any]]]:
     """(line number, JSON object with a fresh integer `id`) of each good line of a .jsonl file.
 
@@ -75,12 +89,9 @@ def lines(path: Path, problems: Problems) -> Iterator[tuple[int, dict[str, Any]]
     except FileNotFoundError:
         raise UserError(f"{path} is missing: run download.py first, or check --data") from None
     with file:
-        for number, line in bounded(file):
-            if line is None:
+        for number, text in texts(file):
+            if text is None:
                 problems.add(number, f"is longer than {MAX_LINE} bytes")
-                continue
-            text = line.removeprefix(b"\xef\xbb\xbf").strip() if number == 1 else line.strip()
-            if not text:
                 continue
             try:
                 record = loads(text)
@@ -96,19 +107,6 @@ def lines(path: Path, problems: Problems) -> Iterator[tuple[int, dict[str, Any]]
             else:
                 seen.add(record["id"])
                 yield number, record
-
-
-def bounded(file: IO[bytes]) -> Iterator[tuple[int, bytes | None]]:
-    """(line number, line) of each line of a file; None for one of more than MAX_LINE bytes."""
-    number = 0
-    while line := file.readline(MAX_LINE + 1):
-        number += 1
-        if len(line) <= MAX_LINE:
-            yield number, line
-            continue
-        while line and not line.endswith(b"\n"):
-            line = file.readline(MAX_LINE)
-        yield number, None
 
 
 def line(record: Any) -> bytes:

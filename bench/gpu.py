@@ -52,7 +52,7 @@ except ImportError:  # A bare machine does without progress bars.
     sys.modules["tqdm"].tqdm = _Silent  # type: ignore[attr-defined]
 
 from arena.data_folder import DataFolder
-from arena.tagger import ImageSettings, Network
+from arena.tagger import ImageSettings, Network, Origin
 from arena.validate import distributed, inference
 from arena.validate.predictions import Cache
 from arena.validate.preprocess import decode, geometry, normalise, preprocess, webp_size
@@ -80,6 +80,10 @@ class RandomTagger(CardTagger):
     def fingerprint(self, precision: str) -> str:
         """One for each name and precision."""
         return hashlib.sha256(f"{self.name} {precision}".encode()).hexdigest()
+
+    def origin(self) -> Origin:
+        """Nothing: what was drawn here has no source."""
+        return {"weights": {}, "tags_file": {}, "card": "", "parameters": None, "file_size": 0}
 
     @property
     def _weight_files(self) -> list[Path]:

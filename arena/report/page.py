@@ -8,18 +8,23 @@ import base64
 import hashlib
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 from string import Template
 from typing import Any
 
 from arena.cli import plain
-from arena.report.text import Metrics, labels, lost_tags, ratings, verdicts
+from arena.report.text import Metrics, labels, lost_tags, moved, verdicts
 
 VENDOR = Path(__file__).parent / "vendor"
 FOLDER = Path(__file__).parent / "page"
-SECTIONS = ("leaderboard", "curves", "scatter", "groups", "calibration", "tags", "run")
+SECTIONS = (
+    *("leaderboard", "shared", "terms", "speed", "curves", "scatter", "groups", "ratings", "age"),
+    *("calibration", "tags", "history", "run"),
+)
+FIGURE = {"value", "low", "high"}
+RUNS = 200  # As many of the runs that there have been are shown.
 # In the order in which they run, as one script.
 SCRIPTS = (
     *("format.js", "tables.js", "plots.js", "tag.js"),
@@ -29,27 +34,27 @@ SCRIPTS = (
 
 
 def html(
-    metrics: Metrics, thumbnails: Mapping[int, bytes] | None = None, resized: str = "resized"
+    metrics: Metrics,
+    thumbnails: Mapping[int, bytes] | None = None,
+    resized: str = "resized",
+    runs: Sequence[Mapping[str, Any]] = (),
 ) -> str:
     """report.html: one file with its data, styles and libraries inside, which asks for nothing.
 
     Its content security policy lets only the scripts written here run, by their hashes, and only
     images beside the page load. `vendor/README.md` names the libraries. `thumbnails` are WebP
     images by post ID, to be held by the page itself; without them it looks into `resized`, the path
-    of that folder from the page's.
+    of that folder from the page's. `runs` are all
+    that there have been, the last one this, each as EarlierRun in arena/validate/history.py.
     """
     models = [
-        # To the decimals that are shown, as rounding twice could differ from the printed table.
-        {
-            **model,
-            "label": label,
-            "overall": _compact(model["overall"], 4),
-            "score_histogram": _packed(model["score_histogram"]),
-        }
+        {**model, "label": label, "score_histogram": _packed(model["score_histogram"])}
         for model, label in zip(metrics["models"], labels(metrics), strict=True)
     ]
-    said = {"verdicts": verdicts(metrics), "lost": lost_tags(metrics), "rated": ratings(metrics)}
-    data = {**metrics, "models": models, "resized": resized, **said}
+    sentences = {"verdicts": verdicts, "lost": lost_tags, "moved": moved}
+    said = {name: of(metrics) for name, of in sentences.items()}
+    data = {**metrics, "models": models, "resized": resized, "said": said}
+    data["runs"] = _shown(runs, {model["name"] for model in models})
     own = "\n".join((FOLDER / name).read_text(encoding="utf-8") for name in SCRIPTS)
     scripts = [
         *(_script(VENDOR / name) for name in ("plotly-basic.min.js", "tabulator.min.js")),
@@ -69,6 +74,14 @@ def html(
         thumbnails=json.dumps(images),
         scripts="\n".join(f"<script>{script}</script>" for script in scripts),
     )
+
+
+def _shown(runs: Sequence[Mapping[str, Any]], names: set[str]) -> list[dict[str, Any]]:
+    """Of the newest RUNS runs, what they say of the models of these names."""
+    return [
+        {**run, "models": [model for model in run["models"] if model["name"] in names]}
+        for run in runs[-RUNS:]
+    ]
 
 
 def _script(path: Path) -> str:
@@ -102,7 +115,10 @@ def _json(data: Any) -> str:
 
 
 def _compact(value: Any, places: int = 5) -> Any:
-    """`value` with floats to `places` decimals, not-a-number as None and all text on one line."""
+    """`value` with floats to `places` decimals, not-a-number as None and all text on one line.
+
+    Figures get the decimals that are shown, as rounding twice could differ from the printed table.
+    """
     if isinstance(value, float):
         return round(value, places) if math.isfinite(value) else None
     if isinstance(value, str):
@@ -110,5 +126,7 @@ def _compact(value: Any, places: int = 5) -> Any:
     if isinstance(value, list | tuple):
         return [_compact(item, places) for item in value]
     if isinstance(value, dict):
+        if value.keys() == FIGURE:
+            places = 4
         return {key: _compact(item, places) for key, item in value.items()}
     return value

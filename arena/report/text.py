@@ -14,6 +14,7 @@ from itertools import combinations, pairwise, zip_longest
 from typing import Any
 
 from arena.cli import plain
+from arena.posts import OWN
 
 Metrics = Mapping[str, Any]  # As validate.py makes them, and metrics.json holds.
 
@@ -23,6 +24,7 @@ MODEL_COLUMNS = (
     *("Name", "Label", "Family", "Tags", "Threshold", "Newest training post"),
     *("Held out", "Licence", "Gated", "Here", "Predictions"),
 )
+RUN_COLUMNS = ("Date", "Posts", "Tags", "Set", "Model", "Fingerprint", "F1", "AP")
 PER_TAG = ("precision", "recall", "f1", "ap", "mcc")
 LARGE = 0.25  # Tags lost to a model that are told: so many for each tag that is common.
 FEWEST = 30  # Clusters of posts for a verdict: the spread of fewer is itself guesswork.
@@ -45,6 +47,7 @@ def markdown_table(metrics: Metrics, ci: bool = False) -> str:
     the table marks with `*` (`?` where it is not known), then the posts and tags it rests on.
     """
     posts, tags = metrics["posts"], metrics["tags"]
+    own_images = posts["min_id"] > OWN  # No model was trained on them.
     rows, notes = [], []
     for model, label in zip(metrics["models"], map(_markdown, labels(metrics)), strict=True):
         own = model["overall"]["own"]["macro"]
@@ -52,7 +55,7 @@ def markdown_table(metrics: Metrics, ci: bool = False) -> str:
         figures.append(model["overall"]["ap"]["macro"])
         if model.get("mean_of"):
             notes.append(f"{label} is the mean of their scores, at the mean of their thresholds")
-        seen = model["maybe_seen"]
+        seen = 0 if own_images else model["maybe_seen"]
         mark = "?" if seen is None else "*" if seen else ""
         rows.append([label + mark, *(_figure(figure, ci) for figure in figures)])
         if seen is None:
@@ -94,6 +97,27 @@ def model_table(models: Sequence[Mapping[str, Any]]) -> list[str]:
         for model in models
     ]
     return _aligned([[*MODEL_COLUMNS], *rows])
+
+
+def history_table(runs: Sequence[Mapping[str, Any]], ci: bool = False) -> list[str]:
+    """The lines of a Markdown table of the runs that there have been, each as EarlierRun in
+    arena/validate/history.py, a row for each model of each; `ci` adds the intervals."""
+    if not runs:
+        return ["No run is recorded yet."]
+    sets: dict[str, int] = {}
+    rows = [
+        [
+            *(run["date"], str(run["posts"]), str(run["tags"])),
+            str(sets.setdefault(run["selection"], len(sets) + 1)),
+            _markdown(label),
+            _markdown(plain(model["fingerprint"][:8])),
+            *(_figure(model[name], ci) for name in ("f1", "ap")),
+        ]
+        for run in runs
+        for model, label in zip(run["models"], labels(run), strict=True)
+    ]
+    said = "Runs of one set had the same posts and tags: only these can be compared."
+    return [*_aligned([[*RUN_COLUMNS], *rows]), "", said]
 
 
 def _aligned(rows: Sequence[Sequence[str]], least: Sequence[int] = ()) -> list[str]:
@@ -180,20 +204,6 @@ def _step(before: float, now: float) -> str:
 def _names(metrics: Metrics) -> dict[str, str]:
     """Each model's label by its name."""
     return dict(zip((model["name"] for model in metrics["models"]), labels(metrics), strict=True))
-
-
-def ratings(metrics: Metrics) -> list[str]:
-    """A sentence for each model that rates posts: how well it does."""
-    said = []
-    for label, model in zip(labels(metrics), metrics["models"], strict=True):
-        if found := model["ratings"]:
-            right, macro = (_figure(found[name], ci=True) for name in ("accuracy", "macro_f1"))
-            old = "" if len(found["names"]) == 4 else ", with general and sensitive as one"
-            said.append(
-                f"{label} gives {found['posts']:,} posts their rating with an accuracy of {right},"
-                f" macro F1 {macro}{old}."
-            )
-    return said
 
 
 def verdicts(metrics: Metrics) -> list[str]:

@@ -8,11 +8,13 @@ import hashlib
 import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 from typing import Any, NamedTuple, TypedDict
 
 from arena import jsonl
 from arena.cli import warn
 from arena.data_folder import DataFolder
+from arena.metrics.figures import Figure
 from arena.tagger import Tagger
 
 HEADLINE = ("precision", "recall", "f1")  # Means over the common tags, at the own threshold.
@@ -21,6 +23,7 @@ FORMS: dict[str, dict[str, type]] = {
     "posts": {"sha256": str, "ground_truth_sha256": str},
     "tags": {"count": int, "sha256": str},
 }
+DATE = "%Y-%m-%dT%H:%M:%SZ"
 MODEL_FORM: dict[str, type] = {"name": str, "label": str, "fingerprint": str, "outputs_sha256": str}
 
 
@@ -29,6 +32,26 @@ class Last(NamedTuple):
 
     line: dict[str, Any]
     tags: set[str] | None
+
+
+class RunModel(TypedDict):
+    """A model's figures in a run that is over. A figure is as in the results."""
+
+    name: str
+    label: str
+    fingerprint: str
+    f1: Figure  # Macro F1 at its own threshold.
+    ap: Figure  # Macro AP.
+
+
+class EarlierRun(TypedDict):
+    """What is shown of a run. Only runs of one `selection` can be compared."""
+
+    date: str  # In UTC: 2026-01-31T12:00:00Z.
+    posts: int
+    tags: int  # How many were common.
+    selection: str  # A hash of which posts, their tags and which common tags these were.
+    models: list[RunModel]
 
 
 class MovedModel(TypedDict):
@@ -73,6 +96,61 @@ def last(data: DataFolder) -> Last | None:
         warn(f"{path}: its last line is not of a run, so nothing is compared with that")
         return None
     return Last(line, _tags_of(data, line["tags"]["sha256"]))
+
+
+def runs(data: DataFolder) -> list[EarlierRun]:
+    """All runs of history.jsonl, the oldest first. Warns of the lines that are not of a run."""
+    if not data.history.exists():
+        return []
+    found, skipped = [], 0
+    with data.history.open("rb") as file:
+        for _, text in jsonl.texts(file):
+            try:
+                found.append(earlier_run(jsonl.loads(text or b"")))
+            except (ValueError, RecursionError, TypeError, KeyError):
+                skipped += 1
+    if skipped:
+        lines = "line that is" if skipped == 1 else "lines that are"
+        warn(f"{data.history}: skipped {skipped} {lines} not of a run")
+    return found
+
+
+def earlier_run(line: Any) -> EarlierRun:
+    """What is shown of a line. Raises ValueError, TypeError or KeyError where it is of no run."""
+    if not _is_run(line):
+        raise ValueError("not the line of a run")
+    datetime.strptime(line["date"], DATE)
+    count = line["posts"]["count"]
+    if type(count) is not int:
+        raise ValueError("no count of posts")
+    posts, tags = line["posts"], line["tags"]
+    selection = sha256([posts["sha256"], posts["ground_truth_sha256"], tags["sha256"]])
+    return {
+        "date": line["date"],
+        "posts": count,
+        "tags": tags["count"],
+        "selection": selection,
+        "models": [
+            {
+                "name": model["name"],
+                "label": model["label"],
+                "fingerprint": model["fingerprint"],
+                "f1": _read_figure(model["figures"]["f1"]),
+                "ap": _read_figure(model["figures"]["ap"]),
+            }
+            for model in line["models"]
+        ],
+    }
+
+
+def _read_figure(given: Any) -> Figure:
+    """A figure of a line. Raises ValueError, TypeError or KeyError where it is none."""
+    value, low, high = (given[name] for name in ("value", "low", "high"))
+    numbers = [value] if low is None and high is None else [value, low, high]
+    # The ends of an interval may lie a little beyond 0 and 1.
+    if not all(type(number) in (int, float) and -1 <= number <= 2 for number in numbers):
+        raise ValueError("no figure")
+    return {"value": value, "low": low, "high": high}
 
 
 def _is_run(line: Any) -> bool:
@@ -134,10 +212,9 @@ def moved(last: Last | None, results: Mapping[str, Any], tags: Sequence[str]) ->
     return found
 
 
-def append(data: DataFolder, results: Mapping[str, Any]) -> None:
-    """Add this run's line. It has no path of this machine in it."""
-    path = data.history
-    line = {
+def entry(results: Mapping[str, Any]) -> dict[str, Any]:
+    """This run's line. It has no path of this machine in it."""
+    return {
         "date": results["created"],
         "command": results["command"],
         "posts": results["posts"],
@@ -153,10 +230,15 @@ def append(data: DataFolder, results: Mapping[str, Any]) -> None:
             for model in results["models"]
         ],
     }
+
+
+def append(data: DataFolder, results: Mapping[str, Any]) -> None:
+    """Add this run's line."""
+    path = data.history
     jsonl.repair(path)
     try:
         with path.open("ab", buffering=0) as file:
-            jsonl.append(file, jsonl.line(line))
+            jsonl.append(file, jsonl.line(entry(results)))
     except OSError as error:
         error.filename = str(path)  # A full disk names no file.
         raise

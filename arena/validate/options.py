@@ -31,6 +31,7 @@ def arguments(doc: str | None) -> argparse.Namespace:
     add("--show-card", "NAME", "print the TOML that a model is run by, and stop")
     number("--posts", 1, 32768, "how many posts, lowest ids first")
     add("--model-index", "NAME", "print a model's figures as YAML for its model card, and stop")
+    options.flag("--history", "print the figures of all runs so far as a table, and stop")
     add("--check", "NAME", "compare a model's image settings with others on 300 posts, and stop")
     options.path("--post-ids", "FILE", "exactly these posts, one id a line")
     options.path("--tags", "FILE", "exactly these tags, one a line")

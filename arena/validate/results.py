@@ -274,5 +274,6 @@ def write(data: DataFolder, out: DataFolder, results: Results, *, images: bool) 
     # From outside of the data folder the path would tell where on a machine it is.
     inside = out.root.resolve().is_relative_to(data.root.resolve())
     resized = os.path.relpath(data.resized, out.root) if inside else data.resized.name
-    files.write_text(out.report, page.html(results, small, resized))
+    runs = [*history.runs(out), history.earlier_run(history.entry(results))]
+    files.write_text(out.report, page.html(results, small, resized, runs))
     history.append(out, results)

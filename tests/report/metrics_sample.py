@@ -1,5 +1,6 @@
 """A metrics dict of the shape arena/metrics.py makes, with invented but plausible numbers."""
 
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -82,6 +83,8 @@ WORDS = [
     "wings",
 ]
 CATEGORIES = ["general", "character", "copyright", "artist", "meta"]
+MIN_ID, MAX_ID = 6734042, 6769098
+OWN = 10**12  # Ids above are of one's own images.
 MIN_COUNTS = (10, 30, 100, 300)
 KEYS = ("precision", "recall", "f1", "ap", "mcc")
 HOSTILE_LABELS = [
@@ -121,10 +124,21 @@ def metrics_sample(
     ]
     return {
         "version": 2,
-        "posts": {"count": posts, "min_id": 6734042, "max_id": 6769098},
+        "created": "2026-01-31T12:00:00Z",
+        "command": "validate.py --models " + ",".join(model["name"] for model in made),
+        "posts": {
+            "count": posts,
+            "min_id": MIN_ID,
+            "max_id": MAX_ID,
+            "sha256": "a1" * 32,
+            "ground_truth_sha256": "b2" * 32,
+        },
         "site": "https://danbooru.donmai.us",
-        "tags": {"count": tags, "min_count": 10, "pinned": 0},
-        "lost_tags": [],
+        "tags": {"count": tags, "min_count": 10, "pinned": 0, "sha256": "c3" * 32},
+        "lost_tags": [
+            {"models": [model["name"]], "category": category, "tags": tags // (2 + place)}
+            for place, (model, category) in enumerate(zip(made[1:], CATEGORIES, strict=False))
+        ],
         "moved": None,
         "bootstrap": {
             "resamples": 200 if bootstrap else 0,
@@ -135,7 +149,13 @@ def metrics_sample(
             "largest": 1,
             "chained": 0,
         },
-        "device": "CPU",
+        "device": "NVIDIA H100 80GB HBM3",
+        "run": {
+            "posts": posts,
+            "seconds": 812.4,
+            "images_per_second": posts / 812.4,
+            "host_memory": 9_400_000_000,
+        },
         "software": {
             "python": "3.11.2",
             "numpy": "2.4.6",
@@ -150,6 +170,7 @@ def metrics_sample(
         "pairs": [
             _pair(a, b, tags, bootstrap) for index, a in enumerate(made) for b in made[index + 1 :]
         ],
+        "audit": None,
         "best": {
             "equal_f1": _by(made, lambda model: model["overall"]["equal"]["macro"]["f1"]["value"]),
             "f1": _by(made, lambda model: model["overall"]["own"]["macro"]["f1"]["value"]),
@@ -178,6 +199,65 @@ def _pair(a: dict[str, Any], b: dict[str, Any], tags: int, bootstrap: bool) -> d
         "by_tag": {key: _record(a, b, key) for key in ("f1", "ap")},
         "shared": _shared(a, b, tags, bootstrap),
     }
+
+
+def runs_sample(metrics: dict[str, Any]) -> list[dict[str, Any]]:
+    """Six runs, the last of them this one; the first two were over other tags."""
+    runs = []
+    for place in range(6):
+        models = [
+            {
+                **{key: model[key] for key in ("name", "label", "fingerprint")},
+                "f1": _moved(model["overall"]["own"]["macro"]["f1"], 0.004 * (5 - place)),
+                "ap": _moved(model["overall"]["ap"]["macro"], 0.002 * (5 - place)),
+            }
+            for model in metrics["models"]
+        ]
+        runs.append(
+            {
+                "date": f"2026-01-{26 + place}T12:00:00Z",
+                "posts": metrics["posts"]["count"],
+                "tags": metrics["tags"]["count"] + (40 if place < 2 else 0),
+                "selection": ("d4" if place < 2 else "e5") * 32,
+                "models": models[: 1 + place],
+            }
+        )
+    runs[-1]["models"] = models
+    return runs
+
+
+def _moved(figure: dict[str, float | None], by: float) -> dict[str, float | None]:
+    return {name: None if value is None else value - by for name, value in figure.items()}
+
+
+def as_own_images(metrics: dict[str, Any]) -> None:
+    """Make the posts one's own images: no site, no rating, no model has been trained on them."""
+    metrics["site"] = None
+    metrics["posts"].update(min_id=OWN + 1, max_id=OWN + metrics["posts"]["count"])
+    for model in metrics["models"]:
+        model.update(ratings=None, by_rating={}, maybe_seen=None)
+        for piece in model["by_age"]:
+            move = OWN + 1 - MIN_ID
+            piece.update(first=piece["first"] + move, last=piece["last"] + move, maybe_seen=None)
+            piece.update(first_day="", last_day="")
+
+
+def as_mean(metrics: dict[str, Any]) -> None:
+    """Make the last model the mean of the others."""
+    *parts, model = metrics["models"]
+    names = [part["name"] for part in parts]
+    for pair in metrics["pairs"]:
+        if pair["b"] == model["name"]:
+            pair.update(b="+".join(names), shared=None)
+    for group in metrics["best"].values():
+        group[:] = ["+".join(names) if name == model["name"] else name for name in group]
+    kept = [lost for lost in metrics["lost_tags"] if model["name"] not in lost["models"]]
+    metrics["lost_tags"] = kept
+    model.update(name="+".join(names), mean_of=names, revision=None, speed=[])
+    model.update(all_tags=None, ratings=None, images=[part["images"][0] for part in parts])
+    model.update(label=" + ".join(part["label"] for part in parts))
+    model.update(threshold="the mean of its models' thresholds")
+    model.update(source="the mean of " + " and ".join(names))
 
 
 def _interval(value: float, bootstrap: bool, half: float = 0.004) -> dict[str, float | None]:
@@ -242,7 +322,7 @@ def _model(
         curves[f"{way}_f1"] = (2 * p * r / (p + r)).tolist()
     macro = float(f1.mean())
     name = NAMES[index] if index < len(NAMES) else f"model-{index}"
-    last = 6740000 if index == 3 else 5944504
+    last = 6744000 if index == 3 else 5944504
     return {
         "name": name,
         "label": label,
@@ -258,6 +338,27 @@ def _model(
         "maybe_seen": 5571 if index == 3 else 0,
         "vocabulary": 9083,
         "design_effect": dict.fromkeys(("precision", "recall", "f1", "ap"), 1.0),
+        "mean_of": [],
+        "weights": {"model.onnx": f"{index + 1:x}" * 64},
+        "tags_file": {"selected_tags.csv": f"{index + 2:x}" * 64},
+        "parameters": None if index == 4 else 91_491_509 * (index + 1),
+        "file_size": 366_000_000 * (index + 1),
+        "images": [
+            {
+                "size": 448,
+                "pad": "square",
+                "resize": "area",
+                "channels": "BGR",
+                "layout": "NHWC",
+                "scale": 1.0,
+                "mean": [0.0] * 3,
+                "std": [1.0] * 3,
+                "color": [255, 255, 255],
+                "first": None,
+            }
+        ],
+        "speed": _speed(index, posts),
+        "by_age": _by_age(rng, macro + 0.15, posts, last if index == 3 else None, bootstrap),
         "overall": {
             "own": {
                 "threshold": own,
@@ -276,8 +377,8 @@ def _model(
             },
             "per_tag_best": {"macro": _set(macro + 0.06, bootstrap)},
             "cross_fit": {
-                kind: {way: _set(macro + 0.03, bootstrap=False) for way in ("macro", "micro")}
-                for kind in ("one", "category", "tag")
+                kind: {way: _set(macro + more, bootstrap=False) for way in ("macro", "micro")}
+                for kind, more in (("one", 0.005), ("category", 0.02), ("tag", 0.03))
             },
             "ap": {
                 "macro": _interval(ap.mean(), bootstrap),
@@ -400,6 +501,57 @@ def _model(
             for side, step in (("false_alarms", -1), ("misses", 1))
         },
     }
+
+
+def _speed(index: int, posts: int) -> list[dict[str, Any]]:
+    """Of the fifth model nothing is known; the seventh ran on two devices."""
+    if index == 4:
+        return []
+    made = [("NVIDIA H100 80GB HBM3", posts, 96.0 + 40 * index, 32)]
+    if index == 6:
+        made.append(("CPU", 320, 411.5, 8))
+    return [
+        {
+            "posts": run,
+            "seconds": seconds,
+            "device": device,
+            "batch": batch,
+            "models": 2,
+            "gpu_memory": None if device == "CPU" else 5_200_000_000,
+            "host_memory": 9_400_000_000,
+            "images_per_second": run / seconds,
+        }
+        for device, run, seconds, batch in made
+    ]
+
+
+def _by_age(
+    rng: np.random.Generator, f1: float, posts: int, last: int | None, bootstrap: bool
+) -> list[dict[str, Any]]:
+    """Ten slices; a model that has seen posts up to `last` is better on those."""
+    edges = np.linspace(MIN_ID, MAX_ID + 1, 11).astype(int)
+    slices = []
+    for place, (first, end) in enumerate(itertools.pairwise(edges)):
+        seen = last is not None and first <= last
+        value = float(np.clip(f1 + 0.06 * seen + rng.normal(0, 0.004), 0.05, 0.95))
+        figures = _group(value, bootstrap)
+        micro = {
+            name: _interval(figure, bootstrap, 0.012) for name, figure in _plain(value).items()
+        }
+        slices.append(
+            {
+                "first": int(first),
+                "last": int(end - 1),
+                "posts": posts // 10,
+                "tags": 55,
+                "first_day": f"2023-10-{place + 1:02}",
+                "last_day": f"2023-10-{place + 2:02}",
+                "maybe_seen": posts // 10 if seen else 0,
+                "macro": figures["macro"],
+                "micro": {**micro, "ap": _interval(value + 0.02, bootstrap=False)},
+            }
+        )
+    return slices
 
 
 def _record(a: dict[str, Any], b: dict[str, Any], key: str) -> dict[str, int]:

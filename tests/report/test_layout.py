@@ -6,7 +6,7 @@ from pathlib import Path
 
 from arena.report import page
 from tests.helpers import PATIENCE
-from tests.report.metrics_sample import metrics_sample
+from tests.report.metrics_sample import metrics_sample, runs_sample
 
 import numpy as np
 import pytest
@@ -70,10 +70,12 @@ def shown(
     """A report opened once, to be looked at in every width."""
     models, scheme = request.param
     path = tmp_path_factory.mktemp("page") / "report.html"
-    path.write_text(page.html(metrics_sample(60, models)), encoding="utf-8")
+    metrics = metrics_sample(60, models)
+    path.write_text(page.html(metrics, runs=runs_sample(metrics)), encoding="utf-8")
     opened = browser.new_page(viewport={"width": 1280, "height": 800}, color_scheme=scheme)
     opened.set_default_timeout(PATIENCE * 1000)
     opened.goto(path.as_uri())
+    opened.evaluate("document.querySelectorAll('details').forEach((it) => it.open = true)")
     yield opened
     opened.close()
 

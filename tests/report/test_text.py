@@ -6,7 +6,7 @@ import re
 from typing import Any
 
 from arena.report import text
-from tests.report.metrics_sample import HOSTILE, HOSTILE_LABELS, metrics_sample
+from tests.report.metrics_sample import HOSTILE, HOSTILE_LABELS, as_own_images, metrics_sample
 
 import pytest
 from hypothesis import given, settings
@@ -74,6 +74,15 @@ def test_table_marks_and_explains_seen_posts() -> None:
         "--unseen-only leaves them out"
     )
     assert lines[-2].startswith("32768 posts, ")
+
+
+def test_no_model_has_seen_images_of_ones_own() -> None:
+    metrics = metrics_sample(3, 2)
+    as_own_images(metrics)
+    table = text.markdown_table(metrics)
+    assert "?" not in table and "trained" not in table
+    metrics["posts"]["min_id"] = 1
+    assert "| JoyTag?" in text.markdown_table(metrics)
 
 
 def test_table_with_intervals() -> None:
@@ -262,17 +271,6 @@ def test_little_that_is_lost_is_not_told() -> None:
     pinned = lost(["C"], 2751)
     pinned["tags"]["pinned"] = 1  # It is the list that leaves them out.
     assert not text.lost_tags(pinned)
-
-
-def test_how_models_rate() -> None:
-    metrics = metrics_sample(3, 3, labels=["A", "B", "C"])
-    metrics["models"][2]["ratings"]["names"] = ["gs", "q", "e"]
-    figures = "accuracy of 0.7100 (0.7060 to 0.7144), macro F1 0.6500 (0.6460 to 0.6544)"
-    said = f"gives 32,768 posts their rating with an {figures}"
-    assert text.ratings(metrics) == [
-        f"A {said}.",
-        f"C {said}, with general and sensitive as one.",
-    ]
 
 
 def test_detailed_metrics() -> None:

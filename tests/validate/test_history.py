@@ -1,13 +1,14 @@
 """history.jsonl, and what a run says where the common tags are others than the last run's."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 from arena.data_folder import DataFolder
 from arena.validate import history
 from demo.tiny import make_data, make_model, make_onnx
-from tests.helpers import Ended, refused
+from tests.helpers import Ended, call, refused
 from tests.validate.helpers import QUICK, TAGS, ok, validate
 
 import pytest
@@ -27,6 +28,10 @@ def macro(data: Path) -> list[tuple[float, float]]:
     """F1 and AP of each model."""
     overalls = [m["overall"] for m in json.loads((data / "metrics.json").read_text())["models"]]
     return [(o["own"]["macro"]["f1"]["value"], o["ap"]["macro"]["value"]) for o in overalls]
+
+
+def printed_history(data: Path) -> list[str]:
+    return ok(call("validate.py", "--data", data, "--history", "--ci")).out.splitlines()
 
 
 @pytest.fixture(scope="module")
@@ -55,6 +60,16 @@ def test_a_line_a_run(tmp_path: Path) -> None:
     assert entry["figures"]["f1"] == overall["own"]["macro"]["f1"]
     assert entry["figures"]["ap"] == overall["ap"]["macro"]
     assert entry["figures"]["f1"]["low"] is not None
+    # The page has both runs, and --history prints them.
+    data = re.findall(r'id="data">([^<]*)<', (tmp_path / "report.html").read_text())[0]
+    figure = overall["own"]["macro"]["f1"]
+    shown = [run["models"][0]["f1"]["value"] for run in json.loads(data)["runs"]]
+    assert shown == pytest.approx([figure["value"]] * 2, abs=1e-5)
+    rows = printed_history(tmp_path)[2:-2]
+    assert [row.split(" | ")[0] for row in rows] == [
+        f"| {line['date']}" for line in lines(tmp_path)
+    ]
+    assert all(f"| {figure['value']:.4f} ({figure['low']:.4f} to " in row for row in rows)
     for varying in ("date", "run"):
         del first[varying], second[varying]
     assert first == second
@@ -163,6 +178,50 @@ def test_damaged_values_of_a_whole_line(run: Path, tmp_path: Path) -> None:
     assert refuses(lambda c: c["models"][0]["figures"].update(f1=0.5))
     assert refuses(lambda c: c.update(models={"a": 1}))
     assert not refuses(lambda c: c.update(other=1))
+
+
+def test_hostile_lines_are_left_out_of_the_table(run: Path, tmp_path: Path) -> None:
+    good = lines(run)[0]
+    figures = good["models"][0]["figures"]
+    assert printed_history(tmp_path) == ["No run is recorded yet."]
+
+    def changed(change: Any) -> dict[str, Any]:
+        line = json.loads(json.dumps(good))
+        change(line)
+        return line  # type: ignore[no-any-return]
+
+    other = changed(lambda it: it["tags"].update(sha256="f" * 64))
+    other["models"][0].update(label="a|b\x1b[31m\n<b>", fingerprint="||||")
+    damaged = [
+        *("no json", "[1]", "[" * 5000, "1" * 1_100_000, '{"date": NaN}'),
+        *(
+            json.dumps(changed(change))
+            for change in (
+                lambda it: it.update(date="yesterday"),
+                lambda it: it.update(date=7),
+                lambda it: it.pop("date"),
+                lambda it: it["posts"].update(count="12"),
+                lambda it: it["models"][0]["figures"]["f1"].update(value=1e300),
+                lambda it: it["models"][0]["figures"]["f1"].update(value=True),
+                lambda it: it["models"][0]["figures"]["ap"].update(low=0.1),
+                lambda it: it["models"][0]["figures"]["ap"].update(low=0.1, high="b"),
+                lambda it: it["models"][0]["figures"]["ap"].pop("high"),
+                lambda it: it.update(models=[3]),
+            )
+        ),
+    ]
+    kept = [json.dumps(line) for line in (good, other, good)]
+    text = "\n".join([*damaged[:7], kept[0], "", *damaged[7:], *kept[1:]])
+    (tmp_path / "history.jsonl").write_text(text)
+    ended = ok(call("validate.py", "--data", tmp_path, "--history"))
+    assert f"history.jsonl: skipped {len(damaged)} lines that are not of a run" in ended.err
+    head, rule, *rows = ended.out.splitlines()[:-2]
+    cells = [[cell.strip() for cell in row[1:-1].split(" | ")] for row in rows]
+    assert [row[3] for row in cells] == ["1", "2", "1"]
+    assert len({len(re.findall(r"\|", row)) for row in (head, rule, *rows)}) == 1
+    assert "\\<b>" in cells[1][4] and ended.out.replace("\n", "").isprintable()
+    for row in cells:
+        assert row[6:] == [f"{figures[name]['value']:.4f}" for name in ("f1", "ap")]
 
 
 def test_a_folder_in_its_place(tmp_path: Path) -> None:

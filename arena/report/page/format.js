@@ -2,8 +2,6 @@
 //
 // Names from outside reach the page as text nodes only, and Plotly through markup() below.
 const metrics = JSON.parse(document.getElementById("data").textContent);
-// The terms of the cross-fit that the leaderboard shows, beside the other sections of figures.
-for (const { overall } of metrics.models) overall.cross_fit_tag = overall.cross_fit.tag;
 const { models, tag_names: names, tag_categories: categories, tag_counts: counts } = metrics;
 const FIGURES = { ap: "AP", f1: "F1", precision: "Precision", recall: "Recall", mcc: "MCC" };
 const RATINGS = { g: "general", s: "sensitive", q: "questionable", e: "explicit" };
@@ -13,6 +11,7 @@ const MEANINGS = {
   MCC: "Matthews correlation coefficient: how far predictions and truth agree, tags rightly left out included. 1 is best, 0 is no better than chance.",
   Coverage: "The share of all tags on these posts that the model knows at all.",
   "Calibration error": "How far a score is, on average, from the share of such scores that are right. 0 is best.",
+  "Macro F1": "The mean F1 of the ratings, so that rare ones count as much as common ones.",
   macro: "The mean over tags, so that every tag counts the same.",
   micro: "All tags of all posts pooled, so that common tags count most.",
 };
@@ -21,7 +20,10 @@ const byId = (id) => document.getElementById(id);
 const grouped = new Intl.NumberFormat("en");
 const whole = (number) => grouped.format(number);
 const shown = (number) => (number === null ? "–" : number.toFixed(4));
-const signed = (number) => (number < 0 ? "−" : "+") + Math.abs(number).toFixed(4);
+const signed = (number) => (number === null ? "–"
+  : (number < 0 ? "−" : "+") + Math.abs(number).toFixed(4));
+// What an object has under a name from outside, or null.
+const entry = (object, key) => (Object.hasOwn(object, key) ? object[key] : null);
 const counted = (number, unitName) =>
   `${whole(number)} ${number === 1 ? unitName.replace(/s$/, "") : unitName}`;
 
@@ -110,7 +112,9 @@ const external = (href, ...children) =>
   el("a", { href, target: "_blank", rel: "noreferrer" }, ...children);
 const site = /^https?:\/\//.test(metrics.site ?? "") ? metrics.site : null;
 
-const OWN = 1e12; // Above are the ids of one's own images, which no site has.
+// Ids above this are those of one's own images, which no site has and no model was trained on.
+const OWN = 1e12;
+const ownImages = metrics.posts.min_id > OWN;
 
 function select(label, options, chosen, change) {
   const made = el("select", {},

@@ -17,8 +17,8 @@ function drawAll() {
 
 function writeHead() {
   const { posts: held, tags, bootstrap } = metrics;
-  byId("rests-on").textContent = `${whole(held.count)} posts (IDs ${held.min_id} to ` +
-    `${held.max_id}), ${whole(tags.count)} tags in common on at least ` +
+  byId("rests-on").textContent = `${whole(held.count)} ` +
+    `${ownImages ? "images of one's own" : `posts (IDs ${held.min_id} to ${held.max_id})`}, ${whole(tags.count)} tags in common on at least ` +
     counted(tags.min_count, "posts") + (bootstrap.resamples
     ? `; ${bootstrap.confidence * 100}% intervals from ${bootstrap.resamples} resamples of the posts`
     : "");

@@ -1,56 +1,68 @@
 // The means of every model, at a choice of thresholds.
 {
   const OPTIMISTIC = "At the one threshold that gives this model its highest macro F1 on these posts: a little optimistic, so it has no range.";
+  const CROSS_FIT = "that was best on one half of the posts, scored on the other half: what tuned thresholds honestly give. No range, as none was found to hold.";
+  // Where the figures are in Overall, which mean, and two ways to say it.
   const SETS = [
-    ["own", "macro", "own threshold",
+    [["own"], "macro", "own threshold",
       "The headline: each model at the threshold its authors give, every tag counting the same."],
-    ["own", "micro", "own threshold",
+    [["own"], "micro", "own threshold",
       "Each model at the threshold its authors give; common tags count most."],
-    ["equal", "macro", "precision = recall",
+    [["equal"], "macro", "precision = recall",
       "At the threshold where micro precision and recall are equal, which takes the choice of threshold out of the comparison."],
-    ["equal", "micro", "precision = recall",
+    [["equal"], "micro", "precision = recall",
       "At the threshold where micro precision and recall are equal."],
-    ["best", "macro", "best single threshold", OPTIMISTIC],
-    ["best", "micro", "best single threshold", OPTIMISTIC],
-    ["cross_fit_tag", "macro", "a threshold per tag, from the other half of the posts",
-      "Each tag at the threshold that was best on one half of the posts, scored on the other half: what tuned thresholds honestly give. No range, as none was found to hold."],
-    ["per_tag_best", "macro", "a threshold per tag, from the same posts (optimistic)",
+    [["best"], "macro", "best single threshold (optimistic)", OPTIMISTIC],
+    [["best"], "micro", "best single threshold (optimistic)", OPTIMISTIC],
+    [["cross_fit", "one"], "macro", "cross-fit: one threshold",
+      `One threshold for all tags ${CROSS_FIT}`],
+    [["cross_fit", "category"], "macro", "cross-fit: a threshold per category",
+      `A threshold for each category of tags ${CROSS_FIT}`],
+    [["cross_fit", "tag"], "macro", "cross-fit: a threshold per tag",
+      `A threshold for each tag, of a rare one its category's, ${CROSS_FIT}`],
+    [["per_tag_best"], "macro", "a threshold per tag (optimistic)",
       "Each tag at the threshold that is best on the very posts it is scored on: an upper bound, not a result to expect, so it has no range."],
   ];
   let choice;
+  // The one threshold, or how many there are.
+  const thresholdOf = ({ mean_of: parts }, { threshold }, [first, kind]) => (
+    typeof threshold === "number" ? shown(threshold)
+    : parts.length && first === "own" ? "their mean"
+    : threshold === null || kind === "category" ? "by category"
+    : kind === "one" ? "one for each half" : "per tag");
   const indexOf = new Map(models.map((model, index) => [model.name, index]));
 
   function draw() {
-    const [set, way, , about] = SETS[choice.value];
+    const [path, way, , about] = SETS[choice.value];
+    const at = (overall) => path.reduce((found, key) => found[key], overall);
     byId("leaderboard-about").textContent = about;
     const order = visibleModels().sort((a, b) =>
-      models[b].overall[set][way].f1.value - models[a].overall[set][way].f1.value);
+      at(models[b].overall)[way].f1.value - at(models[a].overall)[way].f1.value);
     const columns = [
-      ["F1", (overall) => overall[set][way].f1, 1],
+      ["F1", (overall) => at(overall)[way].f1, 1],
       ["AP", (overall) => overall.ap[way], 1],
       ...["precision", "recall", "mcc"].map((key) =>
-        [FIGURES[key], (overall) => overall[set][way][key], 1]),
+        [FIGURES[key], (overall) => at(overall)[way][key], 1]),
       ["Coverage", (overall) => overall.coverage, 1],
       ["Calibration error", (overall) => overall.calibration_error, -1],
     ];
     const bold = columns.map(([, get, sign]) => best(get, sign, order));
     const rows = order.map((index) => {
-      const { overall, maybe_seen: seen } = models[index];
+      const { overall, maybe_seen } = models[index];
+      const seen = ownImages ? 0 : maybe_seen;
       const name = named(index);
       if (seen === null || seen) name.lastChild.append(seen === null ? "?" : "*");
-      const at = !("threshold" in overall[set]) ? "per tag"
-        : overall[set].threshold === null ? "by category" : shown(overall[set].threshold);
       return [name, ...columns.map(([, get], column) => {
         const cell = withRange(get(overall));
         if (!bold[column].includes(index)) return cell;
         return Object.assign(el("b", {}, cell), { copied: cell.copied });
-      }), at];
+      }), thresholdOf(models[index], at(overall), path)];
     });
     byId("leaderboard-table").replaceChildren(
       table(["Model", ...columns.map(([head]) => term(head)), "Threshold"], rows, "Leaderboard"));
 
     const rising = order.toReversed();
-    const traces = [["x", "F1", (overall) => overall[set][way].f1],
+    const traces = [["x", "F1", (overall) => at(overall)[way].f1],
       ["x2", "AP", (overall) => overall.ap[way]]]
       .flatMap(([xaxis, word, get]) => rising.map((index, row) => {
         const found = get(models[index].overall);
@@ -89,7 +101,7 @@
   }
 
   function marks() {
-    return models.flatMap(({ label, maybe_seen: seen, last_post_id: last }) => {
+    return ownImages ? [] : models.flatMap(({ label, maybe_seen: seen, last_post_id: last }) => {
       const name = el("bdi", {}, label);
       if (seen === null) {
         return [el("p", { className: "note" }, "? It is not known which posts ", name,
@@ -109,7 +121,7 @@
       made.id = "leaderboard-set";
       choice = made;
       body.append(
-        el("ul", { id: "verdicts" }, ...metrics.verdicts.map((said) => el("li", {}, said))),
+        el("ul", { id: "verdicts" }, ...metrics.said.verdicts.map((said) => el("li", {}, said))),
         note("Higher is better, except for the calibration error. The small numbers are the 95% " +
           "range: how far the figure would move with as many other posts like these. A figure " +
           "whose range was not found to hold has none." + (severalModels ? " Bold are the best " +
