@@ -253,23 +253,6 @@ def tagger(name: str, data: DataFolder, mappings: TagMappings) -> CardTagger:
     return CardTagger(card, data, canonical, found.categories, by_output)
 
 
-def taggers(names: Sequence[str], data: DataFolder, mappings: TagMappings) -> list[CardTagger]:
-    """The taggers of these names. Raises UserError where two would share their predictions file."""
-    chosen: dict[str, CardTagger] = {}
-    for name in names:
-        this = tagger(name, data, mappings)
-        other = chosen.setdefault(this.name, this)
-        if other is this:
-            continue
-        if other.card.path.resolve() == this.card.path.resolve():
-            raise UserError(f"--models names {this.name} twice: name it once")
-        raise UserError(
-            f"{other.card.path} and {this.card.path} are two models of one name, {this.name}:"
-            " rename one of the files"
-        )
-    return list(chosen.values())
-
-
 def training(names: Sequence[str]) -> list[Training]:
     """What these models may have been trained on, as their cards alone say it.
 
