@@ -82,16 +82,18 @@ def taggers(
                 " --models takes"
             )
         named[tagger.name] = name
+    files: set[Path] = set()
     for place, tagger in enumerate(found):
         if not isinstance(tagger, Predicted):
             continue
-        if tagger.name in named:
+        if tagger.name in named and tagger.path.resolve() not in files:
             tagger = tagger.renamed(f"{tagger.name}-{tagger.about_it['fingerprint'][:8]}")
         if tagger.name in named:
             raise UserError(
                 f"--models names the same scores twice, as {named[tagger.name]} and as"
                 f" {names[place]}: name them once"
             )
+        files.add(tagger.path.resolve())
         named[tagger.name] = names[place]
         found[place] = tagger
     _check_apart(found, data)

@@ -141,7 +141,7 @@ def open_networks(plans: Sequence[Plan], batch_size: int, device: torch.device) 
 
 def tell(plans: Sequence[Plan], device: torch.device, posts: int) -> None:
     """Say where the networks run and how exactly, and how many posts each has to run."""
-    if distributed.rank():
+    if distributed.rank() or not plans:
         return
     exactness = ", ".join(f"{each.cache.tagger.label} in {each.cache.precision}" for each in plans)
     say(f"Device: {distributed.device_name(device)}. Precision: {exactness}")

@@ -60,14 +60,15 @@ def choose_posts(
         for tag, category in zip(tagger.tags, tagger.categories, strict=True)
     }
     truth = replace(ground_truth.read(data, usable, limit, mappings, categories), links=links)
-    _tell_not_scored(files, wanted, truth.post_ids[-1] if len(usable) > limit else None)
+    _tell_not_scored(files, wanted, _last(truth, limit, usable))
     told = wanted - usable
     lack = "a resized image or " if len(files) < len(taggers) else ""
+    folder = f"--data {data}"
     if asked is not None and (lacking := len(asked - told - set(truth.post_ids.tolist()))):
         warn(
-            f"of the {len(asked)} posts in {listed}, {lacking} are left out, without {lack}a line in"
-            f" posts.jsonl, or seen by a model: run download.py --data {data} --post-ids {listed}"
-            f" and trainable.py --data {data}"
+            f"of the {len(asked)} posts in {listed}, {lacking} are left out, without {lack}a line"
+            f" in posts.jsonl, or seen by a model: run download.py {folder} --post-ids {listed}"
+            f" and trainable.py {folder}"
         )
     if not len(truth.post_ids):
         remedy = f"run download.py and trainable.py with --data {data}"
@@ -94,6 +95,11 @@ def _scored_in_all(files: Sequence[Predicted], wanted: set[int]) -> set[int]:
             f" {least.path}, which has {len(wanted & least.posts)} of them, or take its posts"
         )
     return usable
+
+
+def _last(truth: GroundTruth, limit: int, usable: set[int]) -> int | None:
+    """The id of the last post where the limit, not the posts there are, makes it the last."""
+    return int(truth.post_ids[-1]) if len(truth.post_ids) == limit < len(usable) else None
 
 
 def _tell_not_scored(files: Sequence[Predicted], wanted: set[int], last: int | None) -> None:
