@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
@@ -61,6 +61,10 @@ class CardTagger:
     def last_post_id(self) -> int | None:
         """The card's newest training post, None where it does not say."""
         return self.card.last_post_id
+
+    def renamed(self, name: str) -> "CardTagger":
+        """The same by another name."""
+        return replace(self, card=replace(self.card, name=name))
 
     def thresholds(self) -> np.ndarray:
         """The card's one number, its number for each output's category, or the tags file's for each

@@ -65,39 +65,34 @@ def taggers(
 ) -> list[Tagger]:
     """The tagger of each name; `of_card` makes those of cards.
 
-    A predictions file gets the first letters of its fingerprint added to its name where another
-    model has that name: two checkpoints of one model are two rows. Raises UserError where two are
-    the same, or two cards would share a predictions file.
+    Where several have one name, the first keeps it, a card before a file, and the others get the
+    first letters of their fingerprint added: two checkpoints of one model are two rows. That is the
+    name of the file that scores of other weights are put aside in, so such a card finds its own.
+    Raises UserError where two are the same.
     """
     found = [_tagger(name, data, mappings, of_card) for name in names]
-    named: dict[str, str] = {}
-    for name, tagger in zip(names, found, strict=True):
-        if isinstance(tagger, Predicted):
-            continue
-        if tagger.name in named:
+    named: dict[str, int] = {}
+    for place in sorted(range(len(found)), key=lambda each: isinstance(found[each], Predicted)):
+        tagger = found[place]
+        other = named.get(tagger.name, place)
+        if other != place and names[place] != names[other]:
+            scores = _scores_of(tagger)
+            if scores != _scores_of(found[other]):
+                tagger = tagger.renamed(f"{tagger.name}-{scores[:16]}")
+                other = named.get(tagger.name, place)
+        if other != place:
             raise UserError(
-                f"--models names {tagger.name} twice, as {named[tagger.name]} and as {name}: name"
-                " it once. Of two models of that name rename one's file, or run one after the"
-                f" other: the first's scores are then put aside as {tagger.name}-…{SUFFIX}, which"
-                " --models takes"
+                f"--models names {tagger.name} twice, as {names[other]} and as {names[place]}: name"
+                " it once"
             )
-        named[tagger.name] = name
-    files: set[Path] = set()
-    for place, tagger in enumerate(found):
-        if not isinstance(tagger, Predicted):
-            continue
-        if tagger.name in named and tagger.path.resolve() not in files:
-            tagger = tagger.renamed(f"{tagger.name}-{tagger.about_it['fingerprint'][:8]}")
-        if tagger.name in named:
-            raise UserError(
-                f"--models names the same scores twice, as {named[tagger.name]} and as"
-                f" {names[place]}: name them once"
-            )
-        files.add(tagger.path.resolve())
-        named[tagger.name] = names[place]
-        found[place] = tagger
+        named[tagger.name], found[place] = place, tagger
     _check_apart(found, data)
     return found
+
+
+def _scores_of(tagger: Tagger) -> str:
+    """The fingerprint of a file, or of a card in its first precision. Reads its weights."""
+    return tagger.fingerprint(tagger.precisions[0])
 
 
 def _tagger(name: str, data: DataFolder, mappings: TagMappings, of_card: OfCard) -> Tagger:
@@ -112,7 +107,7 @@ def _tagger(name: str, data: DataFolder, mappings: TagMappings, of_card: OfCard)
     try:
         tagger = of_card(name, data, mappings)
         if path.is_file():
-            tagger.fingerprint(tagger.precisions[0])  # Reads its weights.
+            _scores_of(tagger)
     except AbsentError as error:
         if not path.is_file():
             raise

@@ -146,9 +146,9 @@ def test_two_checkpoints_of_one_model_are_two_rows(tmp_path: Path, ran: Path) ->
     aside = data / f"a-{old[:16]}_predictions.pt"
     assert f"give {aside} to --models" in ended.out
     before = state(aside)
-    ended = ok(validate(data, data / "a.toml", aside, elsewhere, more=(*QUICK, "--fresh")))
+    ended = ok(validate(data, aside, data / "a.toml", more=(*QUICK, "--fresh")))
     found = entries(data)
-    assert list(found) == ["a", f"a-{old[:16]}", f"a-{old[:8]}"]
+    assert list(found) == [f"a-{old[:16]}", "a"]
     rows = [line.split("|")[1].strip() for line in ended.out.splitlines() if line.startswith("| ")]
     assert [row.rstrip("*") for row in rows[1:]] == [f"A ({name})" for name in found]
     text = (data / "per_tag.csv").read_text()
@@ -157,14 +157,33 @@ def test_two_checkpoints_of_one_model_are_two_rows(tmp_path: Path, ran: Path) ->
     assert found["a"]["per_tag"] != entries(ran)["a"]["per_tag"]
     assert state(aside) == before
     # The file of the model's own scores is no row beside it, nor is one twice.
-    refused(validate(data, data / "a.toml", data / "a_predictions.pt"), "a_predictions.pt", "kept")
-    refused(validate(data, elsewhere, elsewhere), "the same scores twice")
+    refused(validate(data, data / "a.toml", data / "a_predictions.pt"), "names a twice")
+    refused(validate(data, elsewhere, f"/{elsewhere}"), "names a twice")
+    refused(validate(data, data / "a.toml", aside, elsewhere), f"names a-{old[:16]} twice")
     make_onnx(data / "a.onnx", len(TAGS), seed=0)
+    refused(validate(data, data / "a.toml", data / "a_predictions.pt"), "scores are kept in")
     refused(validate(data, data / "a.toml", aside), "a's present weights")
+    refused(validate(data, data / "a.toml", elsewhere), "names a twice")
     assert state(aside) == before
+
+
+def test_two_cards_of_one_name_are_two_rows(tmp_path: Path, ran: Path) -> None:
+    data = tmp_path / "data"
+    shutil.copytree(ran, data)
     (data / "other").mkdir()
-    other = Path(shutil.copy(data / "a.toml", data / "other"))
-    refused(validate(data, data / "a.toml", other), "names a twice", "put aside as a-")
+    other = data / "other" / "a.toml"
+    other.write_text((data / "a.toml").read_text().replace("a.onnx", "b.onnx"))
+    ended = ok(validate(data, data / "a.toml", other))
+    assert to_run(ended) == [0, 40]
+    first, second = entries(data)
+    alone = ok(validate(data, other))
+    assert to_run(alone) == [0]  # It finds its scores, and the first's are put aside.
+    fingerprint = entries(data)["a"]["fingerprint"]
+    assert (first, second) == ("a", f"a-{fingerprint[:16]}")
+    assert to_run(ok(validate(data, data / "a.toml"))) == [0]
+    (data / "same").mkdir()
+    same = shutil.copy(data / "a.toml", data / "same")
+    refused(validate(data, data / "a.toml", same), "names a twice")
 
 
 def test_a_card_whose_weights_are_gone_is_scored_by_its_file(
