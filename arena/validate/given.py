@@ -214,7 +214,7 @@ def read(path: Path, mappings: TagMappings) -> Predicted:
         raise UserError(f"{path} has a name that no model can have: rename it to a{SUFFIX}")
     files.check_name(path)
     files.refuse_pointer(path)
-    _check_archive(path)
+    sizes = _check_archive(path)
     try:
         found = predictions.opened(path)
     except DamagedError:
@@ -224,7 +224,7 @@ def read(path: Path, mappings: TagMappings) -> Predicted:
     for key in ("predictions", "post_ids", "tags"):
         if key not in found:
             raise UserError(f"{path} has no '{key}', so it is no predictions file: leave it out")
-    _check_arrays(path, found)
+    _check_arrays(path, found, sizes)
     images = found.get("images")
     if images is not None and not _are_images(images, len(found["post_ids"])):
         raise UserError(
@@ -239,34 +239,42 @@ def read(path: Path, mappings: TagMappings) -> Predicted:
 
 
 def _refuse_damaged(path: Path) -> NoReturn:
+    remedy = files.fresh(path) if path.is_symlink() else "copy it anew"
     raise UserError(
-        f"{path} is not a predictions file, or not a whole one: {files.fresh(path)}, or leave it"
-        " out"
+        f"{path} is not a predictions file, or not a whole one: {remedy}, or leave it out"
     )
 
 
-def _check_archive(path: Path) -> None:
-    """Raise UserError for what torch.save did not write, before torch spends memory on it."""
+def _check_archive(path: Path) -> set[int]:
+    """The sizes of the files within what torch.save wrote: each has all numbers of some tensors.
+
+    Raises UserError for what it did not write, before torch spends memory on it.
+    """
     try:
         with zipfile.ZipFile(path) as archive:
             entries = archive.infolist()
+            size = path.stat().st_size
+            stored = all(entry.compress_type == zipfile.ZIP_STORED for entry in entries)
+            if not stored or sum(entry.file_size for entry in entries) > size:
+                raise UserError(f"{path} says it holds more than its {size} bytes: leave it out")
+            texts = [entry for entry in entries if entry.filename.endswith("data.pkl")]
+            length = sum(entry.file_size for entry in texts)
+            if length > LARGEST_TEXT:
+                raise UserError(
+                    f"{path} has {length} bytes of tags and other texts, where {LARGEST_TEXT} are"
+                    " enough for any model: leave it out"
+                )
+            # Of what torch lets a file make, the one thing that takes memory by its number alone.
+            if any(b"bytearray\n" in archive.read(entry) for entry in texts):
+                _refuse_damaged(path)
+            return {entry.file_size for entry in entries}
     except NO_ZIP:
         _refuse_damaged(path)
-    size = path.stat().st_size
-    stored = all(entry.compress_type == zipfile.ZIP_STORED for entry in entries)
-    if not stored or sum(entry.file_size for entry in entries) > size:
-        raise UserError(f"{path} says it holds more than its {size} bytes: leave it out")
-    texts = sum(entry.file_size for entry in entries if entry.filename.endswith("data.pkl"))
-    if texts > LARGEST_TEXT:
-        raise UserError(
-            f"{path} has {texts} bytes of tags and other texts, of which {LARGEST_TEXT} are enough"
-            " for any model: leave it out"
-        )
 
 
-def _check_arrays(path: Path, found: dict[Any, Any]) -> None:
-    """Raise UserError for tensors or tags that are not of one form, or larger than the file."""
-    size = path.stat().st_size
+def _check_arrays(path: Path, found: dict[Any, Any], sizes: set[int]) -> None:
+    """Raise UserError for tensors or tags that are not of one form, or claim more numbers than the
+    file has: `sizes` are as _check_archive gives them."""
     kinds = {"predictions": (torch.float32, 2), "post_ids": (torch.int64, 1)}
     for key, (kind, dimensions) in kinds.items():
         tensor = found[key]
@@ -278,7 +286,8 @@ def _check_arrays(path: Path, found: dict[Any, Any]) -> None:
             and not tensor.requires_grad
             # A view of few numbers can claim to be billions of rows.
             and tensor.is_contiguous()
-            and tensor.nbytes <= size
+            # Of a record cut short, torch reads on in the next.
+            and tensor.untyped_storage().nbytes() in sizes
         )
         if not fine or not tensor.numel():
             wanted = f"{kind} with {dimensions} dimension{'s' * (dimensions > 1)}"

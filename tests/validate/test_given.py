@@ -1,7 +1,9 @@
 """Predictions files in place of models: by path, by folder, by data set, by a card's name."""
 
 import json
+import resource
 import shutil
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -236,7 +238,7 @@ def test_a_shared_arena(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
             shutil.copy(path, second)
         # What the README says.
         ok(call("download.py", "--data", second, "--post-ids", listed, *fetch))
-        ok(call("trainable.py", "--data", second, "--workers", 1))
+        shutil.copytree(first / "resized", second / "resized")  # As trainable.py makes them.
         more = (*QUICK, "--post-ids", listed)
         ended = ok(validate(second, second / "new.toml", "datasets/org/arena", more=more))
         assert len(to_run(ended)) == 1
@@ -364,15 +366,40 @@ def test_files_that_are_none(tmp_path: Path, ran: Path) -> None:
     refused(validate(ran, path), "not a predictions file")
 
 
-def test_an_archive_that_claims_more_than_it_is(tmp_path: Path, ran: Path) -> None:
-    import zipfile
+def archive(path: Path, whole: Path, change: Callable[[str, bytes], bytes], packing: int) -> None:
+    """A copy of a predictions file, each file within it changed."""
+    with zipfile.ZipFile(whole) as read, zipfile.ZipFile(path, "w", packing) as written:
+        for entry in read.infolist():
+            written.writestr(entry.filename, change(entry.filename, read.read(entry)))
 
+
+# bytearray(2**31 - 1), as a pickle.
+LARGE = b"\x80\x02c__builtin__\nbytearray\nJ\xff\xff\xff\x7f\x85R."
+ARCHIVES: dict[str, tuple[Callable[[str, bytes], bytes], int, str]] = {
+    "a packed one": (
+        lambda name, content: content + bytes(2**22 * name.endswith("pkl")),
+        zipfile.ZIP_DEFLATED,
+        "says it holds more than",
+    ),
+    "cut numbers": (
+        lambda name, content: content[:40] if name.endswith("data/0") else content,
+        zipfile.ZIP_STORED,
+        "'predictions' must be",
+    ),
+    "a large array from a number": (
+        lambda name, content: LARGE if name.endswith("pkl") else content,
+        zipfile.ZIP_STORED,
+        "not a predictions file",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ARCHIVES)
+def test_archives_that_claim_more_than_they_are(tmp_path: Path, ran: Path, name: str) -> None:
+    change, packing, words = ARCHIVES[name]
     path = tmp_path / "x_predictions.pt"
-    with (
-        zipfile.ZipFile(ran / "a_predictions.pt") as whole,
-        zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as packed,
-    ):
-        for entry in whole.infolist():
-            content = whole.read(entry)
-            packed.writestr(entry.filename, content + bytes(2**22 * entry.filename.endswith("pkl")))
-    refused(validate(ran, path), "says it holds more than")
+    archive(path, ran / "a_predictions.pt", change, packing)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(UserError, match=words):
+        given.read(path, mappings(DataFolder(ran)))
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 500_000  # Kilobytes.
