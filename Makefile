@@ -3,6 +3,9 @@ ifeq ($(shell command -v $(PYTHON)),)
 PYTHON = python3
 endif
 
+# Tests run in two processes, a file in one of them.
+TWICE = -n 2 --dist loadfile
+
 .PHONY: venv venv-timm demo check test lint fix clean
 
 venv: .venv/runtime
@@ -15,10 +18,10 @@ demo: .venv/runtime
 
 # Under a minute: what to run while writing.
 check: lint
-	.venv/bin/python -m pytest -m "not slow"
+	.venv/bin/python -m pytest $(TWICE) -m "not slow"
 
 test: lint
-	.venv/bin/python -m pytest
+	.venv/bin/python -m pytest $(TWICE)
 
 lint: .venv/development
 	.venv/bin/ruff check .

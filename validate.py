@@ -29,12 +29,12 @@ from arena.report import text
 from arena.validate import (
     audit,
     check,
+    chosen,
     distributed,
     ground_truth,
     history,
     inference,
     means,
-    predictions,
     results,
 )
 from arena.validate.options import arguments
@@ -54,14 +54,14 @@ def main() -> None:
     out = results.folder(args.out) if args.out else args.data
     with distributed.group(), files.lock(args.data, "validate") if lead else nullcontext():
         mappings = ground_truth.mappings(args.data)
-        singles, sums = means.split(args.models)
-        taggers = models.taggers(singles, args.data, mappings)
+        singles, sums = means.split(chosen.expanded(args.models))
+        taggers = chosen.taggers(singles, args.data, mappings, models.tagger)
         asked = args.data, taggers, mappings, args.posts, args.post_ids
         truth = choose_posts(*asked, unseen_only=args.unseen_only, names=singles)
         tags = choose_tags(truth, taggers, mappings, args.min_count, args.tags)
         # What process 0 sees holds for all: files may appear meanwhile.
         post_ids = distributed.share(truth.post_ids)
-        caches = predictions.caches(
+        caches = chosen.caches(
             taggers, args.data, device, args.precision, post_ids, fresh=args.fresh
         )
         ran = inference.fill(caches, post_ids, args.batch_size, args.workers, device)
@@ -74,7 +74,7 @@ def main() -> None:
             if sentences := corrected.lines(found):
                 say("", *sentences)
             if args.audit:
-                say("", *audit.draw(caches, truth, tags.common, args.audit))
+                say("", *audit.draw(args.data, caches, truth, tags.common, args.audit))
             say("", f"See {out.report}; every tag is in {out.detailed_metrics}")
 
 

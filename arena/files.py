@@ -17,6 +17,10 @@ POINTER = b"version https://git-lfs"  # How Git LFS's stand-in for a file begins
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
 
 
+class AbsentError(UserError):
+    """A file that is not on this machine and cannot be had now."""
+
+
 def temporary(path: Path) -> Path:
     """Where `path` is written before it is renamed: one fixed name, so a rerun overwrites it."""
     return path.with_name(f".{path.name}.tmp")

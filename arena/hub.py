@@ -13,7 +13,7 @@ from pathlib import Path
 
 from arena import hub_client
 from arena.cli import UserError, warn
-from arena.files import fresh, refuse_pointer
+from arena.files import AbsentError, fresh, refuse_pointer
 from arena.hub_client import Bar, Slow, XetError, patience, site
 
 import httpx2
@@ -22,14 +22,16 @@ from huggingface_hub import constants, errors
 
 
 def fetch(repo: str, revision: str, filename: str) -> Path:
-    """The local path of one file of `repo` (org/name) at `revision`, downloaded when not cached.
+    """The local path of one file of `repo` at `revision`, downloaded when not cached.
 
-    Raises UserError, with its own line for each way this can fail.
+    `repo` is a model's repository, org/name, or a data set's, datasets/org/name. Raises UserError,
+    with its own line for each way this can fail; AbsentError where the hub is out of reach.
     """
+    kind, name = _kind(repo)
     with explain_errors(repo, revision, filename):
         path = _patiently(
             lambda: huggingface_hub.hf_hub_download(
-                repo, filename, revision=revision, tqdm_class=Bar
+                name, filename, revision=revision, repo_type=kind, tqdm_class=Bar
             )
         )
     refuse_pointer(path)
@@ -65,19 +67,30 @@ def fetch_many(repo: str, revision: str, patterns: Sequence[str]) -> Path:
 def listing(repo: str, revision: str) -> tuple[str, list[str]]:
     """The commit that a revision of a repository is now, and the names of its files.
 
-    Without a connection, of what the cache holds. Raises UserError as `fetch` does.
+    Without a connection, of what the cache holds. `repo` and errors are as `fetch` has them.
     """
+    kind, name = _kind(repo)
     with explain_errors(repo, revision, "the list of files"):
         if constants.HF_HUB_OFFLINE:
             folder = Path(
-                huggingface_hub.snapshot_download(repo, revision=revision, local_files_only=True)
+                huggingface_hub.snapshot_download(
+                    name, revision=revision, repo_type=kind, local_files_only=True
+                )
             )
             held = (path for path in folder.rglob("*") if path.is_file())
             return folder.name, sorted(path.relative_to(folder).as_posix() for path in held)
         _check_token()
         patience.begin()
-        found = huggingface_hub.HfApi().model_info(repo, revision=revision)
+        api = huggingface_hub.HfApi()
+        about = api.model_info if kind == "model" else api.dataset_info
+        found = about(name, revision=revision)
     return str(found.sha), sorted(each.rfilename for each in found.siblings or [])
+
+
+def _kind(repo: str) -> tuple[str, str]:
+    """What a repository holds, as the library calls it, and its name without that."""
+    name = repo.removeprefix("datasets/")
+    return "model" if name == repo else "dataset", name
 
 
 def _sizes(repo: str, commit: str) -> dict[str, int]:
@@ -168,19 +181,19 @@ def explain_errors(repo: str, revision: str, what: str) -> Iterator[None]:
     except errors.RemoteEntryNotFoundError:
         raise UserError(_missing_file(repo, revision, what)) from None
     except errors.LocalEntryNotFoundError as error:
-        raise UserError(_not_here(repo, revision, what, error.__cause__)) from None
+        raise AbsentError(_not_here(repo, revision, what, error.__cause__)) from None
     except Slow:
-        raise UserError(_slow(repo, what)) from None
+        raise AbsentError(_slow(repo, what)) from None
     except errors.HfHubHTTPError as error:
         raise UserError(_refused(repo, error.response.status_code)) from None
     except httpx2.TooManyRedirects:
         raise UserError(f"{site()} redirects {repo} in circles: check HF_ENDPOINT") from None
     except httpx2.ProxyError:
-        raise UserError(
+        raise AbsentError(
             f"the proxy does not let {site()} through: check HTTPS_PROXY and NO_PROXY"
         ) from None
     except (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.UnsupportedProtocol):
-        raise UserError(_unreachable()) from None
+        raise AbsentError(_unreachable()) from None
     except httpx2.HTTPError:
         raise UserError(_interrupted(repo, what)) from None
     except (OSError, RuntimeError) as error:

@@ -123,6 +123,9 @@ class Tagger(Protocol):
     def last_post_id(self) -> int | None:
         """The newest post that it may have been trained on, None where that is not known."""
 
+    def renamed(self, name: str) -> "Tagger":
+        """The same by another name, as where a run has two of one name."""
+
     def thresholds(self) -> Array:
         """The threshold of each output: float (outputs,)."""
 

@@ -1,7 +1,8 @@
 """The model hub's side of the stand-in: its answers, and the storage of its large files.
 
 As on the real hub, a small file's address leads to another on the hub (307), and a large file's to
-the storage (302), another server, whose addresses work without a token and refuse one.
+the storage (302), another server, whose addresses work without a token and refuse one. A data set's
+repository is datasets/<org>/<name> in addresses and in the hub folder; a model's is <org>/<name>.
 """
 
 import functools
@@ -17,11 +18,13 @@ from demo.answer import Answer, Json, json_answer
 
 CHUNK = 65536
 DEFAULT_REVISIONS = ("main", "v2.0", "v1.0")
-LARGE = re.compile(r".*\.(onnx|safetensors|pb|bin|msgpack)|(.*/)?variables\.data-.*")
-REPO = "[^/]+/[^/]+"
-API = re.compile(rf"/api/models/({REPO})(?:/(revision|tree|xet-read-token)/([^/]+))?/?")
+LARGE = re.compile(r".*\.(onnx|safetensors|pb|bin|msgpack|pt)|(.*/)?variables\.data-.*")
+REPO = "(?:datasets/)?[^/]+/[^/]+"
+API = re.compile(
+    r"/api/(models|datasets)/([^/]+/[^/]+)(?:/(revision|tree|xet-read-token)/([^/]+))?/?"
+)
 FILE = re.compile(rf"/({REPO})/(resolve)/([^/]+)/(.+)")
-CACHE = re.compile(rf"/api/(resolve-cache)/models/({REPO})/([^/]+)/(.+)")
+CACHE = re.compile(r"/api/(resolve-cache)/(models|datasets)/([^/]+/[^/]+)/([^/]+)/(.+)")
 
 
 @dataclass(frozen=True)
@@ -57,11 +60,13 @@ class Hub:
         if path == "/api/agent-harnesses":
             return json_answer({"error": "Not found"}, 404)
         if match := API.fullmatch(path):
-            repo, ask, revision = match[1], match[2] or "revision", match[3] or "main"
+            repo = _repository(match[1], match[2])
+            ask, revision = match[3] or "revision", match[4] or "main"
         elif match := FILE.fullmatch(path):
             repo, ask, revision, name = match.groups()
         elif match := CACHE.fullmatch(path):
-            ask, repo, revision, name = match.groups()
+            ask, kind, own, revision, name = match.groups()
+            repo = _repository(kind, own)
         else:
             return None
         if repo in self.renamed:
@@ -78,7 +83,8 @@ class Hub:
         if ask == "revision":
             siblings = [{"rfilename": file} for file in files]
             told = self.lies.get("sha", sha)
-            return json_answer({"id": repo, "modelId": repo, "sha": told, "siblings": siblings})
+            own = repo.removeprefix("datasets/")
+            return json_answer({"id": own, "modelId": own, "sha": told, "siblings": siblings})
         if ask == "tree":
             return json_answer([self._tree_entry(file, files[file]) for file in files])
         if repo in self.tokens and token != self.tokens[repo]:
@@ -107,7 +113,7 @@ class Hub:
             return _redirect(302, where + disposition, headers | commit)
         headers = {"ETag": f'"{_etag(path)}"'} | commit
         if ask == "resolve":
-            return _redirect(307, f"/api/resolve-cache/models/{repo}/{sha}/{quoted}", headers)
+            return _redirect(307, f"/api/resolve-cache/{_place(repo)}/{sha}/{quoted}", headers)
         if "Location" in lies:
             return _redirect(302, lies["Location"], headers)
         return Answer(200, "application/octet-stream", path, headers)
@@ -124,7 +130,7 @@ class Hub:
 
     def _xet(self, repo: str, sha: str) -> dict[str, str]:
         """The header that leads to a token of the Xet storage."""
-        where = f"{self.url}/api/models/{repo}/xet-read-token/{sha}"
+        where = f"{self.url}/api/{_place(repo)}/xet-read-token/{sha}"
         return {"Link": f'<{where}>; rel="xet-auth"'} if self.xet else {}
 
     def _xet_token(self) -> Answer:
@@ -154,6 +160,16 @@ class Storage:
         if file is None or _sha256(file) != match[2]:
             return Answer(404, "application/xml", b"<Error><Code>NoSuchKey</Code></Error>")
         return Answer(200, "application/octet-stream", file, {"ETag": f'"{match[2][:32]}-1"'})
+
+
+def _repository(kind: str, name: str) -> str:
+    """A repository as it is called in addresses of files: a data set's with its kind."""
+    return name if kind == "models" else f"{kind}/{name}"
+
+
+def _place(repo: str) -> str:
+    """A repository as it is called in addresses of the API: always with its kind."""
+    return repo if repo.startswith("datasets/") else f"models/{repo}"
 
 
 def _files(folder: Path) -> dict[str, Path]:

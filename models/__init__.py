@@ -2,6 +2,6 @@
 
 from models.card import text
 from models.listing import known
-from models.tagger import tagger, taggers, training
+from models.tagger import tagger, training
 
-__all__ = ["known", "tagger", "taggers", "text", "training"]
+__all__ = ["known", "tagger", "text", "training"]

@@ -246,7 +246,7 @@ def _locate(
         remedy = f"put it there, or correct its name or 'source' in {model.path}"
         if is_exported(model):
             remedy = f"run export_sw.py --data {data}"
-        raise UserError(f"{model.name}: {folder / name} is missing: {remedy}")
+        raise files.AbsentError(f"{model.name}: {folder / name} is missing: {remedy}")
     files.refuse_pointer(folder / name)
     return folder / name
 

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
@@ -61,6 +61,10 @@ class CardTagger:
     def last_post_id(self) -> int | None:
         """The card's newest training post, None where it does not say."""
         return self.card.last_post_id
+
+    def renamed(self, name: str) -> "CardTagger":
+        """The same by another name."""
+        return replace(self, card=replace(self.card, name=name))
 
     def thresholds(self) -> np.ndarray:
         """The card's one number, its number for each output's category, or the tags file's for each
@@ -251,23 +255,6 @@ def tagger(name: str, data: DataFolder, mappings: TagMappings) -> CardTagger:
         names = [name.replace(" ", "_") for name in names]
     canonical = [mappings.get_canonical(name) for name in names]
     return CardTagger(card, data, canonical, found.categories, by_output)
-
-
-def taggers(names: Sequence[str], data: DataFolder, mappings: TagMappings) -> list[CardTagger]:
-    """The taggers of these names. Raises UserError where two would share their predictions file."""
-    chosen: dict[str, CardTagger] = {}
-    for name in names:
-        this = tagger(name, data, mappings)
-        other = chosen.setdefault(this.name, this)
-        if other is this:
-            continue
-        if other.card.path.resolve() == this.card.path.resolve():
-            raise UserError(f"--models names {this.name} twice: name it once")
-        raise UserError(
-            f"{other.card.path} and {this.card.path} are two models of one name, {this.name}:"
-            " rename one of the files"
-        )
-    return list(chosen.values())
 
 
 def training(names: Sequence[str]) -> list[Training]:

@@ -22,6 +22,7 @@ from arena.metrics.figures import Figure
 from arena.metrics.sampling import Pool
 from arena.posts import CATEGORIES
 from arena.report import audit as page
+from arena.validate.given import Given
 from arena.validate.ground_truth import GroundTruth
 from arena.validate.predictions import ROWS, Cache
 
@@ -135,12 +136,17 @@ class Pairs(NamedTuple):
     columns: np.ndarray
 
 
-def draw(caches: Sequence[Cache], truth: GroundTruth, tags: list[str], count: int) -> list[str]:
+def draw(
+    data: DataFolder,
+    caches: Sequence[Cache | Given],
+    truth: GroundTruth,
+    tags: list[str],
+    count: int,
+) -> list[str]:
     """Draw `count` further pairs, write audit.json and audit.html, and say so in lines.
 
     Raises UserError where `count` is too small for this many models, and for a damaged audit.json.
     """
-    data = caches[0].data
     found = read(data)
     pairs = _pairs(caches, truth, tags, np.arange(len(truth.post_ids)))  # The draw knows no other.
     pool = pairs.pool
@@ -185,14 +191,17 @@ def draw(caches: Sequence[Cache], truth: GroundTruth, tags: list[str], count: in
 
 
 def corrected(
-    caches: Sequence[Cache], truth: GroundTruth, tags: list[str], clusters: np.ndarray
+    data: DataFolder,
+    caches: Sequence[Cache | Given],
+    truth: GroundTruth,
+    tags: list[str],
+    clusters: np.ndarray,
 ) -> Audit | None:
     """The figures corrected by the judgements in the data folder, None where there are too few.
 
     `clusters` int (posts,) numbers from 0 the posts that belong together. Raises UserError for a
     damaged audit.json.
     """
-    data = caches[0].data
     if not data.judgements:
         return None
     if not data.audit.exists():
@@ -310,7 +319,7 @@ def _agreement(twice: list[list[float]]) -> Agreement | None:
 
 
 def _pairs(
-    caches: Sequence[Cache], truth: GroundTruth, tags: list[str], clusters: np.ndarray
+    caches: Sequence[Cache | Given], truth: GroundTruth, tags: list[str], clusters: np.ndarray
 ) -> Pairs:
     """The pool of a run. Reads each tagger's predictions, one tagger at a time."""
     ids = truth.post_ids
@@ -362,7 +371,7 @@ def _of_models(pairs: Pairs, models: np.ndarray) -> Pairs:
 
 def _reached(
     found: AuditFile,
-    caches: Sequence[Cache],
+    caches: Sequence[Cache | Given],
     pairs: Pairs,
     post_ids: np.ndarray,
     tags: list[str],
@@ -398,13 +407,13 @@ def _known(
     return places[inside], probabilities[inside]
 
 
-def _fingerprint(cache: Cache) -> str:
+def _fingerprint(cache: Cache | Given) -> str:
     """A hash of all that decides which pairs a tagger predicts: its scores and its thresholds."""
     cuts = cache.tagger.thresholds().astype(np.float32).tobytes()
     return hashlib.sha256(cache.fingerprint.encode() + cuts).hexdigest()
 
 
-def _named(stratum: sampling.Stratum, caches: Sequence[Cache]) -> dict[str, Any]:
+def _named(stratum: sampling.Stratum, caches: Sequence[Cache | Given]) -> dict[str, Any]:
     named = asdict(stratum)
     if stratum.model is not None:
         named["model"] = caches[stratum.model].tagger.name

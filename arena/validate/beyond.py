@@ -10,6 +10,7 @@ from arena.metrics.tag_groups import Sums
 from arena.posts import CATEGORIES
 from arena.tagger import Tagger
 from arena.validate import outputs
+from arena.validate.given import Given
 from arena.validate.ground_truth import GroundTruth
 from arena.validate.predictions import Cache
 from arena.validate.tag_set import TagSet
@@ -47,7 +48,9 @@ class Beyond:
     def _totals(self) -> np.ndarray:
         return self.ground_truth.tags_per_post()
 
-    def evaluate(self, place: int, cache: Cache, common: Sums) -> tuple[Sums, dict[str, Any]]:
+    def evaluate(
+        self, place: int, cache: Cache | Given, common: Sums
+    ) -> tuple[Sums, dict[str, Any]]:
         """A tagger's sums over all tags that it knows, `common` being those over the common ones,
         and what the results say of it: `all_tags` and `ratings`.
 
@@ -104,7 +107,7 @@ class Beyond:
         knows = [self.tags.kinds[group].known[place] for group in groups]
         return np.flatnonzero(np.array(knows, dtype=bool))
 
-    def _average_precisions(self, cache: Cache, known: np.ndarray) -> np.ndarray:
+    def _average_precisions(self, cache: Cache | Given, known: np.ndarray) -> np.ndarray:
         """AP of the `known` further tags in every sample, (tags, samples): 0 for those that no
         other tagger knows, as no pair is compared on them."""
         found = np.zeros((len(known), self.samples.shape[1]))

@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 from arena.cli import UserError, progress, say, warn
 from arena.tagger import Network
 from arena.validate import distributed, speed
+from arena.validate.given import Given
 from arena.validate.predictions import Batch, Cache, image_state
 from arena.validate.preprocess import (
     Preprocessed,
@@ -49,19 +50,19 @@ class Plan:
 
 
 def fill(
-    caches: Sequence[Cache],
+    models: Sequence[Cache | Given],
     post_ids: np.ndarray,
     batch_size: int | None,
     workers: int,
     device: torch.device,
 ) -> Run:
-    """Work out every score that the caches lack for the posts, and merge them in.
+    """Work out every score that the caches among the models lack for the posts, and merge them in.
 
     Where an image was not the one that was scored (it changed meanwhile, or another process sees
     other copies), process 0 scores it again. Raises UserError when that does not help either.
     """
+    caches = [model for model in models if isinstance(model, Cache)]
     size = batch_size or default_batch(device)
-    data = caches[0].data
     plans = plan(caches, post_ids)
     posts, seconds = 0, 0.0
     for alone in (False, True):
@@ -91,7 +92,7 @@ def fill(
         changed = sorted(set().union(*(each.missing.tolist() for each in plans)))
         if not changed:
             return done
-        first = data.resized_image(changed[0])
+        first = caches[0].data.resized_image(changed[0])
         if not alone:
             warn(
                 f"{len(changed)} images are not those that were scored (such as {first}): they"
@@ -140,7 +141,7 @@ def open_networks(plans: Sequence[Plan], batch_size: int, device: torch.device) 
 
 def tell(plans: Sequence[Plan], device: torch.device, posts: int) -> None:
     """Say where the networks run and how exactly, and how many posts each has to run."""
-    if distributed.rank():
+    if distributed.rank() or not plans:
         return
     exactness = ", ".join(f"{each.cache.tagger.label} in {each.cache.precision}" for each in plans)
     say(f"Device: {distributed.device_name(device)}. Precision: {exactness}")

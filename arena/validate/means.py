@@ -16,6 +16,7 @@ from arena.cli import UserError
 from arena.metrics import Decided
 from arena.tagger import About, Origin, vocabulary
 from arena.validate import history
+from arena.validate.given import Given, stem
 from arena.validate.ground_truth import GroundTruth, may_have_seen
 from arena.validate.predictions import Cache
 from arena.validate.speed import Speed
@@ -31,8 +32,8 @@ def split(names: Sequence[str]) -> tuple[list[str], list[list[str]]]:
     """
     sums = [name for name in names if "+" in name and not Path(name).exists()]
     singles = [name for name in names if name not in sums]
-    stems = {_stem(name) for name in singles}
-    means = [[_stem(part.strip()) for part in name.split("+")] for name in sums]
+    stems = {stem(name) for name in singles}
+    means = [[stem(part.strip()) for part in name.split("+")] for name in sums]
     for name, parts in zip(sums, means, strict=True):
         if len(set(parts)) < len(parts):
             raise UserError(f"--models {name} names a model twice: a mean is of different ones")
@@ -47,18 +48,11 @@ def split(names: Sequence[str]) -> tuple[list[str], list[list[str]]]:
     return singles, means
 
 
-def _stem(name: str) -> str:
-    """The name that a model's files have, of what it is called in --models."""
-    if name.endswith(".toml"):
-        return Path(name).stem
-    return name.partition("@")[0].rstrip("/").rpartition("/")[2]
-
-
 @dataclass(frozen=True)
 class Scored:
     """A model with its scores, or the mean of several: what results are worked out from."""
 
-    parts: tuple[Cache, ...]
+    parts: tuple[Cache | Given, ...]
 
     @property
     def name(self) -> str:
@@ -167,8 +161,9 @@ class Scored:
         return self.parts[0].speed() if len(self.parts) == 1 else []
 
     def images(self) -> list[dict[str, Any]]:
-        """The image settings of each part, as the card's [image] says them."""
-        settings = [part.tagger.image for part in self.parts]
+        """The image settings of each part, as the card's [image] says them; none of a part that is
+        a predictions file."""
+        settings = [part.tagger.image for part in self.parts if isinstance(part, Cache)]
         return [{**vars(each), "first": each.first and each.first._asdict()} for each in settings]
 
 
@@ -178,7 +173,7 @@ def _prefixed(files: dict[str, dict[str, str]]) -> dict[str, str]:
     }
 
 
-def scored(caches: Sequence[Cache], means: Sequence[Sequence[str]]) -> list[Scored]:
+def scored(caches: Sequence[Cache | Given], means: Sequence[Sequence[str]]) -> list[Scored]:
     """The models of a run, and after them the means of those whose names `split` gave."""
     by_name = {cache.tagger.name: cache for cache in caches}
     parts = [[cache] for cache in caches] + [[by_name[name] for name in each] for each in means]

@@ -15,7 +15,8 @@ def arguments(doc: str | None) -> argparse.Namespace:
     add(
         "--models",
         "A,B",
-        "names in models/, paths of TOML files, folders, or org/name[@revision] on the hub; a+b is"
+        "names in models/, paths of TOML files, folders, org/name[@revision] on the hub, or"
+        " predictions files: paths, folders of them, or datasets/org/name[/file][@revision]; a+b is"
         " the mean of two that are named as well",
         "wd-v1-4-vit-tagger-v2,joytag",
         type=names,

@@ -59,44 +59,66 @@ class DamagedError(UserError):
 
 
 def load(path: Path) -> dict[str, Any]:
-    """A predictions file, its scores memory-mapped.
+    """A predictions file that is scored, its scores memory-mapped.
 
-    `predictions` float32 (posts, tags), `post_ids` int64 (posts,), `tags` list of str, `model`,
-    `precision`, `fingerprint`, `speed` (a list of Speed), and `images` int64 (posts, 3): each
-    resized file's bytes, mtime_ns and hash; Cache.about has what it says of the tagger. Raises
-    DamagedError when it is not one of ours, and UserError when it cannot be read now.
+    `predictions` float32 (posts, tags), `post_ids` int64 (posts,) and `tags` list of str. What a
+    cache has as well, others may lack: `fingerprint`, `speed` (a list of Speed), and `images` int64
+    (posts, 3): each resized file's bytes, mtime_ns and hash; Cache.about has what it says of the
+    tagger. Raises DamagedError when it is none, and UserError when it cannot be read now.
     """
+    found = opened(path)
+    try:
+        fine = _is_whole(found)
+    except (ValueError, TypeError, KeyError, AttributeError, IndexError):
+        fine = False
+    if not fine:
+        raise DamagedError(_damaged(path))
+    return dict(found)
+
+
+def _load_own(path: Path) -> dict[str, Any]:
+    """A predictions file that can be a cache: it tells weights and images. Raises as `load`."""
+    found = load(path)
+    if found.get("fingerprint") is None or found.get("images") is None:
+        raise DamagedError(_damaged(path))
+    return found
+
+
+def _damaged(path: Path) -> str:
+    return (
+        f"{path} is not a predictions file that validate.py wrote whole: move it elsewhere, or"
+        " give --fresh to delete it"
+    )
+
+
+def opened(path: Path) -> Any:
+    """What torch.save has written to a file, its tensors memory-mapped. Raises as `load`."""
     if path.exists() and not path.is_file():  # A pipe would be waited for without end.
         raise UserError(f"{path} is not a file: move it elsewhere")
     try:
-        found = torch.load(path, weights_only=True, mmap=True, map_location="cpu")
-        fine = _is_whole(found)
+        return torch.load(path, weights_only=True, mmap=True, map_location="cpu")
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, TypeError, KeyError,
             AttributeError, IndexError) as error:  # fmt: skip
         for code in SYSTEM_ERRORS:
             if os.strerror(code) in str(error):
                 raise _unreadable_now(path, os.strerror(code)) from None
-        fine = False
     except OSError as error:
         # torch looks for the places that a file cut short names, before its beginning even.
         if error.errno != errno.EINVAL:
             raise
-        fine = False
     except MemoryError:
         raise _unreadable_now(path, os.strerror(errno.ENOMEM)) from None
-    if not fine:
-        raise DamagedError(
-            f"{path} is not a predictions file that validate.py wrote whole: move it elsewhere, or"
-            " give --fresh to delete it"
-        )
-    return dict(found)
+    raise DamagedError(_damaged(path))
 
 
 def _is_whole(found: Any) -> bool:
     """Whether what was read has the form of a predictions file."""
-    tensors = [found[key] for key in ("predictions", "post_ids", "images")]
+    tensors = [found["predictions"], found["post_ids"]]
     rows, columns = tensors[0].shape
-    forms = [(torch.float32, (rows, columns)), (torch.int64, (rows,)), (torch.int64, (rows, 3))]
+    forms = [(torch.float32, (rows, columns)), (torch.int64, (rows,))]
+    if found.get("images") is not None:
+        tensors.append(found["images"])
+        forms.append((torch.int64, (rows, 3)))
     return (
         all(
             # A view of few numbers can claim to be billions of rows.
@@ -108,8 +130,8 @@ def _is_whole(found: Any) -> bool:
         )
         and len(found["tags"]) == columns
         and all(isinstance(tag, str) for tag in found["tags"])
-        and speed.is_list(found.get("speed", []))
-        and re.fullmatch("[0-9a-f]{64}", found["fingerprint"]) is not None
+        and speed.is_list(found.get("speed") or [])
+        and re.fullmatch("[0-9a-f]{64}", found.get("fingerprint") or "0" * 64) is not None
     )
 
 
@@ -158,7 +180,7 @@ class Cache:
         """Remove the tagger's predictions, those of its present fingerprint only."""
         for path in (self.path, self._aside):
             try:
-                if path.exists() and load(path)["fingerprint"] == self.fingerprint:
+                if path.exists() and _load_own(path)["fingerprint"] == self.fingerprint:
                     path.unlink()
             except DamagedError:
                 path.unlink()
@@ -216,19 +238,20 @@ class Cache:
         """What a predictions file says of its tagger, so that it can be scored without it.
 
         `tags` and `categories` of each output; `threshold`, one number or one for each output (not
-        a number for a rating without one); `last_post_id`, and `held_out` as [first, last] id
-        % 1000, None where they are not known; `model`, `label`, `source`, `revision`, `precision`
-        and `fingerprint`; and what Origin says: `weights`, `tags_file`, `card`, `parameters`,
-        `file_size`.
+        a number for a rating without one); `last_post_id`, and `held_out` and `validated_on` as
+        [first, last] id % 1000, None where they are not known; `model`, `label`, `source`,
+        `revision`, `precision` and `fingerprint`; and what Origin says: `weights`, `tags_file`,
+        `card`, `parameters`, `file_size`.
         """
         told, cuts = self.tagger.about(), self.tagger.thresholds().tolist()
-        held_out = told["held_out"]
+        held_out, validated_on = told["held_out"], told["validated_on"]
         return {
             "tags": self.tagger.tags,
             "categories": self.tagger.categories,
             "threshold": cuts[0] if len(set(cuts)) == 1 else cuts,
             "last_post_id": told["last_post_id"],
             "held_out": None if held_out is None else list(held_out),
+            "validated_on": None if validated_on is None else list(validated_on),
             "model": self.tagger.name,
             "label": self.tagger.label,
             "source": told["source"],
@@ -242,7 +265,7 @@ class Cache:
         self, post_ids: np.ndarray, tags: Sequence[str]
     ) -> tuple[np.ndarray, np.ndarray | Decided]:
         """The scores of these posts and tags and what decides, as common_scores says."""
-        return common_scores(self.path, post_ids, tags, self.tagger.thresholds())
+        return common_scores(self.path, post_ids, tags, self.tagger)
 
     def speed(self) -> list[Speed]:
         """How fast the scores in the predictions file were made; empty where it does not say."""
@@ -260,7 +283,7 @@ class Cache:
         for path in (self._aside, self.path, *sorted(self._parts.glob("*.pt"))):
             if not path.exists():
                 continue
-            found = load(path)
+            found = _load_own(path)
             if found["fingerprint"] != self.fingerprint:
                 continue
             if len(found["tags"]) != len(self.tagger.tags):
@@ -328,11 +351,13 @@ class Cache:
         """Keep a predictions file of other weights or settings under a name of its own."""
         name, fingerprint = self.tagger.name, load(self.path)["fingerprint"]
         aside = self.data.predictions_aside(name, fingerprint)
-        if aside.exists():
-            aside = _new_part(self.data.prediction_parts(name, fingerprint))
-        self.path.rename(aside)
+        parts = self.data.prediction_parts(name, fingerprint)
+        self.path.rename(_new_part(parts) if aside.exists() else aside)
         label = self.tagger.label
-        say(f"{label}: predictions of other weights or settings are kept as {aside.name}")
+        say(
+            f"{label}: predictions of other weights or settings are kept as {aside.name}; give"
+            f" {aside} to --models to compare with them"
+        )
 
 
 def caches(
@@ -381,10 +406,10 @@ def rows_of(path: Path, post_ids: np.ndarray) -> np.ndarray:
 
 
 def common_scores(
-    path: Path, post_ids: np.ndarray, tags: Sequence[str], thresholds: np.ndarray
+    path: Path, post_ids: np.ndarray, tags: Sequence[str], tagger: Tagger
 ) -> tuple[np.ndarray, np.ndarray | Decided]:
     """A tagger's scores for these posts and tags, float32 (posts, tags), from its predictions, and
-    the threshold of each tag, (tags,), or what decides instead. `thresholds` (outputs,).
+    the threshold of each tag, (tags,), or what decides instead.
 
     Where several outputs carry one tag, the highest score counts, and the tag is predicted where
     any of them reaches its own threshold.
@@ -392,9 +417,10 @@ def common_scores(
     found = load(path)
     rows = rows_of(path, post_ids)
     columns_of: dict[str, list[int]] = {}
-    for column, tag in enumerate(found["tags"]):
+    for column, tag in enumerate(tagger.tags):  # Not the file's: aliases may be newer.
         columns_of.setdefault(tag, []).append(column)
     first = np.array([columns_of[tag][0] for tag in tags])
+    thresholds = tagger.thresholds()
     cuts = thresholds.astype(np.float32)
     apart = [place for place, tag in enumerate(tags) if len({*cuts[columns_of[tag]].tolist()}) > 1]
     predicted = np.empty((len(rows), len(apart)), np.bool_)

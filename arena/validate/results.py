@@ -221,7 +221,7 @@ def score(
             ]
             for name, path in COMPARED.items()
         },
-        "audit": audit.corrected(caches, ground_truth, tags, drawn.of_post),
+        "audit": audit.corrected(data, caches, ground_truth, tags, drawn.of_post),
     }
     return {**results, "moved": history.moved(last, results, tags)}
 
@@ -242,10 +242,13 @@ def warn_if_like_chance(tagger: Scored, found: Evaluation, truth: np.ndarray) ->
     chance = float(chance_average_precision(truth.sum(axis=0), posts).mean())
     reached = found.results["overall"]["ap"]["macro"]["value"]
     if posts >= ENOUGH_POSTS and reached < 2 * chance < 0.5:
+        further = (
+            f", and run validate.py --check {tagger.name}, which tries other settings of [image]"
+        )
         warn(
             f"{tagger.name}: its average precision, {reached:.3f}, is near that of random scores,"
-            f" {chance:.3f}: see whether its tags are in the order of its outputs, and run"
-            f" validate.py --check {tagger.name}, which tries other settings of [image]"
+            f" {chance:.3f}: see whether its tags are in the order of its outputs"
+            + (further if tagger.images() else "")
         )
 
 

@@ -128,7 +128,8 @@ class ModelResults(About):
     tags_file: dict[str, str]  # The same of its tags file.
     parameters: int | None  # Numbers in its weights; None where the file does not tell.
     file_size: int  # Bytes of the files of its network.
-    images: list[dict[str, Any]]  # The settings of its card's [image]; of a mean, each part's.
+    # The settings of its card's [image]; of a mean, each part's; none of a predictions file.
+    images: list[dict[str, Any]]
     # How its scores were made, by the runs that made them, whenever that was: what Speed says, and
     # `images_per_second`, of the network alone. One for each device and batch size, that of the
     # most posts first; none of a mean, nor where the predictions do not say.

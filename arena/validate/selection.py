@@ -10,6 +10,7 @@ from arena.cli import UserError, warn
 from arena.data_folder import DataFolder
 from arena.tagger import Tagger
 from arena.validate import ground_truth
+from arena.validate.given import Predicted
 from arena.validate.ground_truth import GroundTruth
 from danbooru_metadata import TagMappings
 
@@ -29,12 +30,19 @@ def choose_posts(
     """The posts to score on, ids ascending: those in the file `listed`, or else the first `limit`.
 
     With `unseen_only`, those that no tagger may have been trained on, nor on any of their family.
-    Warns of what is left out, of what may have been seen and of what chose a checkpoint. Raises
-    UserError where no post is left; `names` are what the user calls the taggers.
+    A post needs scores in each predictions file that stands for a tagger, and a resized image
+    unless all are such files. Warns of what is left out, of what may have been seen and of what
+    chose a checkpoint. Raises UserError where no post is left; `names` are what the user calls the
+    taggers.
     """
-    usable = ground_truth.usable_posts(data)
-    asked = set(posts.ids(listed)) if listed else usable
-    usable &= asked
+    files = [tagger for tagger in taggers if isinstance(tagger, Predicted)]
+    asked = set(posts.ids(listed)) if listed else None
+    if len(files) < len(taggers):
+        usable = ground_truth.usable_posts(data)
+        if asked is not None:
+            usable &= asked
+    else:
+        usable = asked if asked is not None else set().union(*(file.posts for file in files))
     found = len(usable)
     links = families.links(data.posts)
     if unseen_only:
@@ -43,6 +51,8 @@ def choose_posts(
             [families.may_have_seen(ids, links, tagger.may_have_seen) for tagger in taggers], axis=0
         )
         usable = set(ids[~seen_by_any].tolist())
+    wanted = usable
+    usable = _scored_in_all(files, wanted)
     limit = max(1, len(usable)) if listed else limit
     categories = {
         tag: category
@@ -51,19 +61,22 @@ def choose_posts(
         if category in posts.CATEGORIES
     }
     truth = replace(ground_truth.read(data, usable, limit, mappings, categories), links=links)
-    if listed and (lacking := len(asked - set(truth.post_ids.tolist()))):
+    _tell_not_scored(files, wanted, _last(truth, limit, usable))
+    told = wanted - usable
+    lack = "a resized image or " if len(files) < len(taggers) else ""
+    folder = f"--data {data}"
+    if asked is not None and (lacking := len(asked - told - set(truth.post_ids.tolist()))):
         warn(
-            f"of the {len(asked)} posts in {listed}, {lacking} are left out, without a"
-            " resized image or a line in posts.jsonl, or seen by a model: run download.py --data"
-            f" {data} --post-ids {listed} and trainable.py --data {data}"
+            f"of the {len(asked)} posts in {listed}, {lacking} are left out, without {lack}a line"
+            f" in posts.jsonl, or seen by a model: run download.py {folder} --post-ids {listed}"
+            f" and trainable.py {folder}"
         )
     if not len(truth.post_ids):
         remedy = f"run download.py and trainable.py with --data {data}"
         if found and not usable:
             remedy = _fetch_unseen(data, taggers, names, found)
-        raise UserError(
-            f"no post with both a resized image and a line in posts.jsonl is left: {remedy}"
-        )
+        both = "both a resized image and " if len(files) < len(taggers) else ""
+        raise UserError(f"no post with {both}a line in posts.jsonl is left: {remedy}")
     if truth.post_ids[0] > posts.OWN:  # All of them, as they ascend: no model's data has them.
         return truth
     for tagger in taggers:
@@ -72,10 +85,41 @@ def choose_posts(
     return truth
 
 
+def _scored_in_all(files: Sequence[Predicted], wanted: set[int]) -> set[int]:
+    """Those of the wanted posts that every predictions file has scores of. Raises UserError where
+    there are none, though there are wanted ones."""
+    usable = wanted.intersection(*(file.posts for file in files))
+    if wanted and not usable:
+        least = min(files, key=lambda file: len(wanted & file.posts))
+        raise UserError(
+            f"none of the {len(wanted)} posts has scores in every predictions file: leave out"
+            f" {least.path}, which has {len(wanted & least.posts)} of them, or take its posts"
+        )
+    return usable
+
+
+def _last(truth: GroundTruth, limit: int, usable: set[int]) -> int | None:
+    """The id of the last post where the limit, not the posts there are, makes it the last."""
+    return int(truth.post_ids[-1]) if len(truth.post_ids) == limit < len(usable) else None
+
+
+def _tell_not_scored(files: Sequence[Predicted], wanted: set[int], last: int | None) -> None:
+    """Warn of wanted posts, up to the id `last`, that are left out as a predictions file lacks
+    them."""
+    for file in files:
+        if lacking := sum(last is None or post_id <= last for post_id in wanted - file.posts):
+            warn(f"{lacking} posts are left out for all models: {file.path} has no scores of them")
+
+
 def _fetch_unseen(
     data: DataFolder, taggers: Sequence[Tagger], names: Sequence[str], count: int
 ) -> str:
     """What to do where all `count` posts may have been seen."""
+    if any(isinstance(tagger, Predicted) for tagger in taggers):
+        return (
+            f"a model may have been trained on each of the {count}, and a predictions file has"
+            " scores of no others: leave out --unseen-only"
+        )
     limiting = [
         name for name, tagger in zip(names, taggers, strict=True) if tagger.last_post_id is not None
     ]

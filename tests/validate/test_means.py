@@ -69,14 +69,14 @@ def test_what_one_part_alone_knows_has_its_scores(tmp_path: Path) -> None:
     from arena.validate.ground_truth import mappings
     from arena.validate.means import scored
     from arena.validate.predictions import Cache
-    from models import taggers
+    from models import tagger
 
     make_data(tmp_path, 20)
     one = make_model(tmp_path, "a", TAGS, card={"threshold": 0.3})
     other = make_model(tmp_path, "b", TAGS[:4], seed=1, card={"threshold": 0.5})
     ok(validate(tmp_path, one, other))
     data = DataFolder(tmp_path)
-    found = taggers([str(one), str(other)], data, mappings(data))
+    found = [tagger(str(path), data, mappings(data)) for path in (one, other)]
     *_, mean = scored([Cache.of(each, data, "float32") for each in found], [["a", "b"]])
     assert mean.vocabulary() == set(TAGS)
     a, b = saved(tmp_path, "a"), saved(tmp_path, "b")
