@@ -66,7 +66,7 @@ def main() -> None:
         ran = inference.fill(caches, post_ids, args.batch_size, args.workers, device)
         if lead:
             scored = means.scored(caches, sums)
-            given = args.bootstrap, device, ran, out
+            given = args.bootstrap, args.cluster, device, ran, out
             found = results.score(args.data, scored, truth, tags, *given)
             results.write(args.data, out, found, images=args.thumbnails)
             say("", *text.summary(found, ci=args.ci))

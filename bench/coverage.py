@@ -3,6 +3,8 @@
     python -m bench.coverage                                   20 tags, 1,000 trials
     python -m bench.coverage --tags 4000 --trials 100 --truth 200
     python -m bench.coverage --tags 1000 --posts 2000 --trials 2000 --truth 500 --quick
+    python -m bench.coverage --posts 2000 --size 3 --alike 0.7     clusters of 3 near-duplicates
+    python -m bench.coverage --posts 2000 --equal 3,5,9            several models that are equal
 
 An interval is about how far the same figure would move with other posts of the same number. Every
 trial draws posts anew, scores two simulated models on them with metrics.evaluate and
@@ -14,6 +16,14 @@ uncertain by 1.3 points. `width` is the mean width of the intervals over the wid
 Tags are on 10 to 100 of the posts, as often as the published run's tags of that range are; some
 tags are easy and some hard, a post is easy or hard in all its tags together, and the models err
 partly alike. Scores are calibrated, so that F1 and AP come out as those of real taggers.
+
+With --size posts come in clusters of so many. A post has each tag's truth and scores from the first
+of its cluster with the chance --alike, and its own otherwise. Then the intervals of a bootstrap by
+posts stand beside those of one by clusters; `deff` is the mean design effect that metrics.evaluate
+gives.
+
+--equal takes numbers of models. Each trial scores so many models of equal strength, and counts
+whether any pair is called different: by each pair's own interval and by simultaneous ones.
 """
 
 import argparse
@@ -25,7 +35,15 @@ from multiprocessing import get_context
 from typing import Any, NamedTuple
 
 from arena.cli import progress
-from arena.metrics import TestSet, bootstrap, compare, evaluate, rare
+from arena.metrics import (
+    TestSet,
+    bootstrap,
+    compare,
+    compared_design_effects,
+    evaluate,
+    rare,
+    simultaneous,
+)
 from arena.metrics.figures import INTERVAL_OF_PAIRS, PRECISIONS, RECALLS, Figure, figure
 from arena.metrics.formulas import f1, safe_divide
 from arena.metrics.images import per_image
@@ -42,91 +60,155 @@ THRESHOLD = 0.35
 POSTS_A_TAG = (10, 11, 14, 17, 21, 27, 33, 43, 56, 73, 100)
 
 
+class Made(NamedTuple):
+    """How posts are simulated: how many, with how many tags, in clusters of `size`, each tag of a
+    post the same as the first one's of its cluster with the chance `alike`."""
+
+    posts: int
+    tags: int
+    size: int = 1
+    alike: float = 0.0
+
+    def clusters(self) -> Array:
+        """The cluster of each post."""
+        return np.arange(self.posts) // self.size
+
+
 class Sample(NamedTuple):
-    """The figures of one sample by name: of model a, and of a minus b."""
+    """The figures of one sample by name: of model a, of a minus b, and where posts come in clusters
+    both once more from a bootstrap by posts. `effects`: the design effects of a, and of a - b."""
 
-    figures: tuple[dict[str, Figure], dict[str, Figure]]
+    figures: tuple[dict[str, Figure], ...]
+    effects: tuple[dict[str, float | None], ...] = ()
 
 
-def drawn(posts: int, tags: int, random: np.random.Generator) -> tuple[Array, Array, Array, Array]:
-    """(scores of model a, scores of model b, truth, true tags of each post outside the models).
+def drawn(
+    made: Made, random: np.random.Generator, better: tuple[float, ...] = (0.0, 0.2)
+) -> tuple[list[Array], Array, Array]:
+    """(scores of each model, truth, true tags of each post outside the models).
 
-    A model's signal is normal with mean 0 without the tag and `strength` with it; the score is the
-    probability of the tag given the signal.
+    A model's signal is normal with mean 0 without the tag and `strength` with it, and as much more
+    as `better` says; the score is the probability of the tag given the signal.
     """
+    posts, tags, size, alike = made
     places = (np.arange(tags) + 0.5) / tags
     share = np.interp(places, np.linspace(0, 1, len(POSTS_A_TAG)), POSTS_A_TAG) / posts
     strength = np.random.default_rng(0).uniform(1.5, 4, tags)  # The same in every sample.
     shape = (posts, tags)
-    truth = random.random(shape, np.float32) < share
-    easy = random.normal(0, 0.4, (posts, 1))
+    first = np.arange(posts) // size * size
+    follows = random.random(shape, np.float32) < alike if size > 1 else None
+
+    def clustered(values: Array) -> Array:
+        return values if follows is None else np.where(follows, values[first], values)
+
+    truth = clustered(random.random(shape, np.float32)) < share
+    easy = random.normal(0, 0.4, (posts, 1))[first]
     shared = random.standard_normal(shape, np.float32)
     scores = []
-    for better in (0.0, 0.2):
-        signal = shared + random.standard_normal(shape, np.float32)
+    for more in better:
+        signal = clustered(shared + random.standard_normal(shape, np.float32))
         signal *= np.float32(0.5**0.5)
-        d = strength + better
+        d = strength + more
         signal += truth * (d + easy).astype(np.float32)
         logits = signal * d.astype(np.float32) + (np.log(share / (1 - share)) - d * d / 2).astype(
             np.float32
         )
         scores.append(1 / (1 + np.exp(-logits)))
-    return scores[0], scores[1], truth, random.poisson(2, posts)
+    return scores, truth, random.poisson(2, posts)
 
 
-def sample(posts: int, tags: int, resamples: int, seed: int) -> Sample:
+def test_set(truth: Array, unknown: Array, clusters: Array, resamples: int, seed: int) -> TestSet:
+    """The simulated posts to score on, with a bootstrap by `clusters`."""
+    posts, tags = truth.shape
+    weights = bootstrap.resamples(posts, resamples, seed, clusters)
+    ids, totals = np.arange(posts), truth.sum(axis=1) + unknown
+    return TestSet(truth, ids, ["general"] * tags, [""] * posts, totals, weights, clusters)
+
+
+def sample(made: Made, resamples: int, seed: int) -> Sample:
     """One sample's figures, with intervals if there are resamples."""
-    a, b, truth, unknown = drawn(posts, tags, np.random.default_rng(seed))
-    weights = bootstrap.resamples(posts, resamples, seed)
-    totals = truth.sum(axis=1) + unknown
-    test = TestSet(truth, np.arange(posts), ["general"] * tags, [""] * posts, totals, weights)
-    one, other = (evaluate(test, scores, THRESHOLD) for scores in (a, b))
-    return Sample((_figures(one.results["overall"]), _figures(compare(one, other))))
+    scores, truth, unknown = drawn(made, np.random.default_rng(seed))
+    units = [made.clusters()]
+    if made.size > 1 and resamples:
+        units.append(np.arange(made.posts))
+    found: list[dict[str, Figure]] = []
+    effects: list[dict[str, float | None]] = []
+    for clusters in units:
+        test = test_set(truth, unknown, clusters, resamples, seed)
+        one, other = (evaluate(test, each, THRESHOLD) for each in scores)
+        found += [_figures(one.results["overall"]), _figures(compare(one, other))]
+        effects += [one.results["design_effect"], compared_design_effects(test, one, other)]
+    return Sample(tuple(found), tuple(effects[:2]))
 
 
-def quick_sample(posts: int, tags: int, resamples: int, seed: int) -> Sample:
+def quick_sample(made: Made, resamples: int, seed: int) -> Sample:
     """As `sample`, but only macro F1 and recall at the own threshold, from sparse counts, and what
-    needs no ranking of each tag's posts."""
-    a, b, truth, _ = drawn(posts, tags, np.random.default_rng(seed))
-    drawn_posts = bootstrap.resamples(posts, resamples, seed)
-    weights = np.column_stack([np.ones(posts), drawn_posts])
+    needs no ranking of each tag's posts; no design effects."""
+    models, truth, _ = drawn(made, np.random.default_rng(seed))
+    units = [made.clusters()]
+    if made.size > 1 and resamples:
+        units.append(np.arange(made.posts))
+    both: list[dict[str, Figure]] = []
+    for clusters in units:
+        drawn_posts = bootstrap.resamples(made.posts, resamples, seed, clusters)
+        weights = np.column_stack([np.ones(made.posts), drawn_posts])
 
-    def counted(chosen: Array) -> Array:
-        return np.asarray(csr_matrix(chosen.T.astype(float)) @ weights)
+        def counted(chosen: Array, weights: Array = weights) -> Array:
+            return np.asarray(csr_matrix(chosen.T.astype(float)) @ weights)
 
-    support = counted(truth)
-    found = []
-    for scores in (a, b):
-        predicted = scores >= np.float32(THRESHOLD)
-        right, all_predicted = counted(predicted & truth), counted(predicted)
-        own = f1(right, all_predicted, support)
-        figures = {
-            "own.macro.recall": safe_divide(right, support).mean(axis=0),
-            "own.macro.f1": own.mean(axis=0),
-        }
-        for least in rare.MIN_COUNTS:
-            if (inside := support[:, 0] >= least).any():
-                figures[f"min_count.{least}.f1"] = own[inside].mean(axis=0)
-        curve = bootstrap.micro_curve(scores, truth, weights.astype(np.uint8))
-        for level in PRECISIONS:
-            recall = curve.read(partial(recall_at_precision, level))
-            figures[f"recall_at_precision.{level:.2f}"] = recall
-        for level in RECALLS:
-            precision = curve.read(partial(precision_at_recall, level))
-            figures[f"precision_at_recall.{level:.2f}"] = precision
-        none = np.empty(0, np.intp), np.empty((posts, 0), np.bool_)
-        cut = np.full(tags, THRESHOLD, np.float32)
-        for name, of_posts in per_image(scores, truth, cut, *none).items():
-            figures[f"per_image.{name}"] = of_posts @ weights / posts
-        found.append(figures)
-    one, other = found
-    apart = {name: one[name] - other[name] for name in one}
-    both = {name: figure(values[0], values[1:]) for name, values in apart.items()}
-    own = {
-        name: figure(values[0], None if name.startswith(INTERVAL_OF_PAIRS) else values[1:])
-        for name, values in one.items()
-    }
-    return Sample((own, both))
+        support = counted(truth)
+        found = []
+        for scores in models:
+            predicted = scores >= np.float32(THRESHOLD)
+            right, all_predicted = counted(predicted & truth), counted(predicted)
+            own = f1(right, all_predicted, support)
+            figures = {
+                "own.macro.recall": safe_divide(right, support).mean(axis=0),
+                "own.macro.f1": own.mean(axis=0),
+            }
+            for least in rare.MIN_COUNTS:
+                if (inside := support[:, 0] >= least).any():
+                    figures[f"min_count.{least}.f1"] = own[inside].mean(axis=0)
+            curve = bootstrap.micro_curve(scores, truth, weights.astype(np.uint8))
+            for level in PRECISIONS:
+                recall = curve.read(partial(recall_at_precision, level))
+                figures[f"recall_at_precision.{level:.2f}"] = recall
+            for level in RECALLS:
+                precision = curve.read(partial(precision_at_recall, level))
+                figures[f"precision_at_recall.{level:.2f}"] = precision
+            none = np.empty(0, np.intp), np.empty((made.posts, 0), np.bool_)
+            cut = np.full(made.tags, THRESHOLD, np.float32)
+            for name, of_posts in per_image(scores, truth, cut, *none).items():
+                figures[f"per_image.{name}"] = of_posts @ weights / weights.sum(axis=0)
+            found.append(figures)
+        one, other = found
+        apart = {name: one[name] - other[name] for name in one}
+        both.append(
+            {
+                name: figure(values[0], None if name.startswith(INTERVAL_OF_PAIRS) else values[1:])
+                for name, values in one.items()
+            }
+        )
+        both.append({name: figure(values[0], values[1:]) for name, values in apart.items()})
+    return Sample(tuple(both))
+
+
+def equal_trial(made: Made, models: int, resamples: int, seed: int) -> list[bool]:
+    """Whether any pair of equal models is called different: by F1 and by AP, each by the pairs' own
+    intervals and by simultaneous ones."""
+    scores, truth, unknown = drawn(made, np.random.default_rng(seed), (0.0,) * models)
+    test = test_set(truth, unknown, made.clusters(), resamples, seed)
+    found = [evaluate(test, each, THRESHOLD) for each in scores]
+    called = []
+    for path in (("own", "macro", "f1"), ("ap", "macro")):
+        own = [
+            figure(a.values[path] - b.values[path], a.resamples[path] - b.resamples[path])
+            for a, b in itertools.combinations(found, 2)
+        ]
+        for intervals in (own, simultaneous(found, path)):
+            bounds = [(each["low"] or 0.0, each["high"] or 0.0) for each in intervals]
+            called.append(any(low > 0 or high < 0 for low, high in bounds))
+    return called
 
 
 def _figures(tree: dict[str, Any], path: str = "") -> dict[str, Figure]:
@@ -160,7 +242,13 @@ def main() -> None:
         action="store_true",
         help="only the figures that need no ranking of each tag's posts, several times as fast",
     )
+    parser.add_argument("--size", type=int, default=1, help="posts in a cluster (default: 1)")
+    parser.add_argument(
+        "--alike", type=float, default=0.7, help="chance to follow the first (default: 0.7)"
+    )
+    parser.add_argument("--equal", help="numbers of equal models, such as 3,5,9")
     args = parser.parse_args()
+    made = Made(args.posts, args.tags, args.size, args.alike)
 
     context = get_context("spawn")
     cores = context.Queue()
@@ -169,7 +257,19 @@ def main() -> None:
     with ProcessPoolExecutor(
         len(os.sched_getaffinity(0)), context, initializer=_one_core, initargs=(cores,)
     ) as pool:
-        draw = partial(quick_sample if args.quick else sample, args.posts, args.tags)
+        if args.equal:
+            print(f"{args.trials} trials of {args.posts} posts x {args.tags} tags, ", end="")
+            print(f"clusters of {args.size}, {args.resamples} resamples")
+            print("trials in which some pair of equal models is called different")
+            heads = ("models", "F1, each its own", "simultaneous", "AP, each its own")
+            print("".join(f"{head:>18}" for head in (*heads, "simultaneous")))
+            for models in map(int, args.equal.split(",")):
+                trial = partial(equal_trial, made, models, args.resamples)
+                called = list(progress(pool.map(trial, range(args.trials)), total=args.trials))
+                shares = np.mean(called, axis=0)
+                print(f"{models:18}", *(f"{share:17.1%}" for share in shares))
+            return
+        draw = partial(quick_sample if args.quick else sample, made)
         seeds = range(args.truth)
         others = list(progress(pool.map(draw, itertools.repeat(0), seeds), total=args.truth))
         seeds = range(args.truth, args.truth + args.trials)
@@ -178,20 +278,31 @@ def main() -> None:
 
     print(f"{args.trials} trials of {args.posts} posts x {args.tags} tags, ", end="")
     print(f"{args.resamples} resamples; the mean of {args.truth} further samples")
-    print(f"{'':28} {'one model':>8} {'':15} a - b")
-    print(
-        f"{'figure':28} {'mean':>8} {'held':>7} {'width':>7} {'mean':>8} {'held':>7} {'width':>7}"
-    )
+    kinds = ["one model", "a - b"]
+    if args.size > 1:
+        print(f"clusters of {args.size} posts, alike {args.alike}")
+        kinds += ["one, by post", "a - b, by post"]
+    print(f"{'':28}", *(f"{kind:^24}" for kind in kinds))
+    print(f"{'figure':28}", *(f"{'mean':>8} {'held':>7} {'width':>7}" for _ in kinds))
     every = [each.figures[0].keys() for each in (*others, *trials)]
     for name in others[0].figures[0]:
         if not all(name in names for names in every):
             continue  # Of tags on many posts, of which not every sample has one.
-        print(f"{name:28}", *(column(name, k, others, trials) for k in (0, 1)))
+        print(f"{name:28}", *(column(name, k, others, trials) for k in range(len(kinds))))
+    if args.size > 1 and not args.quick:
+        for place, kind in enumerate(kinds[:2]):
+            found = {
+                name: [e for each in trials if (e := each.effects[place][name]) is not None]
+                for name in trials[0].effects[place]
+            }
+            shown = ", ".join(f"{name} {np.mean(each):.2f}" for name, each in found.items())
+            print(f"deff, {kind}: {shown}")
 
 
 def column(name: str, which: int, others: list[Sample], trials: list[Sample]) -> str:
-    """Mean, held and width of one figure, of model a (`which` 0) or of a minus b (1)."""
-    values = np.array([each.figures[which][name]["value"] for each in others])
+    """Mean, held and width of one figure, of model a (`which` 0) or of a minus b (1), or those
+    by posts (2 and 3)."""
+    values = np.array([each.figures[which % 2][name]["value"] for each in others])
     mean, spread = values.mean(), values.std(ddof=1)
     found = [each.figures[which][name] for each in trials]
     bounds = [(each["low"], each["high"]) for each in found]

@@ -41,13 +41,13 @@ def made_up(posts: int, tags: int, seed: int) -> tuple[Array, Array]:
     return scores, truth
 
 
-def evaluated(posts: int, tags: int, seed: int, weights: Array) -> measure.Taken:
+def evaluated(posts: int, tags: int, seed: int, weights: Array, clusters: Array) -> measure.Taken:
     """metrics.evaluate for one made-up tagger."""
     scores, truth = made_up(posts, tags, seed)
     ids = np.arange(posts)
     ratings = [("g", "s", "q", "e")[post % 4] for post in ids]
     totals = truth.sum(axis=1) + 5
-    test = TestSet(truth, ids, ["general"] * tags, ratings, totals, weights)
+    test = TestSet(truth, ids, ["general"] * tags, ratings, totals, weights, clusters)
     sliced = measure.call(lambda: by_age(test, scores, 0.35))
     print(
         f"by_age, ten slices: {sliced.seconds:.1f} s, {sliced.processor:.1f} s of processor ",
@@ -96,14 +96,16 @@ def main() -> None:
     parser.add_argument("--models", type=int, default=2, help="(default: 2)")
     parser.add_argument("--resamples", type=int, default=200, help="(default: 200)")
     parser.add_argument("--compared", type=int, default=200, help="tags compared (default: 200)")
+    parser.add_argument("--size", type=int, default=2, help="posts in a cluster (default: 2)")
     parser.add_argument("--rounds", type=int, default=5, help="(default: 5)")
     args = parser.parse_args()
     against_loop(args.posts, args.tags, args.compared, args.rounds)
-    weights = bootstrap.resamples(args.posts, args.resamples, 0)
+    clusters = np.arange(args.posts) // args.size
+    weights = bootstrap.resamples(args.posts, args.resamples, 0, clusters)
     results: list[Evaluation] = []
     total = total_busy = 0.0
     for model in range(args.models):
-        taken = evaluated(args.posts, args.tags, model, weights)
+        taken = evaluated(args.posts, args.tags, model, weights, clusters)
         results.append(taken.result)
         total += taken.seconds
         total_busy += taken.processor

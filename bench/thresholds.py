@@ -21,7 +21,7 @@ from typing import Any
 
 from arena.metrics import bootstrap, terms
 from arena.metrics.formulas import f1, thresholds
-from bench.coverage import drawn
+from bench.coverage import Made, drawn
 
 import numpy as np
 
@@ -32,7 +32,7 @@ SIBLINGS = 3
 
 def posts_of(posts: int, tags: int, shift: float, seed: int) -> tuple[Array, Array]:
     """(scores, truth) of one tagger whose tags are badly calibrated, always in the same way."""
-    scores, _, truth, _ = drawn(posts, tags, np.random.default_rng(seed))
+    (scores, _), truth, _ = drawn(Made(posts, tags), np.random.default_rng(seed))
     moved = np.random.default_rng(1).normal(0, shift, tags).astype(np.float32)
     return moved_by(scores, moved), truth
 
@@ -68,7 +68,7 @@ def rare_tags(posts: int, tags: int, shift: float, seed: int) -> dict[str, tuple
     categories = [("hard", "easy")[int(each > 2.75)] for each in strength]
     scores, truth = posts_of(posts, tags, shift, seed)
     new_scores, new_truth = posts_of(posts, tags, shift, seed + 1_000_000)
-    counts = counts_of(scores, truth, bootstrap.halves(posts))
+    counts = counts_of(scores, truth, bootstrap.halves(np.arange(posts)))
     found: dict[str, tuple[float, float]] = {}
     for fewest in FEWEST:
         fits = terms.fits(counts, categories, fewest)

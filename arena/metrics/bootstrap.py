@@ -1,6 +1,9 @@
-"""The bootstrap over posts: counting once for many samples of the posts.
+"""The bootstrap over clusters of posts: counting once for many samples of the posts.
 
-A resample of the posts, drawn with replacement, is a count per post of how often it was drawn.
+Posts that belong together are no independent observations: what one of them says the others say
+too. So whole clusters are drawn, with replacement, as many as there are; a post by itself is a
+cluster of one. A resample is a count per post of how often it was drawn, and how many posts it
+holds varies, as it does with other posts.
 All resamples together are a small matrix of weights (posts, samples), and whatever is counted
 over posts becomes, for every sample at once, a sum of that matrix's rows. The posts as they are
 (all ones) and any group of posts (ones and zeros) are samples too, so that a figure, the same
@@ -9,10 +12,11 @@ figure on a group, and its resamples come out of the same sums. Sample 0 is alwa
 Example: of four posts 0, 1, 2, 3 the resample 1, 3, 3, 0 has the weights 1, 1, 0, 2. If posts 0 and
 3 carry a tag, it is on 2 posts of sample 0 and on 1 + 2 = 3 of the resample's.
 
-Efron and Tibshirani, An Introduction to the Bootstrap, 1993: chapter 6 for the spread.
+Efron and Tibshirani, An Introduction to the Bootstrap, 1993: chapter 6 for the spread. Davison and
+Hinkley, Bootstrap Methods and their Application, 1997: section 3.8 for clusters.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -38,17 +42,36 @@ CELLS = 1 << 18  # Cuts x samples counted at a time: a megabyte an array, to sta
 MIN_WIDTH = 8  # Samples counted at a time, at least.
 
 
-def resamples(posts: int, count: int, seed: int) -> Array:
-    """How often each post was drawn in each of `count` resamples: uint8 (posts, count)."""
+def resamples(posts: int, count: int, seed: int, clusters: Array | None = None) -> Array:
+    """How often each post was drawn in each of `count` resamples: uint8 (posts, count).
+
+    `clusters` int (posts,) has the same number for posts that are drawn together; without it each
+    is drawn by itself. Example: clusters 7, 7, 4 are two to draw from, so the resample "twice the
+    first" has the weights 2, 2, 0.
+    """
+    of_post = np.arange(posts) if clusters is None else numbered(clusters)
+    units = int(of_post.max(initial=-1)) + 1
     random = np.random.default_rng(seed)
     drawn = np.empty((count, posts), np.uint8)
     for row in drawn:
-        row[:] = np.bincount(random.integers(posts, size=posts), minlength=posts)
+        row[:] = np.bincount(random.integers(units, size=units), minlength=units)[of_post]
     return np.ascontiguousarray(drawn.T)
 
 
-def interval(values: Array, value: float) -> tuple[float | None, float | None]:
-    """A figure's 95% interval from its resamples (resamples,): its value ± 1.96 times their spread.
+def numbered(clusters: Array) -> Array:
+    """The clusters (posts,) by the order of their first posts: int64 (posts,) from 0 on."""
+    _, first, number = np.unique(clusters, return_index=True, return_inverse=True)
+    place = np.empty(len(first), np.int64)
+    place[np.argsort(first)] = np.arange(len(first))
+    ordered: Array = place[number]
+    return ordered
+
+
+def interval(
+    values: Array, value: float, reach: float = REACH
+) -> tuple[float | None, float | None]:
+    """A figure's 95% interval from its resamples (resamples,): its value ± `reach` times their
+    spread, 1.96 for an interval by itself.
 
     It says how far the same figure would move with other posts of the same number. Only the spread
     of the resamples is used, not where they lie: a resample holds about 63% of the posts, some of
@@ -62,16 +85,62 @@ def interval(values: Array, value: float) -> tuple[float | None, float | None]:
     spread = float(values.std(ddof=1)) if len(values) > 1 else 0.0
     if spread <= NO_SPREAD:
         return None, None
-    return value - REACH * spread, value + REACH * spread
+    return value - reach * spread, value + reach * spread
 
 
-def missed_variance(tp: Array, predicted: Array) -> float:
+class Predicted(NamedTuple):
+    """What is predicted of each tag: int64 (tags,), sums over the clusters of posts where it is.
+
+    `clusters` counts those. With r right ones of m predictions in a cluster, `right` is the sum of
+    r, `predicted` of m, and the last three of r r, m m and r m. Where each post is a cluster by
+    itself, `predicted` is also `clusters` and `mm`, and `right` all else.
+    """
+
+    clusters: Array
+    right: Array
+    predicted: Array
+    rr: Array
+    mm: Array
+    rm: Array
+
+    @classmethod
+    def of(cls, above: Array, truth: Array, clusters: Array) -> "Predicted":
+        """Count predictions `above` of `truth`, bool (tags, posts) both; `clusters` (posts,) from 0
+        to below the number of posts."""
+        tags, posts = above.shape
+        tag, post = np.nonzero(above)
+        key = tag * posts + clusters[post]
+        if not (clusters[1:] >= clusters[:-1]).all():
+            order = np.argsort(key, kind="stable")
+            key, tag, post = key[order], tag[order], post[order]
+        starts = np.flatnonzero(np.diff(key, prepend=-1))
+        m = np.diff(starts, append=len(key))
+        hits = np.concatenate([[0], np.cumsum(truth[tag, post])])
+        r = hits[starts + m] - hits[starts]
+        of_tag = tag[starts]
+
+        def summed(values: Array) -> Array:
+            return np.bincount(of_tag, values, minlength=tags).astype(np.int64)
+
+        return cls(
+            np.bincount(of_tag, minlength=tags),
+            *map(summed, (r, m, r * r, m * m, r * m)),
+        )
+
+    @classmethod
+    def joined(cls, parts: Sequence["Predicted"]) -> "Predicted":
+        """That of the tags of one part after another; of no part, of no tag."""
+        if not parts:
+            return cls(*np.zeros((len(cls._fields), 0), np.int64))
+        return cls(*map(np.concatenate, zip(*parts, strict=True)))
+
+
+def missed_variance(tags: Predicted) -> float:
     """How much more macro precision varies with other posts than resamples show: a variance.
 
-    `tp` and `predicted` (tags,) count each tag's right and all predictions. Precision is 0 for a
-    tag that is predicted nowhere. With other posts some of those tags would be predicted, and some
-    that are predicted once or twice would not; but a tag that is predicted nowhere is so in every
-    resample. Over thousands of rare tags that hides a third of the variance.
+    Precision is 0 for a tag that is predicted nowhere. With other posts some of those tags would be
+    predicted, and some that are predicted once or twice would not; but a tag that is predicted
+    nowhere is so in every resample. Over thousands of rare tags that hides a third of the variance.
 
     A tag's precision p varies by p (1 - p) / n over its n predictions, and by p² q (1 - q) with its
     chance q of none. The sum of q (1 - q) over tags is the number of tags that as many further
@@ -82,15 +151,27 @@ def missed_variance(tp: Array, predicted: Array) -> float:
     taken. Example: four tags, predicted on 0, 1, 1 and 2 posts, all rightly. f1 - f2 is 2 - 1, so
     about one more of them would be predicted with twice the posts.
 
+    With clusters all of that is about clusters: n counts those in which the tag is predicted, as
+    incidence counts do in ecology (Chao, Biometrics 43, 1987), since posts arrive and stay away by
+    clusters. Where a cluster's predictions are all right or all wrong, n of them tell as much as n
+    posts; where they differ, a cluster tells more, and p (1 - p) is multiplied by what is left: the
+    variance of the ratio of sums over that of n such clusters (Cochran, Sampling Techniques, 1977,
+    chapter 6). It is 1 for clusters of one post.
+
     What resamples show is the same two terms for n drawn from a Poisson distribution around the
     tag's own n, and is taken off.
     """
-    some = (predicted > 0) & (predicted <= RARE)
-    right, n = tp[some].astype(float), predicted[some].astype(int)
+    some = (tags.clusters > 0) & (tags.clusters <= RARE)
+    n = tags.clusters[some]
+    right, all_of_it, rr, mm, rm = (each[some].astype(float) for each in tags[1:])
     if not len(n):
         return 0.0
-    pairs = np.maximum(n * (n - 1), 1)
-    mixed, square = right * (n - right) / pairs, right * (right - 1) / pairs
+    wrong = all_of_it - right
+    # The sum over clusters of (r M - R m)², with R right of all M: R (M - R) M for single posts.
+    apart = rr * all_of_it**2 - 2 * rm * all_of_it * right + mm * right**2
+    left = safe_divide(n * apart, all_of_it**2 * right * wrong)
+    pairs = np.maximum(n * (n - 1), 1) * (all_of_it / n) ** 2
+    mixed, square = right * wrong / pairs * left, safe_divide(right**2 - rr, all_of_it**2 - mm)
     few = (n >= 2) & (n <= FEW)
     mixed[n == 1], square[n == 1] = (
         (mixed[few].mean(), square[few].mean()) if few.any() else (0.25, 0.25)
@@ -103,9 +184,9 @@ def missed_variance(tp: Array, predicted: Array) -> float:
     log_factorial = np.log(k).cumsum()
     of_n = np.arange(RARE + 1)[:, None]
     chance = np.exp(k * np.log(np.maximum(of_n, 1)) - of_n - log_factorial)
-    p, none = right / n, np.exp(-n)
-    resampled = p * (1 - p) * (chance / k).sum(axis=1)[n] + p**2 * none * (1 - none)
-    return float(max(0.0, samples - resampled.sum())) / len(tp) ** 2
+    p, none = right / all_of_it, np.exp(-n)
+    resampled = p * (1 - p) * left * (chance / k).sum(axis=1)[n] + p**2 * none * (1 - none)
+    return float(max(0.0, samples - resampled.sum())) / len(tags.clusters) ** 2
 
 
 def widened(values: Array, variance: float) -> Array:
@@ -165,9 +246,28 @@ class Counts:
     grid_predicted: Array
 
 
-def halves(posts: int) -> Array:
-    """The half (0 or 1) each post belongs to for cross-fitting: posts take turns."""
-    return np.arange(posts) % 2
+def halves(clusters: Array) -> Array:
+    """The half (0 or 1) each post belongs to for cross-fitting: int64 (posts,).
+
+    A cluster's posts are on one side. The clusters, largest first and of equals the one whose first
+    post comes first, go each to the side with fewer posts so far: single posts take turns.
+    """
+    of_post = numbered(clusters)
+    sizes = np.bincount(of_post)
+    order = np.argsort(-sizes, kind="stable")
+    side = np.empty(len(sizes), np.int64)
+    posts = [0, 0]
+    several = int((sizes > 1).sum())
+    for cluster in order[:several].tolist():
+        side[cluster] = here = int(posts[1] < posts[0])
+        posts[here] += int(sizes[cluster])
+    # What is left are single posts: first those that make the sides even, then in turn.
+    single = np.arange(len(sizes) - several)
+    lacking = abs(posts[0] - posts[1])
+    even = (single - lacking) % 2
+    side[order[several:]] = np.where(single < lacking, int(posts[1] < posts[0]), even)
+    half: Array = side[of_post]
+    return half
 
 
 @dataclass(slots=True)
@@ -314,11 +414,9 @@ def pick(table: Array, row: Array) -> Array:
 
 
 def count(scores: Matrix, truth: Matrix, threshold: Array, weights: Array, half: Array) -> Counts:
-    """Count every tag in every sample; `threshold` (tags,), weights uint8 (posts, samples). `half`
-    (posts,) says which half, 0 or 1, each post is in for cross-fitting.
-    """
-    tags = scores.shape[1]
-    columns = weights.shape[1]
+    """Count every tag in every sample; `threshold` (tags,), weights uint8 (posts, samples), `half`
+    (posts,) as `halves` gives it."""
+    tags, columns = scores.shape[1], weights.shape[1]
     step = EXACT_HALF // max(1, int(weights.max()))
     table = torch.from_numpy(weights).to(torch.float16)
     total = weights.sum(axis=0, dtype=np.float64)

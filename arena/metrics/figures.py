@@ -3,10 +3,10 @@
 formulas.py has the formulas and their sources. A macro figure is the mean over tags of the tags'
 own figures; a micro figure is that of all (post, tag) pairs counted together.
 
-Intervals come from a bootstrap over posts (bootstrap.py). The threshold at which precision
-equals recall is found again in every resample, since finding it is part of such a figure. Macro
-precision varies more than resamples show, and its resamples are widened by what they miss. Some
-figures have no interval (NO_INTERVAL).
+Intervals come from a bootstrap over clusters of posts (bootstrap.py). The threshold at which
+precision equals recall is found again in every resample, since finding it is part of such a figure.
+Macro precision varies more than resamples show, and its resamples are widened by what they miss.
+Some figures have no interval (NO_INTERVAL).
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,9 +17,10 @@ from typing import Any, NamedTuple, TypedDict
 
 from arena.metrics import bootstrap, rare, terms
 from arena.metrics.blocks import Array, Matrix, by_posts, by_tags, in_samples, some_tags
-from arena.metrics.bootstrap import FIGURES, GRID, Counts, interval, pick
+from arena.metrics.bootstrap import FIGURES, GRID, REACH, Counts, Predicted, interval, pick
 from arena.metrics.formulas import average_precision, check, f1, rates, safe_divide, thresholds
 from arena.metrics.images import per_image
+from arena.metrics.influence import HEADLINE, design_effect, influences
 from arena.metrics.tag_groups import Sums
 
 import numpy as np
@@ -68,9 +69,10 @@ class TestSet:
     `truth` bool (posts, tags): which post carries which tag. `post_ids` int (posts,). `categories`
     one for each tag. `ratings` one for each post, empty for none. `tag_totals` int (posts,): how
     many tags each post carries, of any vocabulary. `weights` uint8 (posts, resamples) comes from
-    bootstrap.resamples, without a column for no intervals. `groups` int (tags,): tags of one number
-    are added up together in an evaluation's `sums`; None for one group of all. Raises ValueError
-    for arrays that do not fit each other, and for no posts or no tags.
+    bootstrap.resamples, without a column for no intervals. `clusters` int64 (posts,) are those the
+    weights were drawn by, numbered from 0 in the order of their first posts. `groups` int (tags,):
+    tags of one number are added up together in an evaluation's `sums`; None for one group of all.
+    Raises ValueError for arrays that do not fit each other, and for no posts or no tags.
     """
 
     __test__ = False  # No test of pytest's.
@@ -81,6 +83,7 @@ class TestSet:
     ratings: Sequence[str]
     tag_totals: Array
     weights: Array
+    clusters: Array
     groups: Array | None = None
 
     def __post_init__(self) -> None:
@@ -91,25 +94,38 @@ class TestSet:
             raise ValueError(f"{len(self.categories)} categories for {tags} tags")
         if self.groups is not None and len(self.groups) != tags:
             raise ValueError(f"{len(self.groups)} groups for {tags} tags")
-        by_post = self.post_ids, self.ratings, self.tag_totals, self.weights
+        by_post = self.post_ids, self.ratings, self.tag_totals, self.weights, self.clusters
         lengths = {len(each) for each in by_post}
         if lengths != {posts}:
             raise ValueError(
-                f"post_ids, ratings, tag_totals, weights: {lengths}, not {posts} posts"
+                f"post_ids, ratings, tag_totals, weights, clusters: {lengths}, not {posts} posts"
             )
-        if posts > MOST_POSTS:
+        most = max(posts, self.weights.sum(axis=0, dtype=np.int64).max(initial=0))
+        if most > MOST_POSTS:
             raise ValueError(
-                f"{posts} posts are more than the {MOST_POSTS} that are counted exactly"
+                f"{most} posts in a sample are more than the {MOST_POSTS} that are counted exactly"
             )
+        _, first, number = np.unique(self.clusters, return_index=True, return_inverse=True)
+        if not (np.diff(first) > 0).all() or (number != self.clusters).any():
+            raise ValueError("clusters must be numbered from 0 in the order of their first posts")
+        if (self.weights != self.weights[first][number]).any():
+            raise ValueError("weights must be the same for all posts of a cluster")
+
+    @property
+    def alone(self) -> bool:
+        """Whether each post is a cluster by itself."""
+        return int(self.clusters[-1]) == len(self.clusters) - 1
 
     @classmethod
     def plain(cls, truth: Array, weights: Array | None = None) -> "TestSet":
-        """A test set of which nothing is known but the truth: one category, no ratings."""
+        """A test set of which nothing is known but the truth: one category, no ratings, and each
+        post by itself."""
         posts, tags = truth.shape
         none = np.empty((posts, 0), np.uint8)
         totals = truth.sum(axis=1)
         given = none if weights is None else weights
-        return cls(truth, np.arange(posts), ["general"] * tags, [""] * posts, totals, given)
+        ids = np.arange(posts)
+        return cls(truth, ids, ["general"] * tags, [""] * posts, totals, given, ids)
 
 
 @dataclass(frozen=True)
@@ -117,12 +133,15 @@ class Evaluation:
     """One model's figures.
 
     `values` has every figure by its path; `resamples` (resamples,) those of the figures that have
-    an interval, if only in a pair (INTERVAL_OF_PAIRS). `results` is the model's part of
-    metrics.json. `sums` are for sets of tags that are made of whole groups of the test set's.
+    an interval, if only in a pair (INTERVAL_OF_PAIRS). `influence` (posts,) is that of each post on
+    the HEADLINE figures, without any where there is no resample or each post is its own cluster.
+    `results` is the model's part of metrics.json. `sums` are for sets of tags that are made of
+    whole groups of the test set's.
     """
 
     values: dict[Path, float]
     resamples: dict[Path, Array]
+    influence: dict[str, Array]
     results: dict[str, Any]
     sums: Sums
 
@@ -307,9 +326,10 @@ def has_interval(path: Path, tags: int) -> bool:
     return not any(path[: len(start)] == start for start in NO_INTERVAL)
 
 
-def figure(value: Any, resamples: Array | None = None) -> Figure:
-    """A figure as it is in the results, with the interval that its resamples give."""
-    low, high = (None, None) if resamples is None else interval(resamples, float(value))
+def figure(value: Any, resamples: Array | None = None, reach: float = REACH) -> Figure:
+    """A figure as it is in the results, with the interval that its resamples give, of as many
+    spreads to either side as `reach` says."""
+    low, high = (None, None) if resamples is None else interval(resamples, float(value), reach)
     return {"value": float(value), "low": low, "high": high}
 
 
@@ -376,6 +396,15 @@ def _curves(counts: Counts) -> dict[str, list[float]]:
         | {f"micro_{name}": micro[name].tolist() for name in names}
         | {f"macro_{name}": macro[name].tolist() for name in names}
     )
+
+
+def _above(part: slice, scores: Array, cut: Array, decided: Decided | None) -> Array:
+    """Where the tags of `part` are predicted: bool (tags of the part, posts), as scores are."""
+    above: Array = scores >= cut[part][:, None]
+    if decided is not None:
+        inside = (decided.tags >= part.start) & (decided.tags < part.stop)
+        above[decided.tags[inside] - part.start] = decided.predicted[:, inside].T
+    return above
 
 
 def _decide(
@@ -449,15 +478,18 @@ def evaluate(
     sample = np.column_stack([np.ones(posts, np.uint8), weights])
     bins = bootstrap.calibrate(scores, truth, sample)
     samples = np.column_stack([sample, *(np.uint8(group) for group in ratings.values())])
-    half = bootstrap.halves(posts)
+    half = bootstrap.halves(test.clusters)
     counts = bootstrap.count(scores, truth, cut, samples, half)
     if decided is not None:
         _decide(decided, truth, samples, half, tag_figures, counts)
     figures, chosen = _overall(counts, sample.shape[1])
     fits = terms.fits(counts, test.categories)
     figures |= _cross_fit(fits, counts)
+    predicted = _predicted(test, scores, cut, decided)
     if weights.shape[1] > 1 and tags >= MIN_TAGS_PRECISION:
-        _widen(figures, counts, scores, truth, chosen["equal"])
+        _widen(figures["own", "macro", "precision"], predicted)
+        at_equal = _predicted(test, scores, thresholds(chosen["equal"], tags), None)
+        _widen(figures["equal", "macro", "precision"], at_equal)
     micro = bootstrap.micro_curve(scores, truth, sample)
     figures["ap", "micro"] = micro.read(bootstrap.micro_ap)
     for level in PRECISIONS:
@@ -485,11 +517,17 @@ def evaluate(
     for section, at in {"own": own, **chosen}.items():
         overall[section] = {"threshold": at, **overall[section]}
 
+    influence = {}
+    if weights.shape[1] and not test.alone:
+        influence = influences(
+            scores, truth, lambda part, scores: _above(part, scores, cut, decided)
+        )
     support = tag_figures["support"]
     same_f1, cross_fit_f1 = _tuned_f1(fits["tag"], support)
     categories = np.array(test.categories)
     results = {
         "overall": overall,
+        "design_effect": _design_effects(test, influence),
         "by_category": {
             category: _group(tag_figures, counts, categories == category, sample.shape[1])
             for category in sorted(set(test.categories))
@@ -519,28 +557,41 @@ def evaluate(
     }
     kept = slice(sample.shape[1])
     groups = np.zeros(tags, int) if test.groups is None else test.groups
-    counted_own = (counted[:, kept] for counted in (counts.support, *counts.own, counts.ap))
-    return Evaluation(values, resamples, results, Sums.of(groups, *counted_own))
+    by_sample = (counted[:, kept] for counted in (counts.support, *counts.own, counts.ap))
+    support, tp, all_predicted, ap = by_sample
+    of_groups = Sums.of(groups, support, tp, all_predicted, ap, predicted)
+    return Evaluation(values, resamples, influence, results, of_groups)
 
 
-def _widen(
-    figures: dict[Path, Array], counts: Counts, scores: Matrix, truth: Matrix, equal: float
-) -> None:
-    """Make the resamples of macro precision vary as much as it does with other posts."""
-    cut = thresholds(equal, truth.shape[1])
+def _design_effects(test: TestSet, influence: dict[str, Array]) -> dict[str, float | None]:
+    """The design effect of the HEADLINE figures; 1 where each post is a cluster by itself."""
+    if test.alone:
+        return dict.fromkeys(HEADLINE, 1.0)
+    return {
+        name: design_effect(influence[name], test.clusters) if influence else None
+        for name in HEADLINE
+    }
 
-    def at_equal(part: slice, scores: Array, truth: Array) -> tuple[Array, Array]:
-        return _predictions(scores, truth, cut[part])
 
-    blocks = [counted for _, counted in by_tags(scores, truth, at_equal)]
-    at_own = np.stack([counted[:, 0] for counted in counts.own])
-    for section, (right, predicted) in (
-        ("own", at_own),
-        ("equal", np.concatenate(blocks, axis=1)),
-    ):
-        found = figures[section, "macro", "precision"]
-        missed = bootstrap.missed_variance(right, predicted)
-        found[1:] = bootstrap.widened(found[1:], missed)
+def _predicted(test: TestSet, scores: Matrix, cut: Array, decided: Decided | None) -> Predicted:
+    """What is predicted of each tag."""
+
+    def block(part: slice, scores: Array, truth: Array) -> Predicted:
+        return Predicted.of(_above(part, scores, cut, decided), truth, test.clusters)
+
+    return Predicted.joined([found for _, found in by_tags(scores, test.truth, block)])
+
+
+def _widen(figures: Array, predicted: Predicted) -> None:
+    """Make the resamples of macro precision, after its value, vary as much as it does with other
+    posts."""
+    figures[1:] = bootstrap.widened(figures[1:], bootstrap.missed_variance(predicted))
+
+
+def compared_design_effects(test: TestSet, a: Evaluation, b: Evaluation) -> dict[str, float | None]:
+    """The design effect of each HEADLINE figure of a minus that of b."""
+    apart = {name: found - b.influence[name] for name, found in a.influence.items()}
+    return _design_effects(test, apart)
 
 
 def compare(a: Evaluation, b: Evaluation) -> dict[str, Any]:

@@ -7,6 +7,7 @@ many pairs of models are counted once, and no figure of each tag in each sample 
 from dataclasses import dataclass
 
 from arena.metrics.blocks import Array
+from arena.metrics.bootstrap import Predicted
 from arena.metrics.formulas import f1, safe_divide
 
 import numpy as np
@@ -20,22 +21,29 @@ class Sums:
 
     `groups` int (groups,) are the groups' numbers, `sizes` (groups,) how many tags each has, and
     `figures` float64 (4, groups, samples) are FIGURES added up over those tags; sample 0 is all
-    posts. `group`, `tp` and `predicted` (tags,) give each tag's group and its right and all
-    predictions in sample 0.
+    posts. `group` (tags,) gives each tag's group, and `predicted` what is predicted of each.
     """
 
     groups: Array
     sizes: Array
     figures: Array
     group: Array
-    tp: Array
-    predicted: Array
+    predicted: Predicted
 
     @classmethod
-    def of(cls, group: Array, support: Array, tp: Array, predicted: Array, ap: Array) -> "Sums":
+    def of(
+        cls,
+        group: Array,
+        support: Array,
+        tp: Array,
+        predicted: Array,
+        ap: Array,
+        once: Predicted,
+    ) -> "Sums":
         """From what was counted of every tag in every sample: (tags, samples), and `group` (tags,).
 
-        AP is added up as it is given: zeros where it is not asked for.
+        `once` is what is predicted of each tag. AP is added up as it is given: zeros where it is
+        not asked for.
         """
         order = np.argsort(group, kind="stable")
         groups, starts, sizes = np.unique(group[order], return_index=True, return_counts=True)
@@ -44,7 +52,7 @@ class Sums:
         if len(group):
             for sums, values in zip(figures, each, strict=True):
                 np.add.reduceat(values[order], starts, axis=0, out=sums)
-        return cls(groups, sizes, figures, group, tp[:, 0], predicted[:, 0])
+        return cls(groups, sizes, figures, group, once)
 
     def plus(self, other: "Sums") -> "Sums":
         """The sums of the same model over the tags of both."""
@@ -53,6 +61,5 @@ class Sums:
             np.concatenate([self.sizes, other.sizes]),
             np.concatenate([self.figures, other.figures], axis=1),
             np.concatenate([self.group, other.group]),
-            np.concatenate([self.tp, other.tp]),
-            np.concatenate([self.predicted, other.predicted]),
+            Predicted(*map(np.concatenate, zip(self.predicted, other.predicted, strict=True))),
         )

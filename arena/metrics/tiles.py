@@ -6,6 +6,7 @@ few, long pieces. The file has no name: it goes with the process that made it, h
 Pieces are read into arrays, not mapped, as mapped pages would count as memory.
 """
 
+import errno
 import os
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -139,7 +140,7 @@ class Tiles:
             while len(rest):
                 moved = call(self.file.number, [rest], offset)
                 if not moved:
-                    raise OSError(f"the scratch file in {self.folder} has been cut short")
+                    raise OSError(errno.EIO, os.strerror(errno.EIO))
                 rest, offset = rest[moved:], offset + moved
         except OSError as error:
             error.filename = error.filename or str(self.folder)

@@ -19,25 +19,28 @@ import torch
 MACRO = ("own", "macro")  # Where the means over tags stand in a model's figures.
 
 
-def count(group: Array, predicted: Matrix, truth: Matrix, samples: Array, ap: Array) -> Sums:
+def count(
+    group: Array, predicted: Matrix, truth: Matrix, samples: Array, clusters: Array, ap: Array
+) -> Sums:
     """Sums over tags that are not common, from where they are predicted and where they are.
 
     `predicted` and `truth` are bool (posts, tags), `group` int (tags,), `samples` uint8 (posts,
-    samples) with all posts first, and `ap` float64 (tags, samples).
+    samples) with all posts first, `clusters` (posts,) those that they draw, and `ap` float64 (tags,
+    samples).
     """
     tags, width = len(group), samples.shape[1]
     weights = torch.from_numpy(samples.astype(np.float32))  # Counts every post exactly.
     support, tp, all_predicted = np.zeros((3, tags, width))
 
-    def block(part: slice, predicted: Array, truth: Array) -> None:
+    def block(part: slice, predicted: Array, truth: Array) -> bootstrap.Predicted:
         given = predicted > 0
         support[part] = _weighed(truth, weights)
         tp[part] = _weighed(given & truth, weights)
         all_predicted[part] = _weighed(given, weights)
+        return bootstrap.Predicted.of(given, truth, clusters)
 
-    for _ in by_tags(predicted, truth, block):
-        pass
-    return Sums.of(group, support, tp, all_predicted, ap)
+    once = bootstrap.Predicted.joined([found for _, found in by_tags(predicted, truth, block)])
+    return Sums.of(group, support, tp, all_predicted, ap, once)
 
 
 def _weighed(where: Array, weights: torch.Tensor) -> Array:
@@ -60,10 +63,11 @@ def macro(sums: Sums, wanted: Array, tags: int) -> dict[str, Array]:
     found = dict(zip(FIGURES, sums.figures[:, chosen].sum(axis=1) / max(1, tags), strict=True))
     precision = found["precision"]
     if len(precision) > 2 and has_interval((*MACRO, "precision"), tags):
-        tp, predicted = np.zeros((2, tags))  # The tags without figures are predicted nowhere.
         inside = np.isin(sums.group, wanted)
-        tp[: inside.sum()], predicted[: inside.sum()] = sums.tp[inside], sums.predicted[inside]
-        missed = bootstrap.missed_variance(tp, predicted)
+        # The tags without figures are predicted nowhere.
+        nowhere = np.zeros(tags - int(inside.sum()), np.int64)
+        every = (np.concatenate([each[inside], nowhere]) for each in sums.predicted)
+        missed = bootstrap.missed_variance(bootstrap.Predicted(*every))
         found["precision"] = np.append(precision[0], bootstrap.widened(precision[1:], missed))
     return found
 

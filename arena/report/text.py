@@ -25,7 +25,7 @@ MODEL_COLUMNS = (
 )
 PER_TAG = ("precision", "recall", "f1", "ap", "mcc")
 LARGE = 0.25  # Tags lost to a model that are told: so many for each tag that is common.
-FEWEST_POSTS = 30  # For a verdict: the spread of so few posts is itself guesswork.
+FEWEST = 30  # Clusters of posts for a verdict: the spread of fewer is itself guesswork.
 
 
 def labels(metrics: Metrics) -> list[str]:
@@ -198,11 +198,14 @@ def ratings(metrics: Metrics) -> list[str]:
 
 def verdicts(metrics: Metrics) -> list[str]:
     """Who beats whom on macro F1, by how much, and whether that is more than noise: whether the
-    difference's interval leaves out zero. No such word under FEWEST_POSTS or without a spread.
+    difference's interval leaves out zero. No such word under FEWEST clusters of posts or without a
+    spread. With more than two models the intervals are those that hold for all pairs at once.
 
     F1 is at the models' own thresholds, which their authors chose on other posts, so a second
     sentence has what does not rest on them: macro AP, and macro F1 where precision equals recall.
-    With more than three models only neighbours in the ranking are compared, best first.
+    With more than three models only neighbours in the ranking are compared, best first. Then comes
+    a sentence that names the models that cannot be told from the best, of more than two, and one on
+    what clusters change.
     """
     names = _names(metrics)
     ranked = sorted(
@@ -215,15 +218,48 @@ def verdicts(metrics: Metrics) -> list[str]:
     for better, worse in combinations(order, 2) if len(order) <= 3 else pairwise(order):
         headline = _verdict(metrics, names, better, worse)
         said.append(f"{headline} {_whatever_the_thresholds(metrics, better, worse)}")
+    drawn = metrics["bootstrap"]
+    if drawn["resamples"] and drawn["clusters"] >= FEWEST:
+        if len(order) > 2:
+            ways = {"f1": "F1", "ap": "average precision"}
+            groups = [_group(metrics["best"][key], names, word) for key, word in ways.items()]
+            sentence = "; ".join(groups)
+            said.append(f"{sentence[0].upper()}{sentence[1:]}.")
+        said += _clustered(metrics)
     return said
 
 
-def _difference(metrics: Metrics, a: str, b: str, figure: tuple[str, ...]) -> dict[str, Any]:
-    """Model a's figure minus model b's, with its interval."""
+def _group(best: Sequence[str], names: dict[str, str], word: str) -> str:
+    """Which models cannot be told from the best, the first, by the figure that is called `word`."""
+    first, *others = (names[name] for name in best)
+    if not others:
+        return f"by {word}, {first} is the best by more than noise"
+    *some, last = others
+    listed = f"{', '.join(some)} and {last}" if some else last
+    return f"by {word}, {first} is the best, and {listed} cannot be told from it"
+
+
+def _clustered(metrics: Metrics) -> list[str]:
+    """A sentence on what drawing posts by clusters does to the intervals of F1, if it does."""
+    drawn = metrics["bootstrap"]
+    effects = [model["design_effect"]["f1"] for model in metrics["models"]]
+    known = sorted(effect for effect in effects if effect is not None)
+    if drawn["clusters"] == metrics["posts"]["count"] or not known:
+        return []
+    low, high = f"{known[0]:.2f}", f"{known[-1]:.2f}"
+    shown = low if low == high else f"{low} to {high}"
+    unit = "artist or family" if drawn["unit"] == "artist" else "family"
+    return [
+        f"Intervals draw {drawn['clusters']} clusters of posts of one {unit}, the largest of"
+        f" {drawn['largest']}: F1's variance is {shown} times that of independent posts"
+        " (design effect)."
+    ]
+
+
+def _difference(metrics: Metrics, a: str, b: str, figure: str) -> dict[str, Any]:
+    """Model a's figure (`f1`, `equal_f1`, `ap`) minus model b's, with its simultaneous interval."""
     for pair in metrics["pairs"]:
-        found = pair["overall"]
-        for step in figure:
-            found = found[step]
+        found = pair["simultaneous"][figure]
         if (pair["a"], pair["b"]) == (a, b):
             return dict(found)
         if (pair["a"], pair["b"]) == (b, a):
@@ -237,7 +273,7 @@ def _difference(metrics: Metrics, a: str, b: str, figure: tuple[str, ...]) -> di
 
 
 def _verdict(metrics: Metrics, names: dict[str, str], better: str, worse: str) -> str:
-    found = _difference(metrics, better, worse, ("own", "macro", "f1"))
+    found = _difference(metrics, better, worse, "f1")
     ahead = round(found["value"], 4)
     if ahead:
         said = f"At their own thresholds, {names[better]}'s F1 is {ahead:.4f} higher than"
@@ -246,9 +282,10 @@ def _verdict(metrics: Metrics, names: dict[str, str], better: str, worse: str) -
         said = f"At their own thresholds, {names[better]} and {names[worse]} have the same F1 to"
         said += " four decimals"
     low, high = found["low"], found["high"]
-    posts = metrics["posts"]["count"]
-    if posts < FEWEST_POSTS:
-        return f"{said}; {posts} posts are too few to tell whether that is more than noise."
+    posts, clusters = metrics["posts"]["count"], metrics["bootstrap"]["clusters"]
+    if clusters < FEWEST:
+        few = f"{posts} posts" if clusters == posts else f"{clusters} clusters of posts"
+        return f"{said}; {few} are too few to tell whether that is more than noise."
     if low is None:
         why = (
             "the resamples do not differ, so"
@@ -257,7 +294,8 @@ def _verdict(metrics: Metrics, names: dict[str, str], better: str, worse: str) -
         )
         return f"{said}; {why} nothing says whether that is more than noise."
     percent = f"{metrics['bootstrap']['confidence']:.0%}"
-    return f"{said} ({percent} interval {low:.4f} to {high:.4f}): {_noise(found)}."
+    interval = f"{percent} interval" + (" over all pairs" if len(names) > 2 else "")
+    return f"{said} ({interval} {low:.4f} to {high:.4f}): {_noise(found)}."
 
 
 def _noise(difference: Mapping[str, Any]) -> str:
@@ -269,14 +307,14 @@ def _whatever_the_thresholds(metrics: Metrics, a: str, b: str) -> str:
     """How far a is ahead of b by figures that need no threshold of the authors'."""
     said = []
     for word, figure in (
-        ("AP", ("ap", "macro")),
-        ("F1 where precision equals recall", ("equal", "macro", "f1")),
+        ("AP", "ap"),
+        ("F1 where precision equals recall", "equal_f1"),
     ):
         found = _difference(metrics, a, b, figure)
         ahead = round(found["value"], 4)
         way = "higher" if ahead > 0 else "lower"
         shown = f"{word} {abs(ahead):.4f} {way}" if ahead else f"{word} the same"
-        known = found["low"] is not None and metrics["posts"]["count"] >= FEWEST_POSTS
+        known = found["low"] is not None and metrics["bootstrap"]["clusters"] >= FEWEST
         said.append(f"{shown} ({_noise(found)})" if known else shown)
     return f"Whatever the thresholds: {', '.join(said)}."
 
@@ -300,19 +338,24 @@ def detailed_metrics(metrics: Metrics) -> str:
 
 
 def per_tag_csv(metrics: Metrics) -> str:
-    """per_tag.csv: a row per tag, its category and count, then five figures per model.
+    """per_tag.csv: a row for each tag and model: the tag, its category and count, the model's label
+    and its figures.
 
     A cell that a spreadsheet would run as a formula (`=_=`, `+_+`, `@_@` are real tags) gets a
     leading apostrophe; metrics.json holds the exact names.
     """
     file = io.StringIO()
     rows = csv.writer(file, lineterminator="\n")
-    heads = [f"{label} {key}" for label in labels(metrics) for key in PER_TAG]
-    rows.writerow(["tag", "category", "count", *map(_cell, heads)])
-    columns = [model["per_tag"][key] for model in metrics["models"] for key in PER_TAG]
+    rows.writerow(["tag", "category", "count", "model", *PER_TAG])
+    models = [
+        (_cell(label), model["per_tag"])
+        for label, model in zip(labels(metrics), metrics["models"], strict=True)
+    ]
     about = metrics["tag_names"], metrics["tag_categories"], metrics["tag_counts"]
-    for name, category, count, *figures in zip(*about, *columns, strict=True):
-        rows.writerow([_cell(plain(name)), category, count, *(f"{x:.6f}" for x in figures)])
+    for place, (name, category, count) in enumerate(zip(*about, strict=True)):
+        for label, figures in models:
+            shown = (f"{figures[key][place]:.6f}" for key in PER_TAG)
+            rows.writerow([_cell(plain(name)), category, count, label, *shown])
     return file.getvalue()
 
 

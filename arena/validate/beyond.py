@@ -21,7 +21,8 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Beyond:
-    """What all taggers are scored on beyond the common tags; `weights` uint8 (posts, resamples).
+    """What all taggers are scored on beyond the common tags; `weights` uint8 (posts, resamples) of
+    `clusters` (posts,).
 
     Scratch files lie in `folder`.
     """
@@ -30,6 +31,7 @@ class Beyond:
     ground_truth: GroundTruth
     tags: TagSet
     weights: np.ndarray
+    clusters: np.ndarray
 
     @cached_property
     def samples(self) -> np.ndarray:
@@ -66,7 +68,9 @@ class Beyond:
         ap[np.isin(known, shared)] = bootstrap.average_precisions(
             given.scores, self._truth(shared), self.samples
         )
-        further = vocabularies.count(groups, given.further, self._truth(known), self.samples, ap)
+        truth = self._truth(known)
+        counted = groups, given.further, truth, self.samples, self.clusters
+        further = vocabularies.count(*counted, ap)
         sums = common.plus(further)
         frequent = self.tags.frequent
         all_tags = vocabularies.all_tags(sums, self.tags.wanted(place), sum(frequent.values()))

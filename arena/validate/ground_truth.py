@@ -8,7 +8,7 @@ import hashlib
 import os
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -44,6 +44,13 @@ class GroundTruth:
     starts: np.ndarray
     implications: list[tuple[list[int], list[int]]]
     links: Links = NO_LINKS
+
+    def artists(self, without: Container[str]) -> tuple[np.ndarray, np.ndarray]:
+        """(row of the post, index of the tag) for each post's artists but those in `without`."""
+        named = zip(self.tags, self.categories, strict=True)
+        artist = np.array([kind == "artist" and tag not in without for tag, kind in named], bool)
+        pairs = np.flatnonzero(artist[self.indices])
+        return self._rows()[pairs], self.indices[pairs]
 
     def counts(self) -> np.ndarray:
         """On how many posts each tag is: int64 (tags,)."""

@@ -5,7 +5,7 @@ import os
 
 from arena.cli import Options, at_least, names
 from arena.data_folder import data_folder
-from arena.validate import distributed, inference
+from arena.validate import clusters, distributed, inference
 
 
 def arguments(doc: str | None) -> argparse.Namespace:
@@ -60,6 +60,12 @@ def arguments(doc: str | None) -> argparse.Namespace:
         type=resample_count,
     )
     options.flag("--thumbnails", "put small copies of example posts into report.html")
+    options.choice(
+        "--cluster",
+        clusters.UNITS,
+        "posts that are drawn together for the intervals, as they are no independent ones: those of"
+        " one artist or family, of one family (parents, children, siblings), or none",
+    )
     options.flag("--ci", "print 95%% intervals in the table")
     add("--out", "DIR", "folder of the results (default: that of --data)", type=data_folder)
     options.flag("--fresh", "forget the chosen models' predictions")

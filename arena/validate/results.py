@@ -17,8 +17,11 @@ from arena.metrics import (
     by_age,
     compare,
     compare_tags,
+    compared_design_effects,
     evaluate,
+    may_be_best,
     rare,
+    simultaneous,
 )
 from arena.metrics.formulas import chance_average_precision
 from arena.metrics.tiles import Tiles
@@ -36,6 +39,7 @@ from arena.validate import (
     tensor_file,
 )
 from arena.validate.beyond import Beyond
+from arena.validate.clusters import clusters
 from arena.validate.ground_truth import GroundTruth
 from arena.validate.means import Scored
 from arena.validate.schema import VERSION, ModelResults, Overall, Results, Shared
@@ -49,6 +53,12 @@ import torch
 TRUTH_ROWS = 1024  # Written at a time.
 ENOUGH_POSTS = 100  # Fewer may look like chance by chance.
 SEED = 0  # Of the bootstrap: a rerun prints the same intervals.
+# Figures of which all models are compared at once.
+COMPARED = {
+    "f1": ("own", "macro", "f1"),
+    "equal_f1": ("equal", "macro", "f1"),
+    "ap": ("ap", "macro"),
+}
 
 
 def folder(out: DataFolder) -> DataFolder:
@@ -77,6 +87,7 @@ def score(
     ground_truth: GroundTruth,
     tag_set: TagSet,
     resamples: int,
+    unit: str,
     device: torch.device,
     run: Run,
     out: DataFolder,
@@ -84,9 +95,9 @@ def score(
     """Everything that the results show, one model after the other; their scores and the ground
     truth lie in scratch files in the folder `data`, which nobody else sees.
 
-    Without `resamples` nothing gets an interval. Reads each model's predictions, and what the last
-    run left. Saves the ground truth in the folder `out`, after results of another selection have
-    been moved away.
+    Without `resamples` nothing gets an interval; `unit` is what they draw (clusters.py). Reads each
+    model's predictions, and what the last run left. Saves the ground truth in the folder `out`,
+    after results of another selection have been moved away.
     """
     ids, tags = ground_truth.post_ids, tag_set.common
     truth = scores.truth(
@@ -100,10 +111,12 @@ def score(
     totals = ground_truth.tags_per_post()
     count_of = dict(zip(ground_truth.tags, ground_truth.counts().tolist(), strict=True))
     support = np.array([count_of[tag] for tag in tags])
-    weights = bootstrap.resamples(len(ids), resamples, SEED)
+    drawn = clusters(ground_truth, unit)
+    weights = bootstrap.resamples(len(ids), resamples, SEED, drawn.of_post)
     groups = tag_set.groups[: len(tags)]
-    test = TestSet(truth, ids, categories, ground_truth.ratings, totals, weights, groups)
-    beyond = Beyond(data.root, ground_truth, tag_set, weights)
+    by_post = ground_truth.ratings, totals, weights, drawn.of_post
+    test = TestSet(truth, ids, categories, *by_post, groups)
+    beyond = Beyond(data.root, ground_truth, tag_set, weights, drawn.of_post)
 
     seen_by = {model.name: model.may_have_seen(ground_truth) for model in models}
 
@@ -136,6 +149,9 @@ def score(
     entries = zip(models, evaluations, strict=True)
     pairs = itertools.combinations(enumerate(evaluations), 2)
     names = [model.name for model in models]
+    at_once = {name: simultaneous(evaluations, path) for name, path in COMPARED.items()}
+    # Of a few units the spread is itself guesswork, and nobody is told from the best.
+    enough = drawn.groups >= text.FEWEST
     caches = [model.parts[0] for model in models if not model.mean_of]
     results: Results = {
         "version": VERSION,
@@ -160,7 +176,15 @@ def score(
             for lacking, category, count in lost(tag_set)
         ],
         "moved": None,
-        "bootstrap": {"resamples": resamples, "seed": SEED, "confidence": bootstrap.CONFIDENCE},
+        "bootstrap": {
+            "resamples": resamples,
+            "seed": SEED,
+            "confidence": bootstrap.CONFIDENCE,
+            "unit": unit,
+            "clusters": drawn.groups,
+            "largest": drawn.largest,
+            "chained": drawn.chained,
+        },
         "device": distributed.device_name(device),
         "run": run,
         "software": provenance.software(),
@@ -192,14 +216,27 @@ def score(
                 "a": names[a],
                 "b": names[b],
                 "overall": cast(Overall, compare(of_a, of_b)),
+                "design_effect": compared_design_effects(test, of_a, of_b),
+                "simultaneous": {name: found[place] for name, found in at_once.items()},
                 "by_tag": compare_tags(of_a, of_b),
                 "shared": None
                 if models[a].mean_of or models[b].mean_of
                 else cast(Shared, beyond.pair((a, of_a.sums), (b, of_b.sums))),
             }
-            for (a, of_a), (b, of_b) in pairs
+            for place, ((a, of_a), (b, of_b)) in enumerate(pairs)
         ],
-        "audit": audit.corrected(caches, ground_truth, tags, np.arange(len(ids))),
+        "best": {
+            name: [
+                names[place]
+                for place in may_be_best(
+                    [evaluation.values[path] for evaluation in evaluations],
+                    at_once[name],
+                    enough=enough,
+                )
+            ]
+            for name, path in COMPARED.items()
+        },
+        "audit": audit.corrected(caches, ground_truth, tags, drawn.of_post),
     }
     return {**results, "moved": history.moved(last, results, tags)}
 

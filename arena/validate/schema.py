@@ -141,6 +141,9 @@ class ModelResults(About):
     # Posts that it may have been trained on, or on one of their family; None: it is not known.
     maybe_seen: int | None
     overall: Overall
+    # Of macro precision, recall, f1 and ap at the own threshold: the variance with clusters over
+    # that of as many independent posts (deff); intervals are wider by its root. None: not known.
+    design_effect: dict[str, float | None]
     by_category: dict[str, Group]  # By the tag's category on the site.
     by_rating: dict[str, Group]  # By the post's rating: g, s, q, e.
     by_frequency: list[Group]  # By the number of posts that carry the tag.
@@ -177,6 +180,11 @@ class Pair(TypedDict):
     a: str  # The first model's name,
     b: str  # and the other's.
     overall: Overall  # The differences on the common tags.
+    design_effect: dict[str, float | None]  # Of the differences, as a model's.
+    # The difference in macro `f1` at the own threshold, in macro F1 where precision equals recall
+    # (`equal_f1`) and in macro `ap`, with the interval that holds for all pairs at once in 95% of
+    # cases: what verdicts on more than two models go by.
+    simultaneous: dict[str, Figure]
     by_tag: dict[str, rare.Record]  # On how many tags a is better, by `f1` and by `ap`.
     shared: Shared | None  # None of a mean of models.
 
@@ -188,6 +196,18 @@ class LostTags(TypedDict):
     models: list[str]  # The names of all models that do not know them.
     category: str
     tags: int  # How many.
+
+
+class Bootstrap(TypedDict):
+    """What the intervals rest on."""
+
+    resamples: int
+    seed: int
+    confidence: float
+    unit: str  # What is drawn: `artist` (and family), `family`, or `none`: each post by itself.
+    clusters: int  # How many there are to draw from,
+    largest: int  # and how many posts the largest has.
+    chained: int  # Posts drawn by family since artists join too many of them.
 
 
 class Results(TypedDict):
@@ -206,7 +226,7 @@ class Results(TypedDict):
     tags: dict[str, Any]
     lost_tags: list[LostTags]  # What the common tags lost and to whom, most first.
     moved: Moved | None  # What other common tags did since the last run; None for the same ones.
-    bootstrap: dict[str, float]  # `resamples`, `seed`, `confidence`.
+    bootstrap: Bootstrap
     device: str  # Where this run's networks ran: CPU, or the GPU's name.
     run: Run  # What this run did: images a second with decoding and all models together.
     software: dict[str, str]  # Name to version.
@@ -216,4 +236,7 @@ class Results(TypedDict):
     min_counts: dict[str, int]  # How many tags are on at least "10", "30", … posts.
     models: list[ModelResults]
     pairs: list[Pair]
+    # The names of the models that cannot be told from the best, which comes first, by the figures
+    # of `simultaneous`: by the intervals there, or all without any.
+    best: dict[str, list[str]]
     audit: Audit | None  # The figures corrected by people's judgements; None: there are none.

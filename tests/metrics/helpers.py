@@ -53,6 +53,7 @@ def evaluation(scores: Array, truth: Array, threshold: Any, **given: Any) -> Eva
         given.get("ratings", ["g"] * posts),
         given.get("total", known + 1),
         given.get("weights", np.empty((posts, 0), np.uint8)),
+        given.get("clusters", np.arange(posts)),
     )
     return figures.evaluate(test, scores, threshold, given.get("known"))
 

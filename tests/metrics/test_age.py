@@ -40,6 +40,7 @@ def test_slices_are_figures_of_their_posts_alone(case: tuple[Array, Array, float
         [""] * len(ids),
         truth.sum(axis=1),
         np.empty((len(ids), 0), np.uint8),
+        np.arange(len(ids)),
     )
     found = by_age(test, scores, threshold)
     assert len(found) == min(10, len(ids))

@@ -60,11 +60,16 @@ def test_every_figure_and_every_resample_equals_brute_force(
 ) -> None:
     scores, truth, threshold = case
     posts = len(scores)
-    weights = bootstrap.resamples(posts, 3, seed)
+    clusters = bootstrap.numbered(np.random.default_rng(seed).integers(0, posts, posts))
+    if seed % 2:
+        clusters = np.arange(posts)
+    weights = bootstrap.resamples(posts, 3, seed, clusters)
     known = truth.sum(axis=1)
     total = known + 1 + np.arange(posts) % 3
-    entry, table = evaluate(scores, truth, threshold, known=known, total=total, weights=weights)
-    half = np.arange(posts) % 2
+    entry, table = evaluate(
+        scores, truth, threshold, known=known, total=total, weights=weights, clusters=clusters
+    )
+    half = np.arange(posts) % 2 if seed % 2 else bootstrap.halves(clusters)
     expected = reference(scores, truth, threshold, half, known, total)
     assert flat(entry["overall"]) == pytest.approx(expected, abs=1e-9)
     starts = ("best_", "per_tag_best_", "cross_fit_", "calibration_error", "macro_mcc")

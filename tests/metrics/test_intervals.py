@@ -9,6 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 
+def alone(right: Array, predicted: Array) -> bootstrap.Predicted:
+    """What is predicted of each tag where each post is a cluster by itself."""
+    return bootstrap.Predicted(predicted, right, predicted, right, predicted, right)
+
+
 def test_resamples_draw_as_many_posts_as_there_are() -> None:
     weights = bootstrap.resamples(1000, 40, 3)
     assert weights.dtype == np.uint8 and weights.shape == (1000, 40)
@@ -76,7 +81,7 @@ def test_macro_precision_varies_as_resamples_and_what_they_miss_say(
     for _ in range(60):
         tp, fp = random.poisson(rate * right), random.poisson(rate * (1 - right))
         resampled.append(precision(*poisson(tp, fp, 60)).var(ddof=1))
-        missed.append(bootstrap.missed_variance(tp, tp + fp))
+        missed.append(bootstrap.missed_variance(alone(tp, tp + fp)))
     assert np.mean(resampled) < 0.85 * truth
     assert np.mean(resampled) + np.mean(missed) == pytest.approx(truth, rel=0.1)
 
@@ -95,15 +100,17 @@ def test_resamples_are_widened_about_their_mean() -> None:
             for rows in (np.repeat(np.arange(300), drawn) for drawn in weights.T)
         ]
     )
-    missed = bootstrap.missed_variance((predicted & truth).sum(axis=0), predicted.sum(axis=0))
+    missed = bootstrap.missed_variance(
+        alone((predicted & truth).sum(axis=0), predicted.sum(axis=0))
+    )
     assert missed > 0
     assert table["macro_precision"].mean() == pytest.approx(raw.mean())
     assert table["macro_precision"].var(ddof=1) == pytest.approx(raw.var(ddof=1) + missed)
 
 
 def test_tags_that_are_never_predicted_or_always_often_miss_nothing() -> None:
-    assert bootstrap.missed_variance(np.zeros(5), np.zeros(5)) == 0
-    assert bootstrap.missed_variance(np.full(5, 200), np.full(5, 300)) == 0
+    assert bootstrap.missed_variance(alone(np.zeros(5, int), np.zeros(5, int))) == 0
+    assert bootstrap.missed_variance(alone(np.full(5, 200), np.full(5, 300))) == 0
 
 
 def test_resamples_that_do_not_differ_but_for_rounding_give_no_interval() -> None:

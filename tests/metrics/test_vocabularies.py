@@ -78,6 +78,7 @@ class Drawn:
             [""] * self.posts,
             self.truth.sum(axis=1),
             self.weights,
+            np.arange(self.posts),
             self.group[common],
         )
         further = np.setdiff1d(np.flatnonzero(self.known[model]), common)
@@ -87,6 +88,7 @@ class Drawn:
             scores[:, further] >= np.float32(0.5),
             truth,
             self.samples,
+            np.arange(len(truth)),
             bootstrap.average_precisions(scores[:, further], truth, self.samples),
         )
         return evaluate(test, scores[:, common], 0.5).sums.plus(rest)
@@ -156,7 +158,8 @@ def test_on_the_common_tags_a_pair_has_the_headline_figures() -> None:
     test = TestSet.plain(truth, bootstrap.resamples(300, 50, 0))
     one, other = evaluate(test, scores[0], 0.5), evaluate(test, scores[1], 0.5)
     predicted = scores[0] >= 0.5
-    assert bootstrap.missed_variance((predicted & truth).sum(axis=0), predicted.sum(axis=0)) > 1e-5
+    once = bootstrap.Predicted.of(predicted.T, truth.T, np.arange(300))
+    assert bootstrap.missed_variance(once) > 1e-5
     found = vocabularies.shared(one.sums, other.sums, np.array([0]))
     for side, whole in (("a", one), ("b", other)):
         overall = whole.results["overall"]

@@ -67,7 +67,7 @@ def test_what_a_preset_leaves_open_is_asked_for(tmp_path: Path, text: str, key: 
 
 
 def test_the_readme_lists_every_key_and_preset(tmp_path: Path) -> None:
-    text = (ROOT / "README.md").read_text()
+    text = (ROOT / "models" / "README.md").read_text()
     short, whole, *_ = re.findall(r"```toml\n(label.*?)```", text, re.DOTALL)
     assert card(written(tmp_path, short)).image == card("wd-vit-tagger-v3").image
     assert card(written(tmp_path, whole)).image.first == (512, "bilinear")

@@ -1,5 +1,6 @@
 """A metrics dict of the shape arena/metrics.py makes, with invented but plausible numbers."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -125,7 +126,15 @@ def metrics_sample(
         "tags": {"count": tags, "min_count": 10, "pinned": 0},
         "lost_tags": [],
         "moved": None,
-        "bootstrap": {"resamples": 200 if bootstrap else 0, "seed": 0, "confidence": 0.95},
+        "bootstrap": {
+            "resamples": 200 if bootstrap else 0,
+            "seed": 0,
+            "confidence": 0.95,
+            "unit": "none",
+            "clusters": posts,
+            "largest": 1,
+            "chained": 0,
+        },
         "device": "CPU",
         "software": {
             "python": "3.11.2",
@@ -139,16 +148,35 @@ def metrics_sample(
         "min_counts": {str(least): int((counts >= least).sum()) for least in MIN_COUNTS},
         "models": made,
         "pairs": [
-            {
-                "a": a["name"],
-                "b": b["name"],
-                "overall": _differences(a, b, bootstrap),
-                "by_tag": {key: _record(a, b, key) for key in ("f1", "ap")},
-                "shared": _shared(a, b, tags, bootstrap),
-            }
-            for index, a in enumerate(made)
-            for b in made[index + 1 :]
+            _pair(a, b, tags, bootstrap) for index, a in enumerate(made) for b in made[index + 1 :]
         ],
+        "best": {
+            "equal_f1": _by(made, lambda model: model["overall"]["equal"]["macro"]["f1"]["value"]),
+            "f1": _by(made, lambda model: model["overall"]["own"]["macro"]["f1"]["value"]),
+            "ap": _by(made, lambda model: model["overall"]["ap"]["macro"]["value"]),
+        },
+    }
+
+
+def _by(models: list[dict[str, Any]], figure: Callable[[dict[str, Any]], float]) -> list[str]:
+    """The models' names, the highest figure first."""
+    return [model["name"] for model in sorted(models, key=figure, reverse=True)]
+
+
+def _pair(a: dict[str, Any], b: dict[str, Any], tags: int, bootstrap: bool) -> dict[str, Any]:
+    overall = _differences(a, b, bootstrap)
+    return {
+        "a": a["name"],
+        "b": b["name"],
+        "overall": overall,
+        "design_effect": dict.fromkeys(("precision", "recall", "f1", "ap"), 1.0),
+        "simultaneous": {
+            "f1": overall["own"]["macro"]["f1"],
+            "equal_f1": overall["equal"]["macro"]["f1"],
+            "ap": overall["ap"]["macro"],
+        },
+        "by_tag": {key: _record(a, b, key) for key in ("f1", "ap")},
+        "shared": _shared(a, b, tags, bootstrap),
     }
 
 
@@ -229,6 +257,7 @@ def _model(
         "outputs_sha256": f"{index:064x}",
         "maybe_seen": 5571 if index == 3 else 0,
         "vocabulary": 9083,
+        "design_effect": dict.fromkeys(("precision", "recall", "f1", "ap"), 1.0),
         "overall": {
             "own": {
                 "threshold": own,

@@ -171,8 +171,45 @@ def test_verdict_of_a_draw() -> None:
 )
 def test_no_verdict_on_too_few_posts(posts: int, said: str) -> None:
     metrics = pair((0.0123, 0.005, 0.019), (0.01, 0.002, 0.02))
-    metrics["posts"]["count"] = posts
+    metrics["posts"]["count"] = metrics["bootstrap"]["clusters"] = posts
     assert text.verdicts(metrics)[0].endswith(said)
+
+
+def test_no_verdict_on_too_few_clusters() -> None:
+    metrics = pair((0.0123, 0.005, 0.019), (0.01, 0.002, 0.02))
+    metrics["bootstrap"]["clusters"] = 29
+    (said,) = text.verdicts(metrics)
+    few = "; 29 clusters of posts are too few to tell whether that is more than noise. Whatever"
+    assert few in said and said.endswith("F1 where precision equals recall 0.0040 higher.")
+
+
+def test_what_clusters_change_is_one_sentence() -> None:
+    metrics = pair((0.0123, 0.005, 0.019), (0.01, 0.002, 0.02))
+    metrics["bootstrap"] |= {"unit": "artist", "clusters": 21340, "largest": 120}
+    metrics["models"][0]["design_effect"]["f1"] = 1.914
+    metrics["models"][1]["design_effect"]["f1"] = 1.806
+    said = text.verdicts(metrics)
+    assert said[1:] == [
+        "Intervals draw 21340 clusters of posts of one artist or family, the largest of 120:"
+        " F1's variance is 1.81 to 1.91 times that of independent posts (design effect)."
+    ]
+    for model in metrics["models"]:
+        model["design_effect"]["f1"] = None
+    assert text.verdicts(metrics) == said[:1]
+
+
+def test_of_several_models_those_that_may_be_the_best_are_named() -> None:
+    metrics = metrics_sample(3, 4, labels=["A", "B", "C", "D"])
+    a, b, c, d = (model["name"] for model in metrics["models"])
+    metrics["best"] = {"f1": [b, a, d], "ap": [c]}
+    said = text.verdicts(metrics)
+    assert said[-1] == (
+        "By F1, B is the best, and A and D cannot be told from it; by average precision, C is the"
+        " best by more than noise."
+    )
+    assert "(95% interval over all pairs " in said[0]
+    metrics["bootstrap"]["clusters"] = 29
+    assert not any("is the best" in sentence for sentence in text.verdicts(metrics))
 
 
 def test_no_verdict_without_a_spread() -> None:
@@ -190,7 +227,7 @@ def test_verdict_without_bootstrap() -> None:
     assert "noise" not in second
 
 
-@pytest.mark.parametrize(("models", "sentences"), [(1, 0), (2, 1), (3, 3), (4, 3), (5, 4)])
+@pytest.mark.parametrize(("models", "sentences"), [(1, 0), (2, 1), (3, 4), (4, 4), (5, 5)])
 def test_verdicts_stay_few(models: int, sentences: int) -> None:
     assert len(text.verdicts(metrics_sample(40, models))) == sentences
 
@@ -267,24 +304,16 @@ def test_hostile_names_keep_detailed_metrics_in_blocks() -> None:
 def test_per_tag_csv_reads_back() -> None:
     metrics = metrics_sample(40, 2, hostile=True)
     head, *rows = csv.reader(io.StringIO(text.per_tag_csv(metrics)))
-    assert head[:8] == [
-        "tag",
-        "category",
-        "count",
-        "SmilingWolf precision",
-        "SmilingWolf recall",
-        "SmilingWolf f1",
-        "SmilingWolf ap",
-        "SmilingWolf mcc",
-    ]
-    assert len(head) == 3 + 2 * 5
-    assert len(rows) == 40
-    for index, row in enumerate(rows):
+    assert head == ["tag", "category", "count", "model", "precision", "recall", "f1", "ap", "mcc"]
+    assert len(rows) == 40 * 2
+    for place, row in enumerate(rows):
+        index, model = divmod(place, 2)
         assert row[1:3] == [metrics["tag_categories"][index], str(metrics["tag_counts"][index])]
-        assert float(row[11]) == pytest.approx(
-            metrics["models"][1]["per_tag"]["ap"][index], abs=1e-6
-        )
-    names = [row[0] for row in rows]
+        assert row[3] == metrics["models"][model]["label"]
+        figures = metrics["models"][model]["per_tag"]
+        for name, cell in zip(head[4:], row[4:], strict=True):
+            assert float(cell) == pytest.approx(figures[name][index], abs=1e-6)
+    names = [row[0] for row in rows[::2]]
     assert names[:5] == HOSTILE[:5]
     assert names[6:10] == ["'=_=", "'+_+", "'@_@", "'-_-"]
 
