@@ -31,6 +31,7 @@ import torch
 WIDTHS = (9083, 5813)
 FIRST_ID = 6_734_042
 ROWS = 1024  # Made at a time.
+ALL = 1_000_000_000  # More posts than there are.
 MOST_DRAWN = 1 << 14  # Outputs.
 
 
@@ -103,7 +104,7 @@ def make_folder(
 def validate(folder: Path, models: list[Path], resamples: int) -> measure.Taken:
     """One run of validate.py, which must find every score cached."""
     names = ",".join(map(str, models))
-    options = ("--data", folder, "--models", names, "--bootstrap", resamples)
+    options = ("--data", folder, "--models", names, "--bootstrap", resamples, "--posts", ALL)
     taken = measure.script("validate.py", *options)
     assert " 0 posts to run" in taken.result, taken.result
     return taken

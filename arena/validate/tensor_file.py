@@ -104,5 +104,5 @@ def save(path: Path, contents: dict[str, Any]) -> None:
                     if data.nbytes:
                         out.write(data.reshape(-1).view(np.uint8).data)
             if size:
-                raise ValueError(f"{path}: the blocks of tensor {place} are {-size} bytes too long")
+                raise ValueError(f"{path}: the blocks of tensor {place} do not make up its shape")
         archive.writestr(zipfile.ZipInfo("archive/version"), "3\n")
