@@ -7,7 +7,7 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 from arena.cli import UserError, warn
 from arena.data_folder import DataFolder
@@ -85,19 +85,6 @@ def shown_path(text: str) -> str:
     home = Path(os.path.expanduser("~"))  # noqa: PTH111 - Path raises for a user without one.
     is_home = text.startswith("~") and len(path.parts) == 1
     return "…" if is_home or path.name in ("", "..", home.name) else f"…/{path.name}"
-
-
-def save_tensors(path: Path, contents: dict[str, Any]) -> None:
-    """torch.save atomically. Raises the OSError of a full disk, which torch covers with its own."""
-    import torch  # Here, as three of the four scripts do without it.
-
-    with atomic(path) as file:
-        try:
-            torch.save(contents, file)
-        except RuntimeError as error:
-            if isinstance(error.__context__, OSError):
-                raise error.__context__ from None
-            raise
 
 
 def write_text(path: Path, text: str) -> None:

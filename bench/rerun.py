@@ -12,12 +12,16 @@ import argparse
 import json
 import statistics
 import tempfile
+from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import models as taggers
 from arena.data_folder import DataFolder
 from arena.validate.ground_truth import mappings
-from arena.validate.predictions import Batch, Cache, image_state
+from arena.validate.predictions import Cache, Merged, image_state
+from arena.validate.tensor_file import Streamed
 from bench import measure
 from demo.tiny import make_model, write_mappings
 
@@ -26,10 +30,17 @@ import torch
 
 WIDTHS = (9083, 5813)
 FIRST_ID = 6_734_042
+ROWS = 1024  # Made at a time.
+ALL = 1_000_000_000  # More posts than there are.
+MOST_DRAWN = 1 << 14  # Outputs.
 
 
-def make_folder(folder: Path, posts: int, common: int, models: int) -> list[Path]:
-    """A data folder with complete predictions. Returns the models' TOML files."""
+def make_folder(
+    folder: Path, posts: int, common: int, widths: Sequence[int], parts: int = 0
+) -> list[Path]:
+    """A data folder with complete predictions of models of so many tags, `common` in common, in
+    `parts` parts that are not yet merged, or in one file for none. Returns the models' TOML files.
+    """
     rng, data = np.random.default_rng(0), DataFolder(folder)
     (folder / "resized").mkdir()
     (folder / "metadata").mkdir()
@@ -38,27 +49,54 @@ def make_folder(folder: Path, posts: int, common: int, models: int) -> list[Path
     # Frequencies fall as 1 / rank, as tags' do; 30 tags a post on average, each on 10 posts.
     share = np.minimum(0.6, 30 / np.log(common) / np.arange(1, common + 1)).clip(12 / posts)
     ids = FIRST_ID + np.arange(posts)
-    truth = rng.random((posts, common), np.float32) < share
-    truth[rng.integers(0, posts, (12, common)), np.arange(common)] = True
+    carriers = rng.integers(0, posts, (12, common))
+
+    def truth(start: int) -> np.ndarray:
+        """The tags of the posts from a row on: bool (n, common)."""
+        count = min(ROWS, posts - start)
+        drawn = np.random.default_rng([0, start]).random((count, common), np.float32)
+        found: np.ndarray = drawn < share
+        some, tags = np.nonzero((carriers >= start) & (carriers < start + count))
+        found[carriers[some, tags] - start, tags] = True
+        return found
+
     states = np.empty((posts, 3), np.int64)
     with (folder / "posts.jsonl").open("w") as file:
-        for row, post_id in enumerate(ids.tolist()):
-            image = folder / "resized" / f"{post_id}.webp"
-            image.write_bytes(b"x")
-            states[row] = (*image_state(image), 0)
-            text = " ".join(shared[tag] for tag in np.flatnonzero(truth[row]))
-            post = {"id": post_id, "rating": "g", "tag_string": text, "tag_string_general": text}
-            file.write(json.dumps(post) + "\n")
+        for start in range(0, posts, ROWS):
+            for row, carried in enumerate(truth(start), start):
+                image = folder / "resized" / f"{ids[row]}.webp"
+                image.write_bytes(b"x")
+                states[row] = (*image_state(image), 0)
+                text = " ".join(shared[tag] for tag in np.flatnonzero(carried))
+                post = {"id": int(ids[row]), "rating": "g", "tag_string": text}
+                file.write(json.dumps({**post, "tag_string_general": text}) + "\n")
     made = []
-    for number in range(models):
-        width = WIDTHS[number % 2]
+    for number, width in enumerate(widths):
         tags = shared + [f"only_{number}_{rest}" for rest in range(width - common)]
         path = make_model(folder, f"model_{number}", tags, card={"label": f"Model {number}"})
         tagger = taggers.tagger(str(path), data, mappings(data))
-        scores = rng.random((posts, width), np.float32) ** 6
-        scores[:, :common] = scores[:, :common] * 0.7 + 0.3 * truth
+
+        def scores(start: int, stop: int, seed: int = number, width: int = width) -> Any:
+            """Blocks of the scores of some posts. Outputs beyond a few thousand are repeated."""
+            for first in range(start, stop, ROWS):
+                here = truth(first)
+                random = np.random.default_rng([1 + seed, first])
+                drawn = random.random((len(here), min(width, MOST_DRAWN)), np.float32) ** 6
+                block = np.resize(drawn, (len(here), width))
+                block[:, :common] = block[:, :common] * 0.7 + 0.3 * here
+                yield block[: stop - first]
+
         cache = Cache.of(tagger, data, "float32")
-        cache.save(cache.path, Batch(ids, states, scores, []))
+        bounds = np.linspace(0, posts, max(1, parts) + 1).astype(int) // ROWS * ROWS
+        bounds[-1] = posts
+        for part, (start, stop) in enumerate(pairwise(bounds.tolist())):
+            to = cache.path
+            if parts:
+                to = data.prediction_parts(tagger.name, cache.fingerprint) / f"{part}.pt"
+                to.parent.mkdir(parents=True, exist_ok=True)
+            some = slice(start, stop)
+            streamed = Streamed((stop - start, width), np.dtype(np.float32), scores(start, stop))
+            cache.save(to, Merged(ids[some], states[some], streamed, []))
         made.append(path)
     return made
 
@@ -66,7 +104,7 @@ def make_folder(folder: Path, posts: int, common: int, models: int) -> list[Path
 def validate(folder: Path, models: list[Path], resamples: int) -> measure.Taken:
     """One run of validate.py, which must find every score cached."""
     names = ",".join(map(str, models))
-    options = ("--data", folder, "--models", names, "--bootstrap", resamples)
+    options = ("--data", folder, "--models", names, "--bootstrap", resamples, "--posts", ALL)
     taken = measure.script("validate.py", *options)
     assert " 0 posts to run" in taken.result, taken.result
     return taken
@@ -88,7 +126,9 @@ def main() -> None:
     args = options.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        models = make_folder(folder, args.posts, args.tags, args.models)
+        models = make_folder(
+            folder, args.posts, args.tags, [WIDTHS[n % 2] for n in range(args.models)]
+        )
         print(f"{args.posts} posts, {args.tags} common tags, {args.models} models, all cached")
         plain, resampled, floors = [], [], []
         for _ in range(args.rounds):

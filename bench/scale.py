@@ -46,7 +46,7 @@ def main() -> None:
     measured: dict[int, list[Taken]] = {0: [], 200: []}
     for posts in args.posts:
         with tempfile.TemporaryDirectory() as name:
-            models = make_folder(Path(name), posts, args.tags, 2)
+            models = make_folder(Path(name), posts, args.tags, WIDTHS)
             for resamples, runs in measured.items():
                 runs.append(validate(Path(name), models, resamples))
     print(f"Computed from {args.posts[0]} and {args.posts[1]} posts, {args.workers} CPUs:\n")

@@ -13,9 +13,10 @@ each other. Micro figures count all pairs of a slice together and are steadier.
 from typing import Any
 
 from arena.metrics import bootstrap
-from arena.metrics.blocks import Array, by_posts
+from arena.metrics.blocks import Array, Matrix, by_posts, in_samples, some_tags
 from arena.metrics.figures import PER_TAG, Decided, TestSet, figure, per_tag
 from arena.metrics.formulas import rates, thresholds
+from arena.metrics.tiles import rows_of
 
 import numpy as np
 
@@ -23,7 +24,7 @@ SLICES = 10
 
 
 def by_age(
-    test: TestSet, scores: Array, threshold: float | Array | Decided
+    test: TestSet, scores: Matrix, threshold: float | Array | Decided
 ) -> list[dict[str, Any]]:
     """A model's figures at its own threshold on each slice of the posts, the oldest first.
 
@@ -41,22 +42,19 @@ def by_age(
 
 
 def _slice(
-    test: TestSet, scores: Array, threshold: float | Array | Decided, rows: Array
+    test: TestSet, scores: Matrix, threshold: float | Array | Decided, rows: Array
 ) -> dict[str, Any]:
     given = threshold.threshold if isinstance(threshold, Decided) else threshold
     cut = thresholds(given, scores.shape[1])
-    some: Any = rows
-    if (np.diff(rows) == 1).all():  # The usual order: a view, no copy.
-        some = slice(int(rows[0]), int(rows[-1]) + 1)
-    part, truth = scores[some], test.truth[some]
+    part, truth = rows_of(scores, rows), rows_of(test.truth, rows)
     predicted = None
     if isinstance(threshold, Decided):
         predicted = threshold.predicted[rows]
 
     tag_figures = per_tag(part, truth, cut)
     if isinstance(threshold, Decided):
-        as_scores = threshold.predicted[rows].astype(np.float32)
-        for name, values in per_tag(as_scores, truth[:, threshold.tags], 0.5).items():
+        of_these = some_tags(truth, threshold.tags)
+        for name, values in per_tag(threshold.predicted[rows], of_these, 0.5).items():
             if name != "ap":
                 tag_figures[name][threshold.tags] = values
     there = tag_figures["support"] > 0
@@ -64,9 +62,9 @@ def _slice(
 
     decided = threshold.tags if isinstance(threshold, Decided) else np.zeros(0, np.intp)
     counts = _per_post(part, truth, cut, decided, predicted)
-    sample = np.column_stack([np.ones(len(rows)), test.weights[rows]])
-    tp, wrong_or_right, support = (counts.T @ sample).tolist()
-    pairs = sample.sum(axis=0) * truth.shape[1]
+    sample = np.column_stack([np.ones(len(rows), np.uint8), test.weights[rows]])
+    tp, wrong_or_right, support = in_samples(counts.T, sample).tolist()
+    pairs = sample.sum(axis=0, dtype=np.float64) * truth.shape[1]
     micro = rates(tp, wrong_or_right, support, pairs)
     shown = {
         name: figure(values[0], values[1:] if name != "mcc" else None)
@@ -86,7 +84,7 @@ def _slice(
 
 
 def _per_post(
-    scores: Array, truth: Array, cut: Array, decided: Array, predicted: Array | None
+    scores: Matrix, truth: Matrix, cut: Array, decided: Array, predicted: Array | None
 ) -> Array:
     """Right and all predictions and the tags of each post: float64 (posts, 3)."""
 

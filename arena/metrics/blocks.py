@@ -1,48 +1,64 @@
-"""Work over (posts, tags) arrays in blocks, in a pool of threads, one a core.
+"""Work over (posts, tags) matrices in blocks, in a pool of threads, one a core.
 
 NumPy lets go of the interpreter while it computes, so the threads run side by side. Results come
-back in order, so that a rerun adds up the same numbers the same way.
+back in order, so that a rerun adds up the same numbers the same way. A matrix is an array, or Tiles
+where it need not fit the memory; both give the same numbers.
 """
 
 import os
+from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar
+
+from arena.metrics.tiles import Tiles, tags_per_block, transposed
 
 import numpy as np
 import torch
 
 Array = np.ndarray[Any, Any]
+Matrix = Array | Tiles
 T = TypeVar("T")
 
-TAGS_PER_BLOCK = 64  # 256 bytes of each post's row: whole cache lines, and little to hold.
-POSTS_PER_STEP = 64  # Rows turned into columns at a time: they stay in the nearest cache.
 PAIRS_PER_BLOCK = 1 << 20  # (post, tag) pairs in a block of posts.
 
 
 def _blocks(work: Callable[[slice], T], count: int, size: int) -> Iterator[tuple[slice, T]]:
     """(part, work(part)) for the parts of range(count), in order, worked on by all cores."""
-    parts = [slice(start, min(start + size, count)) for start in range(0, count, size)]
     workers = len(os.sched_getaffinity(0))
+    ahead: deque[tuple[slice, Future[T]]] = deque()
     # One torch thread in each of ours: the pool already keeps every core busy.
     with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-        yield from zip(parts, pool.map(work, parts), strict=True)
+        for start in range(0, count, size):
+            part = slice(start, min(start + size, count))
+            ahead.append((part, pool.submit(work, part)))
+            if len(ahead) > 2 * workers:  # Results that nobody has taken yet would fill the memory.
+                part, found = ahead.popleft()
+                yield part, found.result()
+        while ahead:
+            part, found = ahead.popleft()
+            yield part, found.result()
 
 
-def _columns(rows: Array, part: slice, kind: type) -> Array:
-    """The columns `part` of rows (posts, tags) as contiguous (tags of the part, posts)."""
-    columns = np.empty((part.stop - part.start, len(rows)), kind)
-    for first in range(0, len(rows), POSTS_PER_STEP):
-        some = slice(first, first + POSTS_PER_STEP)
-        columns[:, some] = rows[some, part].T
+def _columns(matrix: Matrix, part: slice, kind: type) -> Array:
+    """The columns `part` of a matrix as contiguous (tags of the part, posts)."""
+    if isinstance(matrix, Tiles):
+        return matrix.columns(part, kind)
+    columns = np.empty((part.stop - part.start, len(matrix)), kind)
+    transposed(matrix[:, part], columns)
     return columns
 
 
+def rows(matrix: Matrix, part: slice) -> Array:
+    """The rows of the posts `part` of a matrix: (posts of the part, tags)."""
+    return matrix.rows(part) if isinstance(matrix, Tiles) else matrix[part]
+
+
 def by_tags(
-    scores: Array, truth: Array, work: Callable[[slice, Array, Array], T]
+    scores: Matrix, truth: Matrix, work: Callable[[slice, Array, Array], T]
 ) -> Iterator[tuple[slice, T]]:
-    """(part, work(part, scores, truth)) for each block of tags, both arrays transposed to (tags of
-    the block, posts). Raises ValueError where a score is not a number.
+    """(part, work(part, scores, truth)) for each block of tags, both matrices transposed to (tags
+    of the block, posts). Raises ValueError where a score is not a number.
     """
 
     def block(part: slice) -> T:
@@ -52,15 +68,36 @@ def by_tags(
             raise ValueError(f"the score of post {post}, tag {part.start + tag} is not a number")
         return work(part, columns, _columns(truth, part, np.bool_))
 
-    return _blocks(block, scores.shape[1], TAGS_PER_BLOCK)
+    size = scores.width if isinstance(scores, Tiles) else tags_per_block(len(scores))
+    return _blocks(block, scores.shape[1], size)
 
 
 def by_posts(
-    scores: Array, truth: Array, work: Callable[[slice, Array, Array], T]
+    scores: Matrix, truth: Matrix, work: Callable[[slice, Array, Array], T]
 ) -> Iterator[tuple[slice, T]]:
     """(part, work(part, scores, truth)) for each block of posts: (posts of the block, tags)."""
 
     def block(part: slice) -> T:
-        return work(part, np.ascontiguousarray(scores[part], np.float32), truth[part])
+        return work(part, np.ascontiguousarray(rows(scores, part), np.float32), rows(truth, part))
 
     return _blocks(block, len(scores), max(1, PAIRS_PER_BLOCK // max(1, scores.shape[1])))
+
+
+def some_tags(matrix: Matrix, tags: Array) -> Array:
+    """The columns `tags` int (n,) of a matrix: (posts, n)."""
+    found = np.empty((len(matrix), len(tags)), matrix.dtype)
+    for part, block in _blocks(lambda part: rows(matrix, part)[:, tags], len(matrix), 1024):
+        found[part] = block
+    return found
+
+
+def in_samples(counted: Array, samples: Array) -> Array:
+    """Whole numbers (…, posts), summed in every sample of samples (posts, samples): (…, samples).
+
+    A block of posts at a time, which is exact, as are sums of whole numbers in float64.
+    """
+    found = np.zeros((*counted.shape[:-1], samples.shape[1]))
+    for start in range(0, len(samples), 1 << 14):
+        some = slice(start, start + (1 << 14))
+        found += counted[..., some].astype(np.float64) @ samples[some].astype(np.float64)
+    return found

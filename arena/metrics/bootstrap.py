@@ -20,7 +20,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from arena.metrics.blocks import Array, by_posts, by_tags
+from arena.metrics.blocks import Array, Matrix, by_posts, by_tags
 from arena.metrics.formulas import f1, rates, safe_divide
 
 import numpy as np
@@ -413,7 +413,7 @@ def pick(table: Array, row: Array) -> Array:
     return table[row, np.arange(table.shape[1])]
 
 
-def count(scores: Array, truth: Array, threshold: Array, weights: Array, half: Array) -> Counts:
+def count(scores: Matrix, truth: Matrix, threshold: Array, weights: Array, half: Array) -> Counts:
     """Count every tag in every sample; `threshold` (tags,), weights uint8 (posts, samples), `half`
     (posts,) as `halves` gives it."""
     tags, columns = scores.shape[1], weights.shape[1]
@@ -473,7 +473,7 @@ def count(scores: Array, truth: Array, threshold: Array, weights: Array, half: A
     )
 
 
-def average_precisions(scores: Array, truth: Array, weights: Array) -> Array:
+def average_precisions(scores: Matrix, truth: Matrix, weights: Array) -> Array:
     """Each tag's average precision in every sample, and nothing else: float64 (tags, samples)."""
     found = np.empty((scores.shape[1], weights.shape[1]))
     step = EXACT_HALF // max(1, int(weights.max()))
@@ -507,7 +507,7 @@ def _weighed(weights: Array, counted: Array) -> Array:
     return (torch.from_numpy(weights.T.astype(counted.dtype)) @ torch.from_numpy(counted)).numpy()
 
 
-def calibrate(scores: Array, truth: Array, weights: Array) -> tuple[Array, Array, Array]:
+def calibrate(scores: Matrix, truth: Matrix, weights: Array) -> tuple[Array, Array, Array]:
     """Count, sum of scores and positives of every bin of scores: float64 (samples, bins) each.
 
     The bins are CALIBRATION_BINS equal parts of 0 to 1, over all (post, tag) pairs. Raises
@@ -565,7 +565,7 @@ class MicroCurve(NamedTuple):
         return np.concatenate([exact, stepped[1:] + exact - stepped[:1]])
 
 
-def micro_curve(scores: Array, truth: Array, weights: Array) -> MicroCurve:
+def micro_curve(scores: Matrix, truth: Matrix, weights: Array) -> MicroCurve:
     """The curve of precision over recall of all (post, tag) pairs as one list."""
     found = np.sort(np.concatenate([kept for _, kept in by_posts(scores, truth, _positives)]))
     if not len(found):
@@ -573,14 +573,16 @@ def micro_curve(scores: Array, truth: Array, weights: Array) -> MicroCurve:
         return MicroCurve(none, none, nowhere, nowhere, False)
     cuts, right = np.unique(found, return_counts=True)
 
-    def predicted(part: slice, scores: Array, truth: Array) -> Array:
-        ranked = np.sort(scores[scores >= cuts[0]])
-        return len(ranked) - np.searchsorted(ranked, cuts)
+    def reached(part: slice, scores: Array, truth: Array) -> tuple[Array, Array]:
+        last = np.searchsorted(cuts, np.sort(scores[scores >= cuts[0]]), "right") - 1
+        starts = np.flatnonzero(np.diff(last, prepend=-1))
+        return last[starts], np.diff(starts, append=len(last))
 
+    # A score is counted at the highest cut that it reaches, as there may be millions of cuts.
     above = np.zeros(len(cuts))
-    for _, counted in by_posts(scores, truth, predicted):
-        above += counted
-    exact = np.cumsum(right[::-1], dtype=float)[None], above[None, ::-1]
+    for _, (last, counted) in by_posts(scores, truth, reached):
+        above[last] += counted
+    exact = np.cumsum(right[::-1], dtype=float)[None], np.cumsum(above[::-1])[None]
     if weights.shape[1] == 1:
         return MicroCurve(*exact, *exact, False)
 

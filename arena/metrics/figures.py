@@ -16,7 +16,7 @@ from itertools import pairwise
 from typing import Any, NamedTuple, TypedDict
 
 from arena.metrics import bootstrap, rare, terms
-from arena.metrics.blocks import Array, by_posts, by_tags
+from arena.metrics.blocks import Array, Matrix, by_posts, by_tags, in_samples, some_tags
 from arena.metrics.bootstrap import FIGURES, GRID, REACH, Counts, Predicted, interval, pick
 from arena.metrics.formulas import average_precision, check, f1, rates, safe_divide, thresholds
 from arena.metrics.images import per_image
@@ -77,7 +77,7 @@ class TestSet:
 
     __test__ = False  # No test of pytest's.
 
-    truth: Array
+    truth: Matrix
     post_ids: Array
     categories: Sequence[str]
     ratings: Sequence[str]
@@ -156,13 +156,13 @@ class Decided(NamedTuple):
     predicted: Array
 
 
-def per_tag(scores: Array, truth: Array, threshold: float | Array) -> dict[str, Array]:
+def per_tag(scores: Matrix, truth: Matrix, threshold: float | Array) -> dict[str, Array]:
     """Each tag's precision, recall, f1, ap, mcc (float64) and support (int64): arrays (tags,).
 
-    scores float32 and truth bool are (posts, tags), memory-mapped or a slice of columns if need
-    be; `threshold` is one number or one for each tag. AP is 0 for a tag on no post, MCC is 0
-    where either prediction or truth is the same for all posts. Raises ValueError for shapes that
-    do not fit, for no posts at all, and for a score that is not a number.
+    scores float32 and truth bool are (posts, tags), arrays (memory-mapped or a slice of columns if
+    need be) or Tiles; `threshold` is one number or one for each tag. AP is 0 for a tag on no post,
+    MCC is 0 where either prediction or truth is the same for all posts. Raises ValueError for
+    shapes that do not fit, for no posts at all, and for a score that is not a number.
     """
     posts, tags = check(scores, truth)
     cut = thresholds(threshold, tags)
@@ -185,7 +185,7 @@ def _predictions(scores: Array, truth: Array, cut: Array) -> tuple[Array, Array]
     return np.count_nonzero(above & truth, axis=1), np.count_nonzero(above, axis=1)
 
 
-def examples(scores: Array, truth: Array, post_ids: Array) -> dict[str, list[list[Any]]]:
+def examples(scores: Matrix, truth: Matrix, post_ids: Array) -> dict[str, list[list[Any]]]:
     """Per tag, up to EXAMPLES [post ID, score]: `false_alarms` are the highest-scored posts without
     the tag, `misses` the lowest-scored with it; of equal scores the earlier post."""
 
@@ -212,7 +212,7 @@ def examples(scores: Array, truth: Array, post_ids: Array) -> dict[str, list[lis
     }
 
 
-def histograms(scores: Array, truth: Array) -> dict[str, list[list[int]]]:
+def histograms(scores: Matrix, truth: Matrix) -> dict[str, list[list[int]]]:
     """Per tag, how many scores lie in each of BINS bins of equal width from 0 to 1, 1 in the last:
     `positive` of posts with the tag, `negative` without. scores (posts, tags) are from 0 to 1.
 
@@ -220,18 +220,18 @@ def histograms(scores: Array, truth: Array) -> dict[str, list[list[int]]]:
     """
     posts, tags = scores.shape
 
-    def block(part: slice, scores: Array, truth: Array) -> Array:
+    def block(part: slice, scores: Array, truth: Array) -> tuple[Array, Array]:
         # Nearly all scores lie in the first bin, which is what the others leave.
         there = np.flatnonzero(scores >= np.float32(1 / BINS))
         found = np.minimum(scores.ravel()[there] * np.float32(BINS), BINS - 1).astype(np.intp)
         found += (there % tags * 2 + truth.ravel()[there]) * BINS
-        return np.bincount(found, minlength=2 * BINS * tags)
+        return np.bincount(found, minlength=2 * BINS * tags), np.count_nonzero(truth, axis=0)
 
-    total = np.zeros(2 * BINS * tags, np.int64)
-    for _, counted in by_posts(scores, truth, block):
+    total, support = np.zeros(2 * BINS * tags, np.int64), np.zeros(tags, np.int64)
+    for _, (counted, carriers) in by_posts(scores, truth, block):
         total += counted
+        support += carriers
     negative, positive = total.reshape(tags, 2, BINS).transpose(1, 0, 2)
-    support = np.count_nonzero(truth, axis=0)
     positive[:, 0] = support - positive.sum(axis=1)
     negative[:, 0] = posts - support - negative.sum(axis=1)
     return {"positive": positive.tolist(), "negative": negative.tolist()}
@@ -409,7 +409,7 @@ def _above(part: slice, scores: Array, cut: Array, decided: Decided | None) -> A
 
 def _decide(
     decided: Decided,
-    truth: Array,
+    truth: Matrix,
     weights: Array,
     half: Array,
     tag_figures: dict[str, Array],
@@ -417,7 +417,7 @@ def _decide(
 ) -> None:
     """Count the decided tags as they are predicted, in place of what their thresholds gave."""
     # A prediction is a score of its own, with one half for a threshold.
-    scores, truth = decided.predicted.astype(np.float32), truth[:, decided.tags]
+    scores, truth = decided.predicted, some_tags(truth, decided.tags)
     cut = thresholds(0.5, len(decided.tags))
     for name, values in per_tag(scores, truth, cut).items():
         if name != "ap":
@@ -450,7 +450,7 @@ def _calibration(pairs: Array, score: Array, positive: Array) -> list[dict[str, 
 
 
 def evaluate(
-    test: TestSet, scores: Array, threshold: float | Array | Decided, known: Array | None = None
+    test: TestSet, scores: Matrix, threshold: float | Array | Decided, known: Array | None = None
 ) -> Evaluation:
     """All figures of one model.
 
@@ -465,7 +465,9 @@ def evaluate(
     given = threshold.threshold if isinstance(threshold, Decided) else threshold
     cut = thresholds(given, tags)
     if known is None:
-        known = truth.sum(axis=1)
+        known = np.concatenate(
+            [found for _, found in by_posts(truth, truth, lambda *block: block[2].sum(axis=1))]
+        )
 
     tag_figures = per_tag(scores, truth, cut)
     ratings = {
@@ -500,7 +502,7 @@ def evaluate(
         # One sample at a time, as sums of several at once are rounded otherwise.
         sums = [of_posts @ drawn.astype(float) for drawn in sample.T]
         figures["per_image", name] = np.array(sums) / counts.total[: len(sums)]
-    tags_of = (counted @ sample.astype(float) for counted in (known, test.tag_totals))
+    tags_of = (in_samples(counted, sample) for counted in (known, test.tag_totals))
     figures["coverage",] = safe_divide(*tags_of)
     # |mean score - share of positives| of each bin, weighted by its share of all pairs.
     gaps = np.abs(bins[1] - bins[2]).sum(axis=1)
@@ -571,7 +573,7 @@ def _design_effects(test: TestSet, influence: dict[str, Array]) -> dict[str, flo
     }
 
 
-def _predicted(test: TestSet, scores: Array, cut: Array, decided: Decided | None) -> Predicted:
+def _predicted(test: TestSet, scores: Matrix, cut: Array, decided: Decided | None) -> Predicted:
     """What is predicted of each tag."""
 
     def block(part: slice, scores: Array, truth: Array) -> Predicted:

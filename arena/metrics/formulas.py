@@ -6,14 +6,14 @@ on a post where its score is at or above the threshold, both taken as float32.
 
 from typing import Any
 
-from arena.metrics.blocks import Array
+from arena.metrics.blocks import Array, Matrix
 
 import numpy as np
 
 
-def check(scores: Array, truth: Array) -> tuple[int, int]:
+def check(scores: Matrix, truth: Matrix) -> tuple[int, int]:
     """(posts, tags). Raises ValueError when the arrays do not fit each other or hold no post."""
-    if scores.ndim != 2 or scores.shape != truth.shape:
+    if len(scores.shape) != 2 or scores.shape != truth.shape:
         raise ValueError(f"scores {scores.shape} and truth {truth.shape} must be (posts, tags)")
     if truth.dtype != np.bool_:
         raise ValueError(f"truth must be bool, not {truth.dtype}")

@@ -1,13 +1,13 @@
 """What a tagger gives an image: the figures of its tags, one post at a time."""
 
-from arena.metrics.blocks import Array, by_posts
+from arena.metrics.blocks import Array, Matrix, by_posts
 from arena.metrics.formulas import f1
 
 import numpy as np
 
 
 def per_image(
-    scores: Array, truth: Array, cut: Array, columns: Array, decided: Array
+    scores: Matrix, truth: Matrix, cut: Array, columns: Array, decided: Array
 ) -> dict[str, Array]:
     """Each post's figures at the thresholds `cut` (tags,), float64 (posts,).
 

@@ -10,7 +10,7 @@ Application, 1997, section 2.7). It gives the ratio of the two well, which is wh
 
 from collections.abc import Callable
 
-from arena.metrics.blocks import Array, by_tags
+from arena.metrics.blocks import Array, Matrix, by_tags
 from arena.metrics.formulas import f1, safe_divide
 
 import numpy as np
@@ -20,7 +20,7 @@ HEADLINE = ("precision", "recall", "f1", "ap")
 
 
 def influences(
-    scores: Array, truth: Array, above: Callable[[slice, Array], Array]
+    scores: Matrix, truth: Matrix, above: Callable[[slice, Array], Array]
 ) -> dict[str, Array]:
     """The influence of each post on the HEADLINE figures' means over tags: float64 (posts,) each.
 

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from arena.metrics.blocks import Array
+from arena.metrics.blocks import Array, in_samples
 from arena.metrics.figures import figure
 from arena.metrics.formulas import f1, safe_divide
 
@@ -24,8 +24,8 @@ def evaluate(scores: Array, truth: Array, samples: Array) -> dict[str, Any]:
     classes = scores.shape[1]
     cell = truth[rated] * classes + scores[rated].argmax(axis=1)
     # A post is in one cell of the confusion matrix: count them by cell in every sample.
-    one_hot = (cell == np.arange(classes * classes)[:, None]).astype(np.float64)
-    table = (one_hot @ samples[rated].astype(np.float64)).reshape(classes, classes, -1)
+    one_hot = cell == np.arange(classes * classes)[:, None]
+    table = in_samples(one_hot, samples[rated]).reshape(classes, classes, -1)
     right, true, given = np.einsum("iij->ij", table), table.sum(axis=1), table.sum(axis=0)
     there = true[:, 0] > 0
     accuracy = safe_divide(right.sum(axis=0), true.sum(axis=0))

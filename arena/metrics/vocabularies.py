@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from arena.metrics import bootstrap
-from arena.metrics.blocks import Array, by_tags
+from arena.metrics.blocks import Array, Matrix, by_tags, in_samples
 from arena.metrics.figures import Figure, figure, has_interval
 from arena.metrics.formulas import f1, safe_divide
 from arena.metrics.tag_groups import FIGURES, Sums
@@ -20,7 +20,7 @@ MACRO = ("own", "macro")  # Where the means over tags stand in a model's figures
 
 
 def count(
-    group: Array, predicted: Array, truth: Array, samples: Array, clusters: Array, ap: Array
+    group: Array, predicted: Matrix, truth: Matrix, samples: Array, clusters: Array, ap: Array
 ) -> Sums:
     """Sums over tags that are not common, from where they are predicted and where they are.
 
@@ -113,8 +113,7 @@ def micro(tp: Array, predicted: Array, support: Array, samples: Array) -> dict[s
     `tp`, `predicted` and `support` int (posts,) are each post's right predictions, all predictions
     and tags; `samples` uint8 (posts, samples) has all posts first.
     """
-    counted = np.stack([tp, predicted, support]).astype(np.float64)
-    right, given, true = counted @ samples.astype(np.float64)
+    right, given, true = in_samples(np.stack([tp, predicted, support]), samples)
     found = {
         "precision": safe_divide(right, given),
         "recall": safe_divide(right, true),

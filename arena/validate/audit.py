@@ -17,14 +17,15 @@ from typing import Any, NamedTuple, TypedDict, cast
 from arena import files, jsonl
 from arena.cli import UserError, warn
 from arena.data_folder import DataFolder
-from arena.metrics import Decided, audit, sampling
+from arena.metrics import audit, sampling
 from arena.metrics.figures import Figure
 from arena.metrics.sampling import Pool
 from arena.posts import CATEGORIES
 from arena.report import audit as page
+from arena.validate import scores
 from arena.validate.given import Given
 from arena.validate.ground_truth import GroundTruth
-from arena.validate.predictions import ROWS, Cache
+from arena.validate.predictions import Cache, rows_at_once
 
 import numpy as np
 
@@ -327,28 +328,26 @@ def _pairs(
     inside, highest = tagged.copy(), np.zeros(tagged.shape, np.uint8)
     packed = []
     for cache in caches:
-        scores, threshold = cache.scores(ids, tags)
-        decided = threshold if isinstance(threshold, Decided) else None
-        cut = (decided.threshold if decided else np.asarray(threshold)).astype(np.float32)
+        columns = scores.Columns.of(cache.tagger, tags)
+        cut = columns.threshold.astype(np.float32)
         bits = []
-        for start in range(0, len(ids), ROWS):
-            some = slice(start, start + ROWS)
-            predicted = scores[some] >= cut
-            if decided:
-                predicted[:, decided.tags] = decided.predicted[some]
+        size = rows_at_once(len(cache.tagger.tags))
+        for some, block in scores.read(cache.path, ids, size):
+            of_tags = columns.scores(block)
+            predicted = of_tags >= cut
+            predicted[:, columns.apart] = columns.predicted(block)
             inside[some] |= predicted
-            levels = (255 * scores[some]).astype(np.uint8)
+            levels = (255 * of_tags).astype(np.uint8)
             np.maximum(highest[some], levels, out=highest[some])
             bits.append(np.packbits(predicted, axis=1))
         packed.append(np.concatenate(bits))
-        del scores
-    rows, columns = np.nonzero(inside)
-    masks = (128 >> (columns & 7)).astype(np.uint8)
-    predicted = np.stack([(bits[rows, columns >> 3] & masks) > 0 for bits in packed], axis=1)
+    rows, places = np.nonzero(inside)
+    masks = (128 >> (places & 7)).astype(np.uint8)
+    predicted = np.stack([(bits[rows, places >> 3] & masks) > 0 for bits in packed], axis=1)
     number = dict(zip(truth.tags, truth.categories, strict=True))
     category = np.array([CATEGORIES.index(number[tag]) for tag in tags])
-    pool = Pool(clusters[rows], category[columns], tagged[inside], predicted, highest[inside])
-    return Pairs(pool, rows, columns)
+    pool = Pool(clusters[rows], category[places], tagged[inside], predicted, highest[inside])
+    return Pairs(pool, rows, places)
 
 
 def _of_models(pairs: Pairs, models: np.ndarray) -> Pairs:

@@ -12,7 +12,7 @@ import math
 import re
 import struct
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -20,11 +20,10 @@ from typing import Any, NoReturn
 
 from arena import files
 from arena.cli import UserError
-from arena.metrics import Decided
 from arena.seen import Training
 from arena.tagger import About, ImageSettings, Network, Origin
 from arena.validate import predictions, speed
-from arena.validate.predictions import ROWS, DamagedError
+from arena.validate.predictions import DamagedError, rows_at_once
 from arena.validate.speed import Speed
 from danbooru_metadata import TagMappings
 
@@ -190,12 +189,6 @@ class Given:
         """The file's, or else a hash of its scores."""
         return self.tagger.fingerprint(self.precision)
 
-    def scores(
-        self, post_ids: np.ndarray, tags: Sequence[str]
-    ) -> tuple[np.ndarray, np.ndarray | Decided]:
-        """The scores of these posts and tags and what decides, as common_scores says."""
-        return predictions.common_scores(self.path, post_ids, tags, self.tagger)
-
     def speed(self) -> list[Speed]:
         """How fast the scores were made; empty where the file does not say."""
         found: list[Speed] = self.tagger.about_it["speed"]
@@ -311,16 +304,17 @@ def _check_arrays(path: Path, found: dict[Any, Any], sizes: set[int]) -> None:
 
 def _check_scores(path: Path, scores: np.ndarray) -> None:
     """Raise UserError unless all scores, (posts, outputs), are from 0 to 1."""
-    for start in range(0, len(scores), ROWS):
-        block = scores[start : start + ROWS]
+    size = rows_at_once(scores.shape[1])
+    for start in range(0, len(scores), size):
+        block = scores[start : start + size]
         if not (block.min() >= 0 and block.max() <= 1):  # Nor is a NaN.
             raise UserError(f"{path} holds scores that are not from 0 to 1: leave it out")
 
 
 def _hash(scores: np.ndarray) -> str:
-    digest = hashlib.sha256()
-    for start in range(0, len(scores), ROWS):  # So that its pages may leave the memory.
-        digest.update(scores[start : start + ROWS].tobytes())
+    digest, size = hashlib.sha256(), rows_at_once(scores.shape[1])
+    for start in range(0, len(scores), size):  # So that its pages may leave the memory.
+        digest.update(scores[start : start + size].tobytes())
     return digest.hexdigest()
 
 

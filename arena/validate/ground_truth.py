@@ -74,18 +74,18 @@ class GroundTruth:
 
     def pairs(self, wanted: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
         """The rows and the places in `wanted` of all pairs of a post and a tag of it, rows
-        ascending: int64 (pairs,) each. For many tags, most of which are on few posts."""
+        ascending: int32 (pairs,) each. For many tags, most of which are on few posts."""
         position = {tag: place for place, tag in enumerate(wanted)}
-        column = np.array([position.get(tag, -1) for tag in self.tags], dtype=np.int64)
+        column = np.array([position.get(tag, -1) for tag in self.tags], dtype=np.int32)
         alone = column.copy()
         for group, _ in self.implications:
             alone[group] = -1
         direct = alone[self.indices] >= 0
-        rows, places = [self._rows()[direct]], [alone[self.indices[direct]]]
+        rows, places = [self._rows()[direct].astype(np.int32)], [alone[self.indices[direct]]]
         for group, carriers in self._carriers():
             for place in column[group][column[group] >= 0]:
-                rows.append(carriers)
-                places.append(np.full(len(carriers), place))
+                rows.append(carriers.astype(np.int32))
+                places.append(np.full(len(carriers), place, np.int32))
         all_rows = np.concatenate(rows)
         order = np.argsort(all_rows, kind="stable")
         return all_rows[order], np.concatenate(places)[order]

@@ -7,18 +7,19 @@ where scores are averaged, and no better chosen than that. It may have seen a po
 have seen.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from arena.cli import UserError
 from arena.metrics import Decided
+from arena.metrics.tiles import Tiles
 from arena.tagger import About, Origin, vocabulary
-from arena.validate import history
+from arena.validate import history, scores
 from arena.validate.given import Given, stem
 from arena.validate.ground_truth import GroundTruth, may_have_seen
-from arena.validate.predictions import Cache
+from arena.validate.predictions import Cache, rows_at_once
 from arena.validate.speed import Speed
 
 import numpy as np
@@ -91,30 +92,49 @@ class Scored:
         return set().union(*(vocabulary(part.tagger) for part in self.parts))
 
     def scores(
-        self, post_ids: np.ndarray, tags: Sequence[str]
-    ) -> tuple[np.ndarray, np.ndarray | Decided]:
-        """Scores float32 (posts, tags) and the thresholds, as Cache.scores has them.
+        self,
+        folder: Path,
+        post_ids: np.ndarray,
+        tags: Sequence[str],
+        also: Callable[[slice, np.ndarray], None] | None = None,
+    ) -> tuple[Tiles, np.ndarray | Decided]:
+        """Scores float32 (posts, tags), in a scratch file in `folder`, and what decides.
 
-        Every tag is one that it knows. Two parts' scores are in memory at a time. Where a part has
-        several outputs with different thresholds for one tag, the first one's counts in a mean.
+        Every tag is one that it knows. Where a part of a mean has several outputs with different
+        thresholds for one tag, the first one's counts. Of a single model, `also` is given each
+        block of all its outputs: which posts, and their scores.
         """
+        found = Tiles.make(folder, len(post_ids), len(tags), np.float32)
+        rows = rows_at_once(max(len(part.tagger.tags) for part in self.parts))
         if len(self.parts) == 1:
-            return self.parts[0].scores(post_ids, tags)
-        sums = np.zeros((len(post_ids), len(tags)), np.float32)
+            columns = scores.Columns.of(self.parts[0].tagger, tags)
+            predicted = np.empty((len(post_ids), len(columns.apart)), np.bool_)
+            for some, block in scores.read(self.parts[0].path, post_ids, rows):
+                found.write(some.start, columns.scores(block))
+                predicted[some] = columns.predicted(block)
+                if also:
+                    also(some, block)
+            return found, columns.decide(predicted)
+        known = [vocabulary(part.tagger) for part in self.parts]
+        inside = [np.array([tag in each for tag in tags]) for each in known]
+        each_columns = [
+            scores.Columns.of(part.tagger, [tag for tag in tags if tag in each])
+            for part, each in zip(self.parts, known, strict=True)
+        ]
         thresholds, counts = np.zeros((2, len(tags)))
-        for part in self.parts:
-            known = vocabulary(part.tagger)
-            inside = np.array([tag in known for tag in tags])
-            some, cut = part.scores(post_ids, [tag for tag in tags if tag in known])
-            if inside.all():  # Nearly always, and then without a copy.
-                sums += some
-            else:
-                sums[:, inside] += some
-            thresholds[inside] += cut.threshold if isinstance(cut, Decided) else cut
-            counts += inside
-        sums /= counts.astype(np.float32)
-        # A mean of scores that are 1 may end above it by a rounding.
-        return sums.clip(0, 1, out=sums), thresholds / counts
+        for of_part, columns in zip(inside, each_columns, strict=True):
+            thresholds[of_part] += columns.threshold
+            counts += of_part
+        blocks = [scores.read(part.path, post_ids, rows) for part in self.parts]
+        for read in zip(*blocks, strict=True):
+            some = read[0][0]
+            sums = np.zeros((some.stop - some.start, len(tags)), np.float32)
+            for (_, block), of_part, columns in zip(read, inside, each_columns, strict=True):
+                sums[:, of_part] += columns.scores(block)
+            sums /= counts.astype(np.float32)
+            # A mean of scores that are 1 may end above it by a rounding.
+            found.write(some.start, sums.clip(0, 1, out=sums))
+        return found, thresholds / counts
 
     def may_have_seen(self, truth: GroundTruth) -> np.ndarray | None:
         """Whether a part may have been trained on each post or its family, bool (posts,); None

@@ -1,15 +1,15 @@
 """What a tagger's cached scores say beyond the common tags: all tags that it predicts, and ratings.
 
-One pass over its predictions, a block of posts at a time, as all scores of a large vocabulary
-would not fit the memory.
+It is taken up a block of posts at a time, as all scores of a large vocabulary would not fit the
+memory.
 """
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
 
+from arena.metrics.tiles import Tiles
 from arena.tagger import Tagger
-from arena.validate.predictions import ROWS, load, rows_of
+from arena.validate.scores import Columns
 
 import numpy as np
 
@@ -18,21 +18,6 @@ import numpy as np
 RATING_PREFIXES = ("rating:", "rating_")
 FOUR = {"general": "g", "sensitive": "s", "questionable": "q", "explicit": "e"}
 THREE = {"safe": "gs", "questionable": "q", "explicit": "e"}
-
-
-class Outputs(NamedTuple):
-    """What a tagger says of posts.
-
-    `predicted` int (posts,) counts the tags that it predicts on each post, of its whole vocabulary,
-    and `right` those of them that the post carries. `further` bool (posts, tags) says where it
-    predicts the tags that were asked for; those that it does not know, nowhere. `ratings` float32
-    (posts, ratings) are the scores of the ratings, without a column where it has none.
-    """
-
-    predicted: np.ndarray
-    right: np.ndarray
-    further: np.ndarray
-    ratings: np.ndarray
 
 
 def rating_outputs(tagger: Tagger) -> dict[str, list[int]]:
@@ -51,54 +36,62 @@ def rating_outputs(tagger: Tagger) -> dict[str, list[int]]:
     return {}
 
 
-def read(
-    path: Path,
-    tagger: Tagger,
-    post_ids: np.ndarray,
-    carried: tuple[np.ndarray, np.ndarray],
-    tags: Sequence[str],
-    further: Sequence[str],
-) -> Outputs:
-    """Read a tagger's predictions of these posts.
+class Outputs:
+    """What a tagger says of posts, from blocks of its scores that it is given.
 
-    `carried` are the pairs of a post and a tag of it, as rows, ascending, and places in `tags`,
-    which are all that it knows and any post carries, and may be more. Where several outputs carry
-    one tag, it is predicted where any of them reaches its own threshold.
+    `predicted` int (posts,) counts the tags that it predicts on each post, of its whole vocabulary,
+    and `right` those of them that the post carries. `further` bool (posts, tags) says where it
+    predicts the tags that were asked for, and `scores` float32 (posts, tags) are those of tags
+    asked for with their scores: both in scratch files. `ratings` float32 (posts, ratings) are the
+    scores of the ratings, without a column where it has none.
     """
-    predictions = load(path)["predictions"].numpy()
-    rows = rows_of(path, post_ids)
-    cuts = tagger.thresholds().astype(np.float32)
-    is_tag = np.array([category != "rating" for category in tagger.categories])
-    first: dict[str, int] = {}
-    repeats: list[tuple[int, int]] = []
-    for column, tag in enumerate(tagger.tags):
-        if is_tag[column] and first.setdefault(tag, column) != column:
-            repeats.append((first[tag], column))
-    column_of = np.array([first.get(tag, -1) for tag in tags], dtype=np.int64)
-    asked = np.array([first.get(tag, -1) for tag in further], dtype=np.int64)
-    ratings = list(rating_outputs(tagger).values())
-    found = Outputs(
-        np.empty(len(rows), np.int64),
-        np.empty(len(rows), np.int64),
-        np.zeros((len(rows), len(further)), np.bool_),
-        np.empty((len(rows), len(ratings)), np.float32),
-    )
-    carriers, columns = carried[0], column_of[carried[1]]
-    carriers, columns = carriers[columns >= 0], columns[columns >= 0]
-    for start in range(0, len(rows), ROWS):
-        block = predictions[rows[start : start + ROWS]]
-        some = slice(start, start + len(block))
-        above = block >= cuts
-        above[:, ~is_tag] = False
-        for to, column in repeats:
+
+    def __init__(
+        self,
+        folder: Path,
+        tagger: Tagger,
+        posts: int,
+        carried: tuple[np.ndarray, np.ndarray],
+        tags: Sequence[str],
+        further: Sequence[str],
+        scored: Sequence[str],
+    ) -> None:
+        """`carried` are the pairs of a post and a tag of it, as rows, ascending, and places in
+        `tags`, which are all that it knows and any post carries, and may be more. It knows all of
+        `further` and `scored`. Where several outputs carry one tag, it is predicted where any of
+        them reaches its own threshold. The scratch files lie in `folder`.
+        """
+        self._cuts = tagger.thresholds().astype(np.float32)
+        self._is_tag = np.array([category != "rating" for category in tagger.categories])
+        first: dict[str, int] = {}
+        self._repeats: list[tuple[int, int]] = []
+        for column, tag in enumerate(tagger.tags):
+            if self._is_tag[column] and first.setdefault(tag, column) != column:
+                self._repeats.append((first[tag], column))
+        column_of = np.array([first.get(tag, -1) for tag in tags], dtype=np.int32)
+        self._further = np.array([first[tag] for tag in further], dtype=np.int64)
+        self._scored = Columns.of(tagger, scored)
+        self._ratings = list(rating_outputs(tagger).values())
+        carriers, columns = carried[0], column_of[carried[1]]
+        self._carriers, self._columns = carriers[columns >= 0], columns[columns >= 0]
+        self.predicted, self.right = np.zeros((2, posts), np.int64)
+        self.further = Tiles.make(folder, posts, len(further), np.bool_)
+        self.scores = Tiles.make(folder, posts, len(scored), np.float32)
+        self.ratings = np.empty((posts, len(self._ratings)), np.float32)
+
+    def add(self, some: slice, block: np.ndarray) -> None:
+        """Take the scores float32 (n, outputs) of the posts `some`."""
+        above = block >= self._cuts
+        above[:, ~self._is_tag] = False
+        for to, column in self._repeats:
             above[:, to] |= above[:, column]
             above[:, column] = False
-        found.predicted[some] = np.count_nonzero(above, axis=1)
-        pairs = slice(*np.searchsorted(carriers, [some.start, some.stop]))
-        here = carriers[pairs] - start
-        hit = above[here, columns[pairs]]
-        found.right[some] = np.bincount(here[hit], minlength=len(block))
-        found.further[some, asked >= 0] = above[:, asked[asked >= 0]]
-        for place, outputs in enumerate(ratings):
-            found.ratings[some, place] = block[:, outputs].max(axis=1)
-    return found
+        self.predicted[some] = np.count_nonzero(above, axis=1)
+        pairs = slice(*np.searchsorted(self._carriers, [some.start, some.stop]))
+        here = self._carriers[pairs] - some.start
+        hit = above[here, self._columns[pairs]]
+        self.right[some] = np.bincount(here[hit], minlength=len(block))
+        self.further.write(some.start, above[:, self._further])
+        self.scores.write(some.start, self._scored.scores(block))
+        for place, outputs in enumerate(self._ratings):
+            self.ratings[some, place] = block[:, outputs].max(axis=1)

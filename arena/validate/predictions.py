@@ -9,13 +9,15 @@ precision of the sums. A file of another fingerprint is never overwritten: it is
 `<name>-<fingerprint>_predictions.pt` and comes back when its weights do.
 """
 
+import ctypes
 import errno
+import mmap
 import os
 import pickle
 import re
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,16 +25,17 @@ from typing import Any, NamedTuple
 from arena import files
 from arena.cli import UserError, say
 from arena.data_folder import DataFolder
-from arena.metrics import Decided
 from arena.tagger import Tagger
-from arena.validate import distributed, provenance, speed
+from arena.validate import distributed, provenance, speed, tensor_file
 from arena.validate.preprocess import content_hash
 from arena.validate.speed import Speed
+from arena.validate.tensor_file import Streamed
 
 import numpy as np
 import torch
 
-ROWS = 1024  # Copied at a time.
+MOST_ROWS = 1024  # Read at a time,
+MOST_VALUES = 1 << 24  # as long as they are no more scores than these.
 # What the system, not the file, is to blame for. torch tells both by RuntimeError.
 SYSTEM_ERRORS = (errno.ENOMEM, errno.EIO, errno.ENODEV, errno.EMFILE, errno.ENFILE)
 
@@ -52,6 +55,15 @@ class Batch(NamedTuple):
         ids, images, scores, speeds = zip(*batches, strict=True)
         added = speed.add_up(each for some in speeds for each in some)
         return cls(np.concatenate(ids), np.concatenate(images), np.concatenate(scores), added)
+
+
+class Merged(NamedTuple):
+    """What several files hold, as a Batch has it, its scores read as they are written."""
+
+    post_ids: np.ndarray
+    images: np.ndarray
+    scores: Streamed
+    speed: list[Speed]
 
 
 class DamagedError(UserError):
@@ -208,7 +220,7 @@ class Cache:
             if sources[0] != self.path:
                 sources[0].rename(self.path)
         else:
-            self.save(self.path, self._gathered(sources, post_ids))
+            self.save(self.path, self._merged(sources, post_ids))
         # Only what was read: on a shared disk another machine's part may show up late.
         for source in sources:
             if source != self.path:
@@ -219,14 +231,14 @@ class Cache:
                 if not any(folder.iterdir()):
                     folder.rmdir()
 
-    def save(self, path: Path, batch: Batch) -> None:
+    def save(self, path: Path, batch: Batch | Merged) -> None:
         """Write a file of scores in the form of a predictions file."""
-        files.save_tensors(
+        tensor_file.save(
             path,
             {
-                "predictions": torch.from_numpy(batch.scores),
-                "post_ids": torch.from_numpy(batch.post_ids),
-                "images": torch.from_numpy(batch.images),
+                "predictions": batch.scores,
+                "post_ids": batch.post_ids,
+                "images": batch.images,
                 "speed": batch.speed,
                 "created": provenance.now(),
                 "software": provenance.software(),
@@ -260,12 +272,6 @@ class Cache:
             "fingerprint": self.fingerprint,
             **self.tagger.origin(),
         }
-
-    def scores(
-        self, post_ids: np.ndarray, tags: Sequence[str]
-    ) -> tuple[np.ndarray, np.ndarray | Decided]:
-        """The scores of these posts and tags and what decides, as common_scores says."""
-        return common_scores(self.path, post_ids, tags, self.tagger)
 
     def speed(self) -> list[Speed]:
         """How fast the scores in the predictions file were made; empty where it does not say."""
@@ -327,25 +333,22 @@ class Cache:
                         sure.add(post_id)
         return place, sure
 
-    def _gathered(self, sources: Sequence[Path], post_ids: np.ndarray) -> Batch:
-        """The rows that count of all sources, as one batch."""
+    def _merged(self, sources: Sequence[Path], post_ids: np.ndarray) -> Merged:
+        """The rows that count of all sources, ids ascending."""
         place, _ = self._rows(sources, post_ids)
         ids = np.array(sorted(place), dtype=np.int64)
         where = np.array([place[post_id] for post_id in ids.tolist()]).reshape(-1, 2)
-        scores = np.empty((len(ids), len(self.tagger.tags)), np.float32)
         images = np.empty((len(ids), 3), np.int64)
         speeds: list[Speed] = []
         for number, source in enumerate(sources):
-            found = load(source)  # One at a time: its pages count as this process's memory.
+            found = load(source)
             rows = np.flatnonzero(where[:, 0] == number)
             if len(rows):  # Else all of it is in another source as well.
                 speeds += found.get("speed", [])
-            for start in range(0, len(rows), ROWS):  # A copy of all at once would double it.
-                some = rows[start : start + ROWS]
-                scores[some] = found["predictions"].numpy()[where[some, 1]]
-                images[some] = found["images"].numpy()[where[some, 1]]
-            del found
-        return Batch(ids, images, scores, speed.add_up(speeds))
+                images[rows] = found["images"].numpy()[where[rows, 1]]
+        shape = len(ids), len(self.tagger.tags)
+        scores = Streamed(shape, np.dtype(np.float32), _in_order(sources, where, shape[1]))
+        return Merged(ids, images, scores, speed.add_up(speeds))
 
     def _put_aside(self) -> None:
         """Keep a predictions file of other weights or settings under a name of its own."""
@@ -391,56 +394,49 @@ def caches(
     return found
 
 
+def rows_at_once(outputs: int) -> int:
+    """How many rows of so many scores are read at a time."""
+    return max(1, min(MOST_ROWS, MOST_VALUES // max(1, outputs)))
+
+
+def let_go(mapped: np.ndarray) -> None:
+    """Let the system take back the memory of a piece of a mapped file that has been read, which
+    counts as this process's; it is read again where it is asked for again."""
+    address = mapped.ctypes.data
+    begin = address // mmap.PAGESIZE * mmap.PAGESIZE
+    size = ctypes.c_size_t(address + mapped.nbytes - begin)
+    ctypes.CDLL(None).madvise(ctypes.c_void_p(begin), size, mmap.MADV_DONTNEED)
+
+
+def taken(mapped: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """A copy of some rows of a mapped matrix, of which nothing stays in memory."""
+    found: np.ndarray = mapped[rows]
+    let_go(mapped[rows.min() : rows.max() + 1])
+    return found
+
+
+def _in_order(sources: Sequence[Path], where: np.ndarray, outputs: int) -> Iterator[np.ndarray]:
+    """The scores of the rows `where`, int (posts, 2): the number of the source and the row in it.
+
+    A source is open from the first block that has rows of it to the last.
+    """
+    last = {number: place for place, number in enumerate(where[:, 0].tolist())}
+    opened: dict[int, np.ndarray] = {}
+    size = rows_at_once(outputs)
+    for start in range(0, len(where), size):
+        some = where[start : start + size]
+        block = np.empty((len(some), outputs), np.float32)
+        for number in np.unique(some[:, 0]).tolist():
+            if number not in opened:
+                opened[number] = load(sources[number])["predictions"].numpy()
+            inside = some[:, 0] == number
+            block[inside] = taken(opened[number], some[inside, 1])
+            if last[number] < start + size:
+                del opened[number]
+        yield block
+
+
 def _new_part(folder: Path) -> Path:
     """A name for one more part in a folder of parts, which is made."""
     folder.mkdir(parents=True, exist_ok=True)
     return folder / f"{time.time_ns():020d}-{distributed.rank()}.pt"
-
-
-def rows_of(path: Path, post_ids: np.ndarray) -> np.ndarray:
-    """The rows of these posts in a predictions file. Raises UserError where it lacks any."""
-    row_of = {post_id: row for row, post_id in enumerate(load(path)["post_ids"].tolist())}
-    if lacking := sum(post_id not in row_of for post_id in post_ids.tolist()):
-        raise UserError(f"{path} lacks {lacking} posts: run the same command again")
-    return np.array([row_of[post_id] for post_id in post_ids.tolist()])
-
-
-def common_scores(
-    path: Path, post_ids: np.ndarray, tags: Sequence[str], tagger: Tagger
-) -> tuple[np.ndarray, np.ndarray | Decided]:
-    """A tagger's scores for these posts and tags, float32 (posts, tags), from its predictions, and
-    the threshold of each tag, (tags,), or what decides instead.
-
-    Where several outputs carry one tag, the highest score counts, and the tag is predicted where
-    any of them reaches its own threshold.
-    """
-    found = load(path)
-    rows = rows_of(path, post_ids)
-    columns_of: dict[str, list[int]] = {}
-    for column, tag in enumerate(tagger.tags):  # Not the file's: aliases may be newer.
-        columns_of.setdefault(tag, []).append(column)
-    first = np.array([columns_of[tag][0] for tag in tags])
-    thresholds = tagger.thresholds()
-    cuts = thresholds.astype(np.float32)
-    apart = [place for place, tag in enumerate(tags) if len({*cuts[columns_of[tag]].tolist()}) > 1]
-    predicted = np.empty((len(rows), len(apart)), np.bool_)
-    predictions = found["predictions"].numpy()
-    scores = np.empty((len(rows), len(tags)), np.float32)
-    for start in range(0, len(rows), ROWS):
-        block = predictions[rows[start : start + ROWS]]
-        if not (block.min() >= 0 and block.max() <= 1):  # Nor is a NaN.
-            raise UserError(
-                f"{path} holds scores outside 0 to 1: move it elsewhere, or give --fresh"
-            )
-        out = scores[start : start + ROWS]
-        np.take(block, first, axis=1, out=out)
-        for place, tag in enumerate(tags):
-            for column in columns_of[tag][1:]:
-                np.maximum(out[:, place], block[:, column], out=out[:, place])
-        for number, place in enumerate(apart):
-            outputs = columns_of[tags[place]]
-            reached = block[:, outputs] >= cuts[outputs]
-            predicted[start : start + ROWS, number] = reached.any(axis=1)
-    if not apart:
-        return scores, thresholds[first]
-    return scores, Decided(thresholds[first], np.array(apart), predicted)

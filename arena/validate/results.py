@@ -24,10 +24,20 @@ from arena.metrics import (
     simultaneous,
 )
 from arena.metrics.formulas import chance_average_precision
+from arena.metrics.tiles import Tiles
 from arena.posts import CATEGORIES, RATINGS, site
 from arena.report import page, text
 from arena.report.model_index import model_index as yaml_of_card
-from arena.validate import audit, distributed, earlier, history, provenance, speed
+from arena.validate import (
+    audit,
+    distributed,
+    earlier,
+    history,
+    provenance,
+    scores,
+    speed,
+    tensor_file,
+)
 from arena.validate.beyond import Beyond
 from arena.validate.clusters import clusters
 from arena.validate.ground_truth import GroundTruth
@@ -40,6 +50,7 @@ from arena.validate.thumbnails import thumbnails
 import numpy as np
 import torch
 
+TRUTH_ROWS = 1024  # Written at a time.
 ENOUGH_POSTS = 100  # Fewer may look like chance by chance.
 SEED = 0  # Of the bootstrap: a rerun prints the same intervals.
 # Figures of which all models are compared at once.
@@ -81,43 +92,47 @@ def score(
     run: Run,
     out: DataFolder,
 ) -> Results:
-    """Everything that the results show, with one tagger's scores in memory at a time.
+    """Everything that the results show, one model after the other; their scores and the ground
+    truth lie in scratch files in the folder `data`, which nobody else sees.
 
     Without `resamples` nothing gets an interval; `unit` is what they draw (clusters.py). Reads each
     model's predictions, and what the last run left. Saves the ground truth in the folder `out`,
     after results of another selection have been moved away.
     """
     ids, tags = ground_truth.post_ids, tag_set.common
-    truth = ground_truth.matrix(tags)
+    truth = scores.truth(
+        data.root, len(ids), ground_truth.pairs(tags), np.arange(len(tags)), len(tags)
+    )
     last = history.last(out)
     earlier.put_aside(out, ids, [model.name for model in models], tags)
     save_truth(out, truth, ids, tags)
     category_of = dict(zip(ground_truth.tags, ground_truth.categories, strict=True))
     categories = [category_of[tag] for tag in tags]
     totals = ground_truth.tags_per_post()
-    support = truth.sum(axis=0)
+    count_of = dict(zip(ground_truth.tags, ground_truth.counts().tolist(), strict=True))
+    support = np.array([count_of[tag] for tag in tags])
     drawn = clusters(ground_truth, unit)
     weights = bootstrap.resamples(len(ids), resamples, SEED, drawn.of_post)
     groups = tag_set.groups[: len(tags)]
     by_post = ground_truth.ratings, totals, weights, drawn.of_post
     test = TestSet(truth, ids, categories, *by_post, groups)
-    beyond = Beyond(ground_truth, tag_set, weights, drawn.of_post)
+    beyond = Beyond(data.root, ground_truth, tag_set, weights, drawn.of_post)
 
     seen_by = {model.name: model.may_have_seen(ground_truth) for model in models}
 
     def evaluated(place: int, model: Scored) -> Evaluation:
-        scores, threshold = model.scores(ids, tags)
+        said = None if model.mean_of else beyond.outputs(place, model.parts[0].tagger)
+        held, threshold = model.scores(data.root, ids, tags, said.add if said else None)
         known = ground_truth.tags_per_post(model.vocabulary())
-        found = evaluate(test, scores, threshold, known)
+        found = evaluate(test, held, threshold, known)
         found.results["by_age"] = [
             {**each, **of_slice(seen_by[model.name], ground_truth, each["first"], each["last"])}
-            for each in by_age(test, scores, threshold)
+            for each in by_age(test, held, threshold)
         ]
-        del scores  # Before more is read.
         more: dict[str, Any] = {"all_tags": None, "ratings": None}
-        if not model.mean_of:
-            warn_if_like_chance(model, found, truth)
-            sums, more = beyond.evaluate(place, model.parts[0], found.sums)
+        if said:
+            warn_if_like_chance(model, found, support, len(ids))
+            sums, more = beyond.evaluate(place, model.parts[0].tagger, said, found.sums)
             found = replace(found, sums=sums)
         found.results.update(more)
         for groups, order in (("by_category", CATEGORIES), ("by_rating", RATINGS)):
@@ -236,10 +251,12 @@ def of_slice(seen: np.ndarray | None, truth: GroundTruth, first: int, last: int)
     }
 
 
-def warn_if_like_chance(tagger: Scored, found: Evaluation, truth: np.ndarray) -> None:
-    """Warn of a tagger that ranks posts hardly better than scores that know nothing would."""
-    posts = len(truth)
-    chance = float(chance_average_precision(truth.sum(axis=0), posts).mean())
+def warn_if_like_chance(tagger: Scored, found: Evaluation, support: np.ndarray, posts: int) -> None:
+    """Warn of a tagger that ranks posts hardly better than scores that know nothing would.
+
+    `support` (tags,) is on how many of so many posts each tag is.
+    """
+    chance = float(chance_average_precision(support, posts).mean())
     reached = found.results["overall"]["ap"]["macro"]["value"]
     if posts >= ENOUGH_POSTS and reached < 2 * chance < 0.5:
         further = (
@@ -252,16 +269,15 @@ def warn_if_like_chance(tagger: Scored, found: Evaluation, truth: np.ndarray) ->
         )
 
 
-def save_truth(out: DataFolder, truth: np.ndarray, post_ids: np.ndarray, tags: list[str]) -> None:
+def save_truth(out: DataFolder, truth: Tiles, post_ids: np.ndarray, tags: list[str]) -> None:
     """Write ground_truth.pt, validation_post_ids.txt and validation_tags.txt."""
-    files.save_tensors(
-        out.ground_truth,
-        {
-            "ground_truth": torch.from_numpy(truth),
-            "post_ids": torch.from_numpy(post_ids),
-            "tags": tags,
-        },
+    blocks = (
+        truth.rows(slice(start, min(start + TRUTH_ROWS, len(truth))))
+        for start in range(0, len(truth), TRUTH_ROWS)
     )
+    streamed = tensor_file.Streamed(truth.shape, truth.dtype, blocks)
+    contents = {"ground_truth": streamed, "post_ids": post_ids, "tags": tags}
+    tensor_file.save(out.ground_truth, contents)
     files.write_text(out.validation_post_ids, "".join(f"{post_id}\n" for post_id in post_ids))
     files.write_text(out.validation_tags, "".join(f"{tag}\n" for tag in tags))
 

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from arena.metrics import Decided, Evaluation, TestSet, blocks, bootstrap, figures
+from arena.metrics import Decided, Evaluation, TestSet, blocks, bootstrap, figures, tiles
 from tests.metrics.helpers import (
     WIDENED,
     Array,
@@ -104,8 +104,8 @@ def test_blocks_do_not_change_the_result(monkeypatch: pytest.MonkeyPatch) -> Non
     scores, truth = sample(300, 11)
     weights = bootstrap.resamples(300, 20, 5)
     whole = evaluate(scores, truth, 0.4, weights=weights)
-    monkeypatch.setattr(blocks, "TAGS_PER_BLOCK", 2)
-    monkeypatch.setattr(blocks, "POSTS_PER_STEP", 7)
+    monkeypatch.setattr(tiles, "TAGS_PER_BLOCK", 2)
+    monkeypatch.setattr(tiles, "POSTS_PER_STEP", 7)
     monkeypatch.setattr(blocks, "PAIRS_PER_BLOCK", 100)
     monkeypatch.setattr(bootstrap, "CELLS", 1500)
     parts = evaluate(scores, truth, 0.4, weights=weights)

@@ -384,7 +384,7 @@ ARCHIVES: dict[str, tuple[Callable[[str, bytes], bytes], int, str]] = {
     "cut numbers": (
         lambda name, content: content[:40] if name.endswith("data/0") else content,
         zipfile.ZIP_STORED,
-        "'predictions' must be",
+        "'predictions' must be|not a whole one",
     ),
     "a large array from a number": (
         lambda name, content: LARGE if name.endswith("pkl") else content,

@@ -1,0 +1,118 @@
+"""Scores read from predictions files, a block of posts at a time, and the ground truth beside them.
+
+A predictions file has all outputs of a tagger, post by post, and may be larger than the memory.
+Each of its bytes is read once: what scoring needs of it goes into scratch files (Tiles).
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from arena.cli import UserError
+from arena.metrics import Decided
+from arena.metrics.tiles import Tiles
+from arena.tagger import Tagger
+from arena.validate.predictions import load, taken
+
+import numpy as np
+
+TRUTH_AT_ONCE = 1 << 22  # (post, tag) pairs.
+
+
+def read(path: Path, post_ids: np.ndarray, rows: int) -> Iterator[tuple[slice, np.ndarray]]:
+    """(places, scores) of so many posts at a time: which of `post_ids`, and float32 (n, outputs).
+
+    Raises UserError where the file lacks a post, and for scores outside 0 to 1.
+    """
+    found = load(path)
+    row_of = {post_id: row for row, post_id in enumerate(found["post_ids"].tolist())}
+    if lacking := sum(post_id not in row_of for post_id in post_ids.tolist()):
+        raise UserError(f"{path} lacks {lacking} posts: run the same command again")
+    where = np.array([row_of[post_id] for post_id in post_ids.tolist()])
+    del row_of
+    predictions = found["predictions"].numpy()
+    for start in range(0, len(where), rows):
+        block = taken(predictions, where[start : start + rows])
+        if not (block.min() >= 0 and block.max() <= 1):  # Nor is a NaN.
+            raise UserError(
+                f"{path} holds scores outside 0 to 1: move it elsewhere, or give --fresh"
+            )
+        yield slice(start, start + len(block)), block
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Which of a tagger's outputs say what of some tags.
+
+    Where several outputs carry one tag, the highest score counts, and the tag is predicted where
+    any of them reaches its own threshold. `first` int (tags,) is each tag's first output, `repeats`
+    has the others of tags that have them, by place, and `apart` the places of tags whose outputs
+    have different thresholds. `cuts` float32 (outputs,); `threshold` (tags,) is that of `first`.
+    """
+
+    first: np.ndarray
+    repeats: dict[int, list[int]]
+    apart: list[int]
+    cuts: np.ndarray
+    threshold: np.ndarray
+
+    @classmethod
+    def of(cls, tagger: Tagger, tags: Sequence[str]) -> "Columns":
+        """The outputs of tags that the tagger knows."""
+        columns_of: dict[str, list[int]] = {}
+        for column, tag in enumerate(tagger.tags):
+            columns_of.setdefault(tag, []).append(column)
+        columns = [columns_of[tag] for tag in tags]
+        first = np.array([each[0] for each in columns], dtype=np.int64)
+        cuts = tagger.thresholds().astype(np.float32)
+        repeats = {place: each[1:] for place, each in enumerate(columns) if len(each) > 1}
+        apart = [place for place in repeats if len({*cuts[columns[place]].tolist()}) > 1]
+        return cls(first, repeats, apart, cuts, tagger.thresholds()[first])
+
+    def scores(self, block: np.ndarray) -> np.ndarray:
+        """Scores float32 (n, tags) from those of all outputs, (n, outputs)."""
+        found = np.take(block, self.first, axis=1)
+        for place, columns in self.repeats.items():
+            for column in columns:
+                np.maximum(found[:, place], block[:, column], out=found[:, place])
+        return found
+
+    def predicted(self, block: np.ndarray) -> np.ndarray:
+        """Where the tags `apart` are predicted: bool (n, apart)."""
+        found = np.empty((len(block), len(self.apart)), np.bool_)
+        for number, place in enumerate(self.apart):
+            outputs = [int(self.first[place]), *self.repeats[place]]
+            found[:, number] = (block[:, outputs] >= self.cuts[outputs]).any(axis=1)
+        return found
+
+    def decide(self, predicted: np.ndarray) -> np.ndarray | Decided:
+        """What decides on the tags: thresholds (tags,), or with them where those `apart` are
+        predicted, bool (posts, apart)."""
+        if not self.apart:
+            return self.threshold
+        return Decided(self.threshold, np.array(self.apart), predicted)
+
+
+def truth(
+    folder: Path,
+    posts: int,
+    pairs: tuple[np.ndarray, np.ndarray],
+    places: np.ndarray,
+    tags: int,
+) -> Tiles:
+    """Which of so many posts carries which of so many tags, bool (posts, tags).
+
+    `pairs` are rows, ascending, and numbers of tags, of which `places` has each one's place among
+    the tags, -1 where it is none of them.
+    """
+    found = Tiles.make(folder, posts, tags, np.bool_)
+    rows, numbers = pairs
+    size = max(1, TRUTH_AT_ONCE // max(1, tags))
+    for start in range(0, posts if tags else 0, size):
+        block = np.zeros((min(size, posts - start), tags), np.bool_)
+        some = slice(*np.searchsorted(rows, [start, start + size]))
+        column = places[numbers[some]]
+        inside = column >= 0
+        block[rows[some][inside] - start, column[inside]] = True
+        found.write(start, block)
+    return found
