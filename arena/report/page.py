@@ -21,7 +21,7 @@ VENDOR = Path(__file__).parent / "vendor"
 FOLDER = Path(__file__).parent / "page"
 SECTIONS = (
     *("leaderboard", "shared", "terms", "speed", "curves", "scatter", "groups", "ratings", "age"),
-    *("calibration", "tags", "history", "run"),
+    *("corrected", "calibration", "tags", "history", "run"),
 )
 FIGURE = {"value", "low", "high"}
 RUNS = 200  # As many of the runs that there have been are shown.

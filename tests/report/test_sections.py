@@ -105,6 +105,23 @@ def test_the_same_tags(shown: tuple[Page, dict[str, Any]]) -> None:
 
 
 @pytest.mark.slow
+def test_corrected_figures_stand_beside_the_raw_ones(shown: tuple[Page, dict[str, Any]]) -> None:
+    opened, metrics = shown
+    found = rows(opened, "#corrected-table")
+    assert len(found) == len(metrics["audit"]["models"]) == 4
+    for row, judged, model in zip(
+        found, metrics["audit"]["models"], metrics["models"], strict=False
+    ):
+        raw = model["overall"]["own"]["micro"]
+        keys = {"precision": "precision", "pooled_recall": "recall", "f1": "f1"}
+        for place, (key, name) in enumerate(keys.items()):
+            cells = numbers([judged[key]["value"], raw[name]["value"]])
+            assert row[1 + 2 * place : 3 + 2 * place] == cells
+    assert "38 of 40" in opened.locator("#corrected").inner_text()
+    assert len(rows(opened, "#corrected-pairs")) == 6
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("change", [as_mean, as_own_images], ids=["mean", "own images"])
 def test_what_a_run_has_not_leaves_nothing_empty(
     browser: Browser, tmp_path: Path, change: Any
