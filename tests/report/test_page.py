@@ -255,20 +255,26 @@ def test_leaderboard_follows_the_choice_of_threshold(small: Opened) -> None:
         assert found == pytest.approx(sorted(values, reverse=True), abs=6e-5)
 
 
+def open_tag(page: Page, row: int) -> None:
+    """Open the tag in a row of the table of all tags."""
+
+    def opens() -> bool:
+        # While plots above are still growing, the button may move away from under the mouse.
+        if not page.locator("#tag[open]").count():
+            with contextlib.suppress(TimeoutError):
+                page.locator("#tags-table button.open").nth(row).click(timeout=1000)
+        return page.locator("#tag[open]").count() == 1
+
+    until(opens)
+
+
 @pytest.mark.slow
 def test_opening_a_tag_by_mouse(small: Opened) -> None:
     page = small.page
     images = small.thumbnails(0)
     small.requests.clear()
 
-    def opens() -> bool:
-        # While plots above are still growing, the button may move away from under the mouse.
-        if not page.locator("#tag[open]").count():
-            with contextlib.suppress(TimeoutError):
-                page.locator("#tags-table button.open").first.click(timeout=1000)
-        return page.locator("#tag[open]").count() == 1
-
-    until(opens)
+    open_tag(page, 0)
     assert page.inner_text("#tag-name") == "</3"
     links = page.locator("#tag-posts a.post")
     found = [
@@ -399,7 +405,7 @@ def test_tables_are_copied_as_markdown_and_csv(small: Opened) -> None:
 @pytest.mark.slow
 def test_a_tag_shows_its_curve_and_its_scores(small: Opened) -> None:
     page, models = small.page, small.metrics["models"]
-    page.locator("#tags-table button.open").nth(1).click()
+    open_tag(page, 1)
     page.locator("#tag-scores .bars").first.wait_for()
     page.select_option("#tag-model", "2")
     held = models[2]["score_histogram"]
@@ -481,7 +487,7 @@ def test_a_model_keeps_its_colour_in_any_order_and_links_lead_where_they_should(
         colours.append({label: colour for label, colour in traces if label})
         hrefs = "[...document.links].map((a) => a.href).filter((href) => !href.includes('#'))"
         assert opened.page.evaluate(hrefs) == ["https://huggingface.co/org/name"]
-        opened.page.locator("#tags-table button.open").first.click()
+        open_tag(opened.page, 0)
         assert opened.page.locator("#tag .post").count() == 3 * 10
         assert opened.page.locator("#tag a").count() == 0
         assert opened.page.locator("svg + div button, .modebar-btn").count() == 0
@@ -500,7 +506,7 @@ def test_thumbnails_in_the_page_are_blurred_until_clicked(browser: Browser, tmp_
     path.write_text(page.html(metrics, {post: file.getvalue()}), encoding="utf-8")
     opened = browser.new_page()
     opened.goto(path.as_uri())
-    opened.locator("#tags-table button.open").first.click()
+    open_tag(opened, 0)
     opened.click("#tag-images")
     veil = opened.get_by_role("button", name=f"Show post {post} clearly")
     blur = "(it) => getComputedStyle(it.firstChild).filter"
