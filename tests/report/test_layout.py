@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Iterator
-from pathlib import Path
 
 from arena.report import page
 from tests.helpers import PATIENCE
@@ -10,11 +9,10 @@ from tests.report.metrics_sample import metrics_sample, runs_sample
 
 import numpy as np
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page
 
 pytestmark = pytest.mark.slow
 
-CHROMIUM = Path("/usr/bin/chromium")
 WIDTHS = (390, 768, 1024, 1440)
 CUT = """() => [...document.querySelectorAll(
     "td, th, select, button, .chip, .tabulator-cell, .tabulator-col-title, figcaption, .range")]
@@ -51,16 +49,6 @@ HIDDEN_HEADINGS = """() => [...document.querySelectorAll("nav a")].flatMap((link
   const head = document.querySelector(`${link.hash} h2`).getBoundingClientRect();
   return head.top < bar.bottom - 1 || head.bottom > innerHeight ? [link.hash] : [];
 })"""
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    if not CHROMIUM.exists():
-        pytest.skip("chromium is not installed: apt-get install chromium")
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield chromium
-        chromium.close()
 
 
 @pytest.fixture(scope="module", params=[(2, "light"), (9, "dark")], ids=["2 models", "9 models"])

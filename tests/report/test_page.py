@@ -17,17 +17,7 @@ from tests.report.metrics_sample import HOSTILE, HOSTILE_LABELS, metrics_sample,
 
 import pytest
 from PIL import Image
-from playwright.sync_api import Browser, Page, TimeoutError, sync_playwright
-
-CHROMIUM = Path("/usr/bin/chromium")
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
+from playwright.sync_api import Browser, Page, TimeoutError
 
 
 def test_data_in_the_page_is_json_without_markup() -> None:
@@ -41,17 +31,6 @@ def test_data_in_the_page_is_json_without_markup() -> None:
     assert read["models"][0]["per_tag"]["ap"][0] is None
     assert html.count("<script") == 5 == html.count("</script>")
     assert html.encode()
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    if not CHROMIUM.exists():
-        # A browser is no Python package; .ci/run installs it, so there these tests always run.
-        pytest.skip("chromium is not installed: apt-get install chromium")
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield chromium
-        chromium.close()
 
 
 class Opened:

@@ -12,9 +12,7 @@ from tests.helpers import PATIENCE, until
 from tests.report.metrics_sample import as_mean, as_own_images, metrics_sample, runs_sample
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
-
-CHROMIUM = Path("/usr/bin/chromium")
+from playwright.sync_api import Browser, Page
 
 
 def test_the_sample_has_every_key_of_the_schema() -> None:
@@ -33,16 +31,6 @@ def test_the_sample_has_every_key_of_the_schema() -> None:
 
 def pair(metrics: dict[str, Any]) -> dict[str, Any]:
     return metrics["pairs"][0]  # type: ignore[no-any-return]
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    if not CHROMIUM.exists():
-        pytest.skip("chromium is not installed: apt-get install chromium")
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield chromium
-        chromium.close()
 
 
 def open_page(browser: Browser, folder: Path, metrics: dict[str, Any]) -> Page:
