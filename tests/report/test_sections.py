@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 from arena.report import page, text
-from arena.validate import schema
+from arena.validate import by_post, schema
 from tests.helpers import PATIENCE, until
 from tests.report.metrics_sample import as_mean, as_own_images, metrics_sample, runs_sample
+from tests.report.posts_sample import posts_sample
 
 import pytest
 from playwright.sync_api import Browser, Page
@@ -23,6 +24,7 @@ def test_the_sample_has_every_key_of_the_schema() -> None:
         *((schema.Overall, model["overall"]), (schema.Overall, pair(metrics)["overall"])),
         *((schema.CrossFit, model["overall"]["cross_fit"]), (schema.Slice, model["by_age"][0])),
         *((schema.Ratings, model["ratings"]), (schema.AllTags, model["all_tags"])),
+        (by_post.Disagreement, metrics["disagreements"][0]),
         *((schema.Shared, pair(metrics)["shared"]), (schema.LostTags, metrics["lost_tags"][0])),
     ]
     for form, found in pieces:
@@ -36,7 +38,8 @@ def pair(metrics: dict[str, Any]) -> dict[str, Any]:
 def open_page(browser: Browser, folder: Path, metrics: dict[str, Any]) -> Page:
     """The report of `metrics`, drawn."""
     path = folder / "report.html"
-    path.write_text(page.html(metrics, runs=runs_sample(metrics)), encoding="utf-8")
+    by_post = posts_sample(metrics).by_post
+    path.write_text(page.html(metrics, by_post, runs=runs_sample(metrics)), encoding="utf-8")
     opened = browser.new_page(viewport={"width": 1280, "height": 800})
     opened.set_default_timeout(PATIENCE * 1000)
     errors: list[str] = []
