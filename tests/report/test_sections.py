@@ -173,6 +173,8 @@ def test_speed_ratings_and_age(shown: tuple[Page, dict[str, Any]]) -> None:
         assert row[10] == f"{366 * (models.index(model) + 1)} MB" or model["file_size"] > 1e9
     trace = "({ name, x, y, error_y: { array } }) => [name, x[0], y[0], y[0] + array[0]]"
     drawn = opened.evaluate(f"document.getElementById('speed-plot').data.map({trace})")
+    axis = "document.getElementById('speed-plot').layout.xaxis.title.text"
+    assert opened.evaluate(axis) == "Images a second<br>on NVIDIA H100 80GB HBM3"
     f1 = [model["overall"]["own"]["macro"]["f1"] for model in models]
     assert [point[0] for point in drawn] == [model["label"] for model in models if model["speed"]]
     for (_, x, *ys), model, figure in zip(drawn, models[:4], f1, strict=False):
@@ -203,6 +205,21 @@ def test_speed_ratings_and_age(shown: tuple[Page, dict[str, Any]]) -> None:
         for key in ("first_day", "last_day")
     )
     assert first_day <= day / 1000 <= last_day + 86400
+
+
+@pytest.mark.slow
+def test_speeds_of_several_devices_name_them(browser: Browser, tmp_path: Path) -> None:
+    metrics = metrics_sample(12, 3)
+    metrics["models"][1]["speed"][0]["device"] = "CPU <b>"
+    opened = open_page(browser, tmp_path, metrics)
+    opened.locator("#speed-plot .legendtext").nth(2).wait_for()
+    devices = ["NVIDIA H100 80GB HBM3", "CPU <b>", "NVIDIA H100 80GB HBM3"]
+    assert opened.locator("#speed-plot .legendtext").all_text_contents() == [
+        f"{model['label']}, on {device}"
+        for model, device in zip(metrics["models"], devices, strict=True)
+    ]
+    assert opened.locator("#speed-plot .xtitle").text_content() == "Images a second"
+    opened.close()
 
 
 @pytest.mark.slow
