@@ -141,6 +141,8 @@ def test_a_page_alone_says_what_it_lacks(browser: Browser, tmp_path: Path) -> No
     page.press("#posts-search", "Enter")
     search(page, posts.ids[others[-1]])
     missing.wait_for()
+    search(page, posts.ids[-1] + 1)  # Of this the page alone knows.
+    page.locator("#posts-said", has_text="is none of those scored.").wait_for()
     assert not page.locator("#post").is_visible()
     # A post of a tag's dialog is opened all the same, for its image.
     post = opened.metrics["models"][0]["examples"]["misses"][0][0][0]

@@ -43,7 +43,7 @@
   function makeGrid() {
     grid = new Tabulator("#posts-table", {
       ...gridOptions, data: rows(), columns: columns(), paginationSize: 10,
-      paginationSizeSelector: [10, 25, 50, 100], placeholder: "No post.",
+      paginationSizeSelector: [10, 25, 50, 100], placeholder: "No such post.",
       initialSort: [severalModels ? { column: overPairs ? "pairs" : "tags", dir: "desc" }
         : { column: "model0", dir: "asc" }],
     });
