@@ -116,24 +116,25 @@ def score(
     groups = tag_set.groups[: len(tags)]
     by_post = ground_truth.ratings, totals, weights, drawn.of_post
     test = TestSet(truth, ids, categories, *by_post, groups)
-    beyond = Beyond(data.root, ground_truth, tag_set, weights, drawn.of_post)
-
+    caches = [model.parts[0] for model in models if not model.mean_of]
+    place_of = {cache.tagger.name: place for place, cache in enumerate(caches)}
+    parts = [[place_of[part.tagger.name] for part in model.parts] for model in models]
+    beyond = Beyond(data.root, parts, ground_truth, tag_set, weights, drawn.of_post)
     seen_by = {model.name: model.may_have_seen(ground_truth) for model in models}
 
     def evaluated(place: int, model: Scored) -> Evaluation:
-        said = None if model.mean_of else beyond.outputs(place, model.parts[0].tagger)
-        held, threshold = model.scores(data.root, ids, tags, said.add if said else None)
+        said = beyond.outputs(place, model.labels)
+        held, threshold = model.scores(data.root, ids, tags, said.add)
         known = ground_truth.tags_per_post(model.vocabulary())
         found = evaluate(test, held, threshold, known)
         found.results["by_age"] = [
             {**each, **of_slice(seen_by[model.name], ground_truth, each["first"], each["last"])}
             for each in by_age(test, held, threshold)
         ]
-        more: dict[str, Any] = {"all_tags": None, "ratings": None}
-        if said:
+        if not model.mean_of:
             warn_if_like_chance(model, found, support, len(ids))
-            sums, more = beyond.evaluate(place, model.parts[0].tagger, said, found.sums)
-            found = replace(found, sums=sums)
+        sums, more = beyond.evaluate(place, model.labels, said, found.sums)
+        found = replace(found, sums=sums)
         found.results.update(more)
         for groups, order in (("by_category", CATEGORIES), ("by_rating", RATINGS)):
             given = found.results[groups]
@@ -152,7 +153,6 @@ def score(
     at_once = {name: simultaneous(evaluations, path) for name, path in COMPARED.items()}
     # Of a few units the spread is itself guesswork, and nobody is told from the best.
     enough = drawn.groups >= text.FEWEST
-    caches = [model.parts[0] for model in models if not model.mean_of]
     results: Results = {
         "version": VERSION,
         "created": provenance.now(),
@@ -219,9 +219,7 @@ def score(
                 "design_effect": compared_design_effects(test, of_a, of_b),
                 "simultaneous": {name: found[place] for name, found in at_once.items()},
                 "by_tag": compare_tags(of_a, of_b),
-                "shared": None
-                if models[a].mean_of or models[b].mean_of
-                else cast(Shared, beyond.pair((a, of_a.sums), (b, of_b.sums))),
+                "shared": cast(Shared, beyond.pair((a, of_a.sums), (b, of_b.sums))),
             }
             for place, ((a, of_a), (b, of_b)) in enumerate(pairs)
         ],
