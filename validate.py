@@ -61,9 +61,8 @@ def main() -> None:
         tags = choose_tags(truth, taggers, mappings, args.min_count, args.tags)
         # What process 0 sees holds for all: files may appear meanwhile.
         post_ids = distributed.share(truth.post_ids)
-        caches = chosen.caches(
-            taggers, args.data, device, args.precision, post_ids, fresh=args.fresh
-        )
+        of_run = taggers, args.data, device, args.precision, post_ids
+        caches = chosen.caches(*of_run, fresh=args.fresh, half=args.store == "half")
         ran = inference.fill(caches, post_ids, args.batch_size, args.workers, device)
         if lead:
             scored = means.scored(caches, sums)

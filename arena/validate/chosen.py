@@ -149,8 +149,10 @@ def caches(
     post_ids: np.ndarray,
     *,
     fresh: bool = False,
+    half: bool = False,
 ) -> list[Cache | Given]:
     """What has each tagger's scores: a cache as predictions.caches says, or the file given."""
     cards = [tagger for tagger in taggers if not isinstance(tagger, Predicted)]
-    own = iter(predictions.caches(cards, data, device, precision, post_ids, fresh=fresh))
+    asked = data, device, precision, post_ids
+    own = iter(predictions.caches(cards, *asked, fresh=fresh, half=half))
     return [Given(each) if isinstance(each, Predicted) else next(own) for each in taggers]
