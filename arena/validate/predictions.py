@@ -21,6 +21,7 @@ import shutil
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -218,9 +219,25 @@ class Cache:
         _, sure = self._rows(self._sources(), post_ids)
         return np.array([post for post in post_ids.tolist() if post not in sure], dtype=np.int64)
 
-    def add(self, batch: Batch) -> None:
+    def add(self, batch: Batch | Merged) -> None:
         """Keep finished scores as one more part."""
         self.save(_new_part(self._parts), batch)
+
+    def held(self, wanted: np.ndarray) -> Merged:
+        """What there is of the posts in `wanted` (ids, ascending), made from their resized images
+        as they are now."""
+        sources = self._sources()
+        place, sure = self._rows(sources, wanted)
+        place = {post_id: place[post_id] for post_id in sure}
+        return self._merged(sources, place, sure, self.half)
+
+    def drop_parts(self, post_ids: set[int]) -> None:
+        """Remove the parts that have nothing but scores of these posts."""
+        for source in self._sources():
+            part = source.parent == self._parts
+            if part and post_ids.issuperset(load(source)["post_ids"].tolist()):
+                source.unlink()
+        self._tidy()
 
     def merge(self, post_ids: np.ndarray) -> None:
         """Bring all that there is together in the predictions file, ids ascending.
@@ -238,11 +255,16 @@ class Cache:
             if sources[0] != self.path:
                 sources[0].rename(self.path)
         else:
-            self.save(self.path, self._merged(sources, post_ids, half))
+            place, sure = self._rows(sources, post_ids)
+            self.save(self.path, self._merged(sources, place, sure, half))
         # Only what was read: on a shared disk another machine's part may show up late.
         for source in sources:
             if source != self.path:
                 source.unlink(missing_ok=True)
+        self._tidy()
+
+    def _tidy(self) -> None:
+        """Remove what a killed run left among the parts, and their folders once they are empty."""
         for folder in (self._parts, self._parts.parent):
             if folder.exists():
                 files.sweep(folder)
@@ -325,16 +347,16 @@ class Cache:
 
     def _rows(
         self, sources: Sequence[Path], wanted: np.ndarray
-    ) -> tuple[dict[int, tuple[int, int]], set[int]]:
-        """For every post in `sources` the (number of the source, row) that counts, and those of the
-        posts in `wanted` whose row was made from their image as it is now.
+    ) -> tuple[dict[int, tuple[int, int]], dict[int, tuple[int, int]]]:
+        """For every post in `sources` the (number of the source, row) that counts, and for those of
+        the posts in `wanted` whose row was made from their image as it is now that image's state.
 
         Of a post's rows, one of its image as it is now; where there is none the last, as nothing is
         thrown away. Names and times of parts are no guide: clocks are set back, and another machine
         may see older copies of resized/.
         """
         place: dict[int, tuple[int, int]] = {}
-        asked, sure = set(wanted.tolist()), set[int]()
+        asked, sure = set(wanted.tolist()), dict[int, tuple[int, int]]()
         states: dict[int, tuple[int, int]] = {}
         for number, source in enumerate(sources):
             found = load(source)
@@ -352,12 +374,18 @@ class Cache:
                         states[post_id] == (size, mtime)
                         or content_hash(image.read_bytes()) == content
                     ):
-                        sure.add(post_id)
+                        sure[post_id] = states[post_id]
         return place, sure
 
-    def _merged(self, sources: Sequence[Path], post_ids: np.ndarray, half: bool) -> Merged:
-        """The rows that count of all sources, ids ascending, written as float16 if `half`."""
-        place, _ = self._rows(sources, post_ids)
+    def _merged(
+        self,
+        sources: Sequence[Path],
+        place: dict[int, tuple[int, int]],
+        sure: dict[int, tuple[int, int]],
+        half: bool,
+    ) -> Merged:
+        """Rows of the sources, by post as _rows gives them, ids ascending, written as float16 if
+        `half`."""
         ids = np.array(sorted(place), dtype=np.int64)
         where = np.array([place[post_id] for post_id in ids.tolist()]).reshape(-1, 2)
         images = np.empty((len(ids), 3), np.int64)
@@ -368,6 +396,9 @@ class Cache:
             if len(rows):  # Else all of it is in another source as well.
                 speeds += found.get("speed", [])
                 images[rows] = found["images"].numpy()[where[rows, 1]]
+        # Another machine's copies have other times, and nobody wants to read them all once more.
+        for row, post_id in enumerate(ids.tolist()):
+            images[row, :2] = sure.get(post_id, images[row, :2])
         shape = len(ids), len(self.tagger.tags)
         scores = Streamed(shape, stored(half), _in_order(sources, where, shape[1]))
         return Merged(ids, images, scores, speed.add_up(speeds))
@@ -401,20 +432,25 @@ def caches(
     `fresh`, what is cached is deleted first. `half`: what is written is float16.
     """
     files.check_name(data.root)
-    lead = distributed.rank() == 0
     found = []
     for tagger in taggers:
         usual = Cache.of(tagger, data, tagger.precision(device, precision))
-        chosen = usual.precision
-        if lead and fresh:
+        if fresh:
             usual.forget()
-        elif lead and precision == "auto" and len(usual.missing(post_ids)):
-            for other in tagger.precisions:
-                if not len(Cache.of(tagger, data, other).missing(post_ids)):
-                    chosen = other
-                    break
-        found.append(Cache.of(tagger, data, distributed.share(chosen), half=half))
+        others = precision == "auto" and not fresh
+        chosen = distributed.from_lead(partial(_chosen, usual, post_ids, others))
+        found.append(Cache.of(tagger, data, chosen, half=half))
     return found
+
+
+def _chosen(usual: Cache, post_ids: np.ndarray, others: bool) -> str:
+    """The precision of a cache, or of the `others` one that has scores of all the posts where the
+    cache has not."""
+    if others and len(usual.missing(post_ids)):
+        for other in usual.tagger.precisions:
+            if not len(Cache.of(usual.tagger, usual.data, other).missing(post_ids)):
+                return other
+    return usual.precision
 
 
 def _in_blocks(scores: np.ndarray, kind: np.dtype[Any]) -> Streamed:
