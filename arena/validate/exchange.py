@@ -9,7 +9,6 @@ import secrets
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from pathlib import Path
 
 from arena import files
 from arena.cli import UserError
@@ -35,6 +34,8 @@ def folder(data: DataFolder) -> Iterator[set[int]]:
         yield keepers
         return
     with files.lock(data, "validate"):
+        for left in data.marks:  # By a run that was killed.
+            left.unlink(missing_ok=True)
         yield keepers
 
 
@@ -43,19 +44,17 @@ def _keepers(data: DataFolder) -> set[int]:
     if distributed.world_size() == 1:
         return {0}
     files.check_folder(data)
-    mine, token = data.mark(distributed.rank()), distributed.from_lead(secrets.token_hex)
-    files.write_text(mine, token)
+    rank, processes = distributed.rank(), range(distributed.world_size())
+    # A new name for each run, as other machines' file systems remember what was not there.
+    run = distributed.from_lead(secrets.token_hex)
+    mine = data.mark(run, rank)
+    mine.touch()
     try:
         distributed.barrier()
-        marks = (data.mark(process) for process in range(distributed.world_size()))
-        keeper = next(number for number, mark in enumerate(marks) if _holds(mark, token))
-        return set(distributed.gather(keeper))
+        there = (each for each in processes if each == rank or data.mark(run, each).exists())
+        return set(distributed.gather(next(there)))
     finally:
         mine.unlink(missing_ok=True)
-
-
-def _holds(mark: Path, token: str) -> bool:
-    return mark.is_file() and mark.read_bytes() == token.encode()
 
 
 def check(caches: Sequence[Cache], post_ids: np.ndarray, keepers: set[int]) -> None:

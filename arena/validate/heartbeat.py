@@ -31,6 +31,9 @@ class Heartbeat:
         """Of `count` processes this is number `process`, on the machine that torchrun numbers
         `node`. Nobody else uses the store."""
         self._store, self._process, self._node = store, process, node
+        # A restart by torchrun meets at the same store.
+        self._attempt = os.environ["TORCHELASTIC_RESTART_COUNT"]
+        self._meeting = os.environ["MASTER_ADDR"]
         self._others = [other for other in range(count) if other != process]
         self._left = FAILED
         self._over = threading.Event()
@@ -47,17 +50,17 @@ class Heartbeat:
 
     def _count(self) -> None:
         try:
-            self._store.set(_key(self._process, "node"), str(self._node))
+            self._store.set(self._key(self._process, "node"), str(self._node))
             silent = dict.fromkeys(self._others, 0.0)
             counts: dict[int, int] = {}
             last = time.monotonic()
             while not self._over.wait(BEAT):
-                self._store.add(_key(self._process, "count"), 1)
+                self._store.add(self._key(self._process, "count"), 1)
                 now = time.monotonic()
                 # Time in which this process was itself held up says nothing of the others.
                 passed, last = min(now - last, 5 * BEAT), now
                 for other in list(silent):
-                    count = self._store.add(_key(other, "count"), 0)
+                    count = self._store.add(self._key(other, "count"), 0)
                     if count == DONE:
                         del silent[other]
                     elif count == FAILED:
@@ -72,7 +75,7 @@ class Heartbeat:
                                 " whether it and its machine are still up"
                             )
                 self._rounds += 1
-            self._store.set(_key(self._process, "count"), str(self._left))
+            self._store.set(self._key(self._process, "count"), str(self._left))
         except DistError:
             self._end(self._unreachable())
 
@@ -88,16 +91,18 @@ class Heartbeat:
     def _name(self, other: int) -> str:
         """What to call a process."""
         with suppress(DistError):
-            if self._store.check([_key(other, "node")]):
-                return process_name(other, int(self._store.get(_key(other, "node"))))
+            if self._store.check([self._key(other, "node")]):
+                return process_name(other, int(self._store.get(self._key(other, "node"))))
         return f"process {other}"
 
     def _unreachable(self) -> str:
-        where = os.environ["MASTER_ADDR"]
         return (
-            f"torchrun on {where}, where the processes meet, has ended or cannot be reached: see"
-            " what process 0 said, and whether its machine is still up"
+            f"torchrun on {self._meeting}, where the processes meet, has ended or cannot be"
+            " reached: see what process 0 said, and whether its machine is still up"
         )
+
+    def _key(self, process: int, what: str) -> str:
+        return f"heartbeat/{self._attempt}/{process}/{what}"
 
     def _end(self, reason: str) -> None:
         """End this process, unless it does so by itself in time."""
@@ -108,9 +113,3 @@ class Heartbeat:
 def process_name(process: int, node: int) -> str:
     """What to call a process, by torchrun's numbers of it and of its machine."""
     return f"process {process} on node {node}"
-
-
-def _key(process: int, what: str) -> str:
-    # A restart by torchrun meets at the same store.
-    attempt = os.environ["TORCHELASTIC_RESTART_COUNT"]
-    return f"heartbeat/{attempt}/{process}/{what}"
