@@ -229,7 +229,7 @@ class Cache:
         sources = self._sources()
         place, sure = self._rows(sources, wanted)
         place = {post_id: place[post_id] for post_id in sure}
-        return self._merged(sources, place, sure, self.half)
+        return self._merged(sources, place, sure, half=False)
 
     def drop_parts(self, post_ids: set[int]) -> None:
         """Remove the parts that have nothing but scores of these posts."""
@@ -384,8 +384,7 @@ class Cache:
         sure: dict[int, tuple[int, int]],
         half: bool,
     ) -> Merged:
-        """Rows of the sources, by post as _rows gives them, ids ascending, written as float16 if
-        `half`."""
+        """Rows of the sources, by post as _rows gives them, ids ascending, as float16 if `half`."""
         ids = np.array(sorted(place), dtype=np.int64)
         where = np.array([place[post_id] for post_id in ids.tolist()]).reshape(-1, 2)
         images = np.empty((len(ids), 3), np.int64)
@@ -400,7 +399,8 @@ class Cache:
         for row, post_id in enumerate(ids.tolist()):
             images[row, :2] = sure.get(post_id, images[row, :2])
         shape = len(ids), len(self.tagger.tags)
-        scores = Streamed(shape, stored(half), _in_order(sources, where, shape[1]))
+        blocks = _in_order(sources, where, shape[1], stored(half))
+        scores = Streamed(shape, stored(half), blocks)
         return Merged(ids, images, scores, speed.add_up(speeds))
 
     def _put_aside(self) -> None:
@@ -486,7 +486,9 @@ def taken(mapped: np.ndarray, rows: np.ndarray) -> np.ndarray:
     return found.astype(np.float32, copy=False)
 
 
-def _in_order(sources: Sequence[Path], where: np.ndarray, outputs: int) -> Iterator[np.ndarray]:
+def _in_order(
+    sources: Sequence[Path], where: np.ndarray, outputs: int, kind: np.dtype[Any]
+) -> Iterator[np.ndarray]:
     """The scores of the rows `where`, int (posts, 2): the number of the source and the row in it.
 
     A source is open from the first block that has rows of it to the last.
@@ -496,7 +498,7 @@ def _in_order(sources: Sequence[Path], where: np.ndarray, outputs: int) -> Itera
     size = rows_at_once(outputs)
     for start in range(0, len(where), size):
         some = where[start : start + size]
-        block = np.empty((len(some), outputs), np.float32)
+        block = np.empty((len(some), outputs), kind)
         for number in np.unique(some[:, 0]).tolist():
             if number not in opened:
                 opened[number] = load(sources[number])["predictions"].numpy()

@@ -202,7 +202,7 @@ import arena.validate.inference
 from arena.validate import heartbeat
 from models.onnx import OnnxNetwork
 arena.validate.inference.FLUSH_SECONDS = 0
-heartbeat.BEAT, heartbeat.SILENT, heartbeat.GRACE = 0.2, 4, 0.5
+heartbeat.BEAT, heartbeat.SILENT, heartbeat.GRACE = 0.2, 6, 0.5
 outputs, batches, held = OnnxNetwork.outputs, 0, sys.argv.pop(1)
 def hold(self, images, padding=None):
     global batches
