@@ -19,6 +19,7 @@ from torch.distributed.distributed_c10d import Store
 
 BEAT = 2  # Seconds from one count to the next.
 SILENT = 100  # Less than two minutes, and more than a library may keep Python's lock.
+NEVER_SEEN = 600  # Of one that has not counted yet: a slow disk has much to read before it does.
 GRACE = 10  # Seconds in which a process may still come to an end of its own.
 FAILED, DONE = -1, -2  # In place of a count.
 KEPT = "finished work is kept, run the same command again"
@@ -69,9 +70,9 @@ class Heartbeat:
                         silent[other] += passed
                         if count != counts.get(other):
                             counts[other], silent[other] = count, 0
-                        elif silent[other] > SILENT:
+                        elif silent[other] > (limit := SILENT if count else NEVER_SEEN):
                             self._end(
-                                f"{self._name(other)} has been silent for {SILENT} seconds: see"
+                                f"{self._name(other)} has been silent for {limit} seconds: see"
                                 " whether it and its machine are still up"
                             )
                 self._rounds += 1

@@ -156,7 +156,8 @@ def hidden(scores: Array, truth: Array, threshold: float, clusters: Array) -> di
         predicted = column >= np.float32(threshold)
         tp, k, n = int((predicted & positive).sum()), int(positive.sum()), int(predicted.sum())
         precision = {
-            post: positive[column >= column[post]].mean() for post in np.flatnonzero(positive)
+            post: positive[column >= column[post]].mean()
+            for post in np.flatnonzero(positive).tolist()
         }
         ap = np.mean(list(precision.values())) if k else 0.0
         influence, size = {name: np.zeros(units) for name in names}, np.zeros((3, units))

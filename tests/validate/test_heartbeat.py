@@ -47,6 +47,7 @@ def beating(monkeypatch: pytest.MonkeyPatch) -> Iterator[Beating]:
     monkeypatch.setenv("MASTER_ADDR", "there")
     monkeypatch.setattr(heartbeat, "BEAT", 0.01)
     monkeypatch.setattr(heartbeat, "SILENT", 1)
+    monkeypatch.setattr(heartbeat, "NEVER_SEEN", 2)
     monkeypatch.setattr(heartbeat, "GRACE", 0)
     monkeypatch.setattr(cli, "end", lambda code, line: told.append(line))
     beats: list[Heartbeat] = []
@@ -63,12 +64,13 @@ def beating(monkeypatch: pytest.MonkeyPatch) -> Iterator[Beating]:
 OTHER, MINE = "heartbeat/0/1/count", "heartbeat/0/0/count"
 
 
-def test_a_count_that_stands_still_is_blamed(beating: Beating) -> None:
+@pytest.mark.parametrize(("count", "seconds"), [(5, 1), (0, 2)])
+def test_a_count_that_stands_still_is_blamed(beating: Beating, count: int, seconds: int) -> None:
     store = Store()
-    store.values["heartbeat/0/1/node"] = 7
+    store.values |= {"heartbeat/0/1/node": 7, OTHER: count}
     told = beating(store)
     until(lambda: told)
-    assert "process 1 on node 7 has been silent for 1 seconds" in told[0]
+    assert f"process 1 on node 7 has been silent for {seconds} seconds" in told[0]
 
 
 def test_one_that_has_failed_is_told_at_once_and_one_that_is_done_is_not_waited_for(
