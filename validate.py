@@ -19,10 +19,8 @@ audit.json; what they save there as judgements.jsonl corrects the figures.
 
 import argparse
 import json
-from contextlib import nullcontext
 
 import models
-from arena import files
 from arena.cli import run, say
 from arena.report import audit as corrected
 from arena.report import text
@@ -31,6 +29,7 @@ from arena.validate import (
     check,
     chosen,
     distributed,
+    exchange,
     ground_truth,
     history,
     inference,
@@ -48,23 +47,28 @@ def main() -> None:
     if (answer := answered(args)) is not None:
         say(*answer)
         return
-    device = distributed.pick_device(args.device)
     lead = distributed.rank() == 0
-    # First, as hours later would be late to fail.
-    out = results.folder(args.out) if args.out else args.data
-    with distributed.group(), files.lock(args.data, "validate") if lead else nullcontext():
-        mappings = ground_truth.mappings(args.data)
-        singles, sums = means.split(chosen.expanded(args.models))
-        taggers = chosen.taggers(singles, args.data, mappings, models.tagger)
-        asked = args.data, taggers, mappings, args.posts, args.post_ids
-        truth = choose_posts(*asked, unseen_only=args.unseen_only, names=singles)
-        tags = choose_tags(truth, taggers, mappings, args.min_count, args.tags)
-        # What process 0 sees holds for all: files may appear meanwhile.
-        post_ids = distributed.share(truth.post_ids)
-        caches = chosen.caches(
-            taggers, args.data, device, args.precision, post_ids, fresh=args.fresh
+    with distributed.group(), exchange.folder(args.data) as keepers:
+        device = distributed.pick_device(args.device)
+        mappings = distributed.from_lead(lambda: ground_truth.mappings(args.data))
+        if lead:
+            # First, as hours later would be late to fail.
+            out = results.folder(args.out) if args.out else args.data
+            singles, sums = means.split(chosen.expanded(args.models))
+            taggers = chosen.taggers(singles, args.data, mappings, models.tagger)
+            asked = args.data, taggers, mappings, args.posts, args.post_ids
+            truth = choose_posts(*asked, unseen_only=args.unseen_only, names=singles)
+            tags = choose_tags(truth, taggers, mappings, args.min_count, args.tags)
+        # Of all that was chosen, the others need only what is run, and over which posts.
+        post_ids, named = distributed.from_lead(
+            lambda: (truth.post_ids, chosen.run_over(singles, taggers))
         )
-        ran = inference.fill(caches, post_ids, args.batch_size, args.workers, device)
+        if not lead:
+            taggers = chosen.same(named, args.data, mappings, models.tagger)
+        of_run = taggers, args.data, device, args.precision, post_ids
+        fresh = args.fresh and distributed.rank() in keepers
+        caches = chosen.caches(*of_run, fresh=fresh, half=args.store == "half")
+        ran = inference.fill(caches, post_ids, args.batch_size, args.workers, device, keepers)
         if lead:
             scored = means.scored(caches, sums)
             given = args.bootstrap, args.cluster, device, ran, out

@@ -11,6 +11,9 @@ __version__ = "2.0.0"
 # ONNX Runtime reads this when it is imported, which is never before this package; left to itself,
 # it makes an id of the device and sends events to its makers.
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+# Where several processes lose each other, torch writes its stack; a line of ours says which one.
+if "TORCHELASTIC_RUN_ID" in os.environ:
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
 
 _ROOT = Path(__file__).resolve().parent.parent
 _script = getattr(sys.modules["__main__"], "__file__", None)

@@ -95,6 +95,15 @@ class DataFolder:
         """The folder of what an unfinished run has worked out for a model."""
         return self.root / f"{name}_predictions.parts" / fingerprint[:16]
 
+    def mark(self, run: str, process: int) -> Path:
+        """There for a moment: by it torchrun's processes see which of them share the folder."""
+        return self.root / f".validate-{run}-{process}.mark"
+
+    @property
+    def marks(self) -> list[Path]:
+        """Those that are there."""
+        return list(self.root.glob(".validate-*-*.mark"))
+
     @property
     def ground_truth(self) -> Path:
         """What the predictions are scored against: bool (posts, common tags). For people."""

@@ -99,14 +99,19 @@ def sweep(folder: Path) -> None:
         left.unlink(missing_ok=True)
 
 
+def check_folder(data: DataFolder) -> None:
+    """Raise UserError where there is no such folder."""
+    if not data.root.is_dir():
+        raise UserError(f"{data} is not a folder: give an existing one with --data")
+
+
 @contextmanager
 def lock(data: DataFolder, script: str) -> Iterator[None]:
     """Hold `data` for one run of `script`; a second run raises UserError naming the holder.
 
     The lock is the kernel's (flock): it goes with its process, however that ends.
     """
-    if not data.root.is_dir():
-        raise UserError(f"{data} is not a folder: give an existing one with --data")
+    check_folder(data)
     for path, fits, kind in (
         *((path, path.is_file, "file") for path in data.files),
         *((path, path.is_dir, "folder") for path in data.folders),

@@ -87,11 +87,28 @@ class Origin(TypedDict):
     file_size: int  # Bytes of the files of its network.
 
 
-class Tagger(Protocol):
+class Labels(Protocol):
+    """What the outputs of a model are.
+
+    `tags` are their canonical tags, in order: two outputs may have the same one. `categories` are
+    theirs; an output of category `rating` scores a post's rating, which is no tag.
+    """
+
+    @property
+    def tags(self) -> list[str]:
+        """The canonical tag of each output."""
+
+    @property
+    def categories(self) -> list[str]:
+        """The category of each output."""
+
+    def thresholds(self) -> Array:
+        """The threshold of each output: float (outputs,)."""
+
+
+class Tagger(Labels, Protocol):
     """One tagger of a run.
 
-    `tags` are the canonical tags of its outputs, in order: two outputs may have the same one.
-    `categories` are theirs; an output of category `rating` scores a post's rating, which is no tag.
     `activation` is `sigmoid` where the network gives logits, `none` where it gives scores.
     """
 
@@ -112,22 +129,11 @@ class Tagger(Protocol):
         """`sigmoid` or `none`."""
 
     @property
-    def tags(self) -> list[str]:
-        """The canonical tag of each output."""
-
-    @property
-    def categories(self) -> list[str]:
-        """The category of each output."""
-
-    @property
     def last_post_id(self) -> int | None:
         """The newest post that it may have been trained on, None where that is not known."""
 
     def renamed(self, name: str) -> "Tagger":
         """The same by another name, as where a run has two of one name."""
-
-    def thresholds(self) -> Array:
-        """The threshold of each output: float (outputs,)."""
 
     def may_have_seen(self, post_ids: Array) -> Array:
         """Whether it may have been trained on each post, by its id alone: bool (posts,). Of a
@@ -159,7 +165,7 @@ class Tagger(Protocol):
         """What its scores come from. Reads its files, where that was not done before."""
 
 
-def vocabulary(tagger: Tagger) -> set[str]:
-    """The tags that a tagger knows; ratings are none."""
-    pairs = zip(tagger.tags, tagger.categories, strict=True)
+def vocabulary(labels: Labels) -> set[str]:
+    """The tags that a model knows; ratings are none."""
+    pairs = zip(labels.tags, labels.categories, strict=True)
     return {tag for tag, category in pairs if category != "rating"}

@@ -52,6 +52,11 @@ INTERVAL_OF_PAIRS = ("min_count", "precision_at_recall")
 MIN_TAGS_PRECISION = 100
 
 Path = tuple[str, ...]  # Where a figure is in the results: ("equal", "macro", "f1").
+# Where the HEADLINE figures are.
+HEADLINE_PATHS: dict[str, Path] = {
+    **{name: ("own", "macro", name) for name in ("precision", "recall", "f1")},
+    "ap": ("ap", "macro"),
+}
 
 
 class Figure(TypedDict):
@@ -508,6 +513,14 @@ def evaluate(
     gaps = np.abs(bins[1] - bins[2]).sum(axis=1)
     figures["calibration_error",] = gaps / bins[0].sum(axis=1)
 
+    influence = {}
+    if weights.shape[1] and not test.alone:
+        moved = influences(
+            scores, truth, lambda part, scores: _above(part, scores, cut, decided), test.clusters
+        )
+        influence = moved.of_posts
+        for name, path in HEADLINE_PATHS.items():
+            figures[path][1:] += _hidden(moved.hidden[name], test)
     values = {path: float(found[0]) for path, found in figures.items()}
     resamples = {path: found[1:] for path, found in figures.items() if has_interval(path, tags)}
     alone = {path: of for path, of in resamples.items() if path[0] not in INTERVAL_OF_PAIRS}
@@ -517,11 +530,6 @@ def evaluate(
     for section, at in {"own": own, **chosen}.items():
         overall[section] = {"threshold": at, **overall[section]}
 
-    influence = {}
-    if weights.shape[1] and not test.alone:
-        influence = influences(
-            scores, truth, lambda part, scores: _above(part, scores, cut, decided)
-        )
     support = tag_figures["support"]
     same_f1, cross_fit_f1 = _tuned_f1(fits["tag"], support)
     categories = np.array(test.categories)
@@ -580,6 +588,15 @@ def _predicted(test: TestSet, scores: Matrix, cut: Array, decided: Decided | Non
         return Predicted.of(_above(part, scores, cut, decided), truth, test.clusters)
 
     return Predicted.joined([found for _, found in by_tags(scores, test.truth, block)])
+
+
+def _hidden(of_clusters: Array, test: TestSet) -> Array:
+    """What resamples hide of a figure, to be added to it in each of them: (resamples,)."""
+    _, first = np.unique(test.clusters, return_index=True)
+    at = np.zeros(len(test.clusters))
+    at[first] = of_clusters
+    found: Array = in_samples(at, test.weights) - of_clusters.sum()
+    return found
 
 
 def _widen(figures: Array, predicted: Predicted) -> None:

@@ -1,6 +1,7 @@
-"""What a run works out beyond the common tags: each tagger against all tags of the posts, each pair
+"""What a run works out beyond the common tags: each model against all tags of the posts, each pair
 on the tags that both know, and the posts' ratings."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -10,7 +11,7 @@ from arena.metrics import bootstrap, ratings, vocabularies
 from arena.metrics.tag_groups import Sums
 from arena.metrics.tiles import Tiles
 from arena.posts import CATEGORIES
-from arena.tagger import Tagger
+from arena.tagger import Labels
 from arena.validate import outputs, scores
 from arena.validate.ground_truth import GroundTruth
 from arena.validate.outputs import Outputs
@@ -21,13 +22,15 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Beyond:
-    """What all taggers are scored on beyond the common tags; `weights` uint8 (posts, resamples) of
+    """What all models are scored on beyond the common tags; `weights` uint8 (posts, resamples) of
     `clusters` (posts,).
 
-    Scratch files lie in `folder`.
+    `models` says which taggers, by their places, each model is made of: one, or those whose mean it
+    is. Scratch files lie in `folder`.
     """
 
     folder: Path
+    models: Sequence[Sequence[int]]
     ground_truth: GroundTruth
     tags: TagSet
     weights: np.ndarray
@@ -47,23 +50,23 @@ class Beyond:
     def _totals(self) -> np.ndarray:
         return self.ground_truth.tags_per_post()
 
-    def outputs(self, place: int, tagger: Tagger) -> Outputs:
-        """What is to be given the scores of a tagger; `place` is its place in the run."""
+    def outputs(self, place: int, labels: Labels) -> Outputs:
+        """What is to be given the scores of a model; `place` is its place in the run."""
         names = self._names(self._known(place))
         shared = self._names(self._shared(place))
         posts = len(self.ground_truth.post_ids)
-        given = tagger, posts, self._pairs, self.tags.carried
+        given = labels, posts, self._pairs, self.tags.carried
         return Outputs(self.folder, *given, names, shared)
 
     def evaluate(
-        self, place: int, tagger: Tagger, given: Outputs, common: Sums
+        self, place: int, labels: Labels, given: Outputs, common: Sums
     ) -> tuple[Sums, dict[str, Any]]:
-        """A tagger's sums over all tags that it knows, `common` being those over the common ones,
+        """A model's sums over all tags that it knows, `common` being those over the common ones,
         and what the results say of it: `all_tags` and `ratings`. `given` has had all its scores.
         """
-        known, shared = self._known(place), self._shared(place)
+        known, shared, model = self._known(place), self._shared(place), self.models[place]
         groups = self.tags.groups[len(self.tags.common) :][known]
-        # 0 for tags that no other tagger knows, as no pair is compared on them.
+        # 0 for tags that no other model knows, as no pair is compared on them.
         ap = np.zeros((len(known), self.samples.shape[1]))
         ap[np.isin(known, shared)] = bootstrap.average_precisions(
             given.scores, self._truth(shared), self.samples
@@ -73,22 +76,22 @@ class Beyond:
         further = vocabularies.count(*counted, ap)
         sums = common.plus(further)
         frequent = self.tags.frequent
-        all_tags = vocabularies.all_tags(sums, self.tags.wanted(place), sum(frequent.values()))
+        all_tags = vocabularies.all_tags(sums, self.tags.wanted(model), sum(frequent.values()))
         all_tags["micro"] = vocabularies.micro(
             given.right, given.predicted, self._totals, self.samples
         )
         all_tags["by_category"] = {
             category: vocabularies.all_tags(
-                sums, self.tags.wanted(place, category=category), frequent[category]
+                sums, self.tags.wanted(model, category=category), frequent[category]
             )
             for category in CATEGORIES
             if category in frequent
         }
-        return sums, {"all_tags": all_tags, "ratings": self._ratings(tagger, given.ratings)}
+        return sums, {"all_tags": all_tags, "ratings": self._ratings(labels, given.ratings)}
 
     def pair(self, first: tuple[int, Sums], second: tuple[int, Sums]) -> dict[str, Any]:
-        """Two taggers, by place and sums, on the tags that both know: over all, and by category."""
-        (a, of_a), (b, of_b) = first, second
+        """Two models, by place and sums, on the tags that both know: over all, and by category."""
+        (a, of_a), (b, of_b) = ((self.models[place], sums) for place, sums in (first, second))
         found = vocabularies.shared(of_a, of_b, self.tags.wanted(a, b))
         by_category = {}
         for category in CATEGORIES:
@@ -98,18 +101,20 @@ class Beyond:
         return {**found, "by_category": by_category}
 
     def _known(self, place: int) -> np.ndarray:
-        """Which of the further tags a tagger knows: their numbers."""
+        """Which of the further tags a model knows: their numbers."""
+        return np.flatnonzero(self._knows[place])
+
+    @cached_property
+    def _knows(self) -> np.ndarray:
+        """Which model knows which of the further tags: bool (models, tags)."""
         groups = self.tags.groups[len(self.tags.common) :]
-        knows = [self.tags.kinds[group].known[place] for group in groups]
-        return np.flatnonzero(np.array(knows, dtype=bool))
+        of_kinds = [[kind.known_to(model) for kind in self.tags.kinds] for model in self.models]
+        found: np.ndarray = np.array(of_kinds, dtype=bool)[:, groups]
+        return found
 
     def _shared(self, place: int) -> np.ndarray:
-        """Which of the further tags a tagger and another one know: their numbers."""
-        known = self._known(place)
-        groups = self.tags.groups[len(self.tags.common) :][known]
-        shared = [sum(self.tags.kinds[group].known) > 1 for group in groups]
-        chosen: np.ndarray = known[np.array(shared, dtype=bool)]
-        return chosen
+        """Which of the further tags a model and another one know: their numbers."""
+        return np.flatnonzero(self._knows[place] & (self._knows.sum(axis=0) > 1))
 
     def _names(self, numbers: np.ndarray) -> list[str]:
         return [self.tags.further[number] for number in numbers]
@@ -121,9 +126,9 @@ class Beyond:
         posts = len(self.ground_truth.post_ids)
         return scores.truth(self.folder, posts, self._pairs, places, len(numbers))
 
-    def _ratings(self, tagger: Tagger, of_ratings: np.ndarray) -> dict[str, Any] | None:
+    def _ratings(self, labels: Labels, of_ratings: np.ndarray) -> dict[str, Any] | None:
         """How it rates the posts, None where it does not or none of the posts has a rating."""
-        names = list(outputs.rating_outputs(tagger))
+        names = list(outputs.rating_outputs(labels))
         place = {letter: number for number, name in enumerate(names) for letter in name}
         truth = np.array([place.get(rating, -1) for rating in self.ground_truth.ratings])
         if not names or (truth < 0).all():

@@ -90,6 +90,20 @@ def taggers(
     return found
 
 
+def run_over(names: Sequence[str], taggers: Sequence[Tagger]) -> list[tuple[str, str]]:
+    """What the user calls each of the taggers that are run over images, and the name that its files
+    have."""
+    pairs = zip(names, taggers, strict=True)
+    return [(name, tagger.name) for name, tagger in pairs if not isinstance(tagger, Predicted)]
+
+
+def same(
+    named: Sequence[tuple[str, str]], data: DataFolder, mappings: TagMappings, of_card: OfCard
+) -> list[Tagger]:
+    """The taggers of what `run_over` gives, from this machine's own files."""
+    return [of_card(name, data, mappings).renamed(of_files) for name, of_files in named]
+
+
 def _scores_of(tagger: Tagger) -> str:
     """The fingerprint of a file, or of a card in its first precision. Reads its weights."""
     return tagger.fingerprint(tagger.precisions[0])
@@ -149,8 +163,10 @@ def caches(
     post_ids: np.ndarray,
     *,
     fresh: bool = False,
+    half: bool = False,
 ) -> list[Cache | Given]:
     """What has each tagger's scores: a cache as predictions.caches says, or the file given."""
     cards = [tagger for tagger in taggers if not isinstance(tagger, Predicted)]
-    own = iter(predictions.caches(cards, data, device, precision, post_ids, fresh=fresh))
+    asked = data, device, precision, post_ids
+    own = iter(predictions.caches(cards, *asked, fresh=fresh, half=half))
     return [Given(each) if isinstance(each, Predicted) else next(own) for each in taggers]

@@ -1,20 +1,26 @@
 """Several validate.py processes as one, when torchrun starts them, and the device of each.
 
-Alone, a process is number 0 of 1, and what is here for several does nothing.
+Alone, a process is number 0 of 1, and what is here for several does nothing. They need not share a
+machine or a disk: arena.validate.exchange has what that takes.
 """
 
 import os
 import re
+import time
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import timedelta
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar, cast
 
 from arena.cli import UserError, plain, warn
+from arena.validate import heartbeat
+from arena.validate.heartbeat import Heartbeat
 
+import numpy as np
 import torch.distributed
+from torch.distributed.rendezvous import rendezvous
 
 T = TypeVar("T")
 MIN_DRIVER = 580  # NVIDIA's first for CUDA 13, which torch and ONNX Runtime are built with.
@@ -47,42 +53,118 @@ def world_size() -> int:
     return _number("WORLD_SIZE", 1)
 
 
+def name() -> str:
+    """What to call this process."""
+    return heartbeat.process_name(rank(), _number("GROUP_RANK", 0))
+
+
 @contextmanager
 def group() -> Iterator[None]:
     """The time in which the processes may talk to each other.
 
     Nobody leaves before process 0 has come to the end of the block: torchrun ends all processes as
-    soon as one of them ends badly. On every way out the group is taken apart, as a process that
-    ends with it in place is aborted by its own threads.
+    soon as one of them ends badly. One that ends badly on another machine, or falls silent, ends
+    the others too (arena.validate.heartbeat). On every way out the group is taken apart, as a
+    process that ends with it in place is aborted by its own threads.
     """
     if world_size() == 1:
         yield
         return
-    # One process may wait hours for another's share on a CPU.
-    torch.distributed.init_process_group("gloo", timeout=timedelta(days=30))
+    with _explain_no_meeting():
+        store, number, count = next(rendezvous("env://"))
+    beat = Heartbeat(store.clone(), number, _number("GROUP_RANK", 0), count)
+    done = False
     try:
+        with _explain_no_meeting():
+            # One process may wait hours for another's share on a CPU.
+            torch.distributed.init_process_group(
+                "gloo", timeout=timedelta(days=30), store=store, rank=number, world_size=count
+            )
         yield
         barrier()
+        done = True
     finally:
-        torch.distributed.destroy_process_group()
+        beat.leave(done=done)
+        if torch.distributed.is_initialized():
+            torch.distributed.destroy_process_group()
+
+
+@contextmanager
+def _explain_no_meeting() -> Iterator[None]:
+    """Turn what torch raises where the processes cannot reach each other into one line."""
+    try:
+        yield
+    except RuntimeError as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise UserError(
+            f"torchrun's processes cannot reach each other ({reason}): see that all machines can be"
+            " reached from the others, and give GLOO_SOCKET_IFNAME the name of its interface"
+        ) from None
+
+
+@contextmanager
+def _all_needed() -> Iterator[None]:
+    """The time in which no process may end. Raises UserError when one of them has ended."""
+    try:
+        yield
+    except RuntimeError:
+        # The heartbeat finds out which one, and then ends this process: sleep lasts longer.
+        time.sleep(2 * (heartbeat.SILENT + heartbeat.GRACE))
+        raise UserError("another process of this run has ended: what it said tells why") from None
 
 
 def barrier() -> None:
     """Wait until every process is here. Raises UserError when one of them has ended."""
-    share(None)
+    from_lead(lambda: None)
 
 
-def share(value: T) -> T:
-    """Process 0's value, in every process. Raises UserError when one of them has ended."""
+def from_lead(make: Callable[[], T]) -> T:
+    """What process 0 makes, in every process. Raises UserError when one of them has ended."""
     if world_size() == 1:
-        return value
-    values = [value]
-    try:
+        return make()
+    values = [make() if rank() == 0 else None]
+    with _all_needed():
         torch.distributed.barrier()
         torch.distributed.broadcast_object_list(values, src=0)
-    except RuntimeError:
-        raise UserError("another process of this run has ended: what it said tells why") from None
+    return cast(T, values[0])
+
+
+def gather(value: T) -> list[T]:
+    """Every process's value, in every process. Raises UserError when one of them has ended."""
+    if world_size() == 1:
+        return [value]
+    values: list[Any] = [None] * world_size()
+    with _all_needed():
+        torch.distributed.all_gather_object(values, value)
+    return values
+
+
+def send(value: object) -> None:
+    """Give process 0 a value. Raises UserError when it has ended."""
+    with _all_needed():
+        torch.distributed.send_object_list([value], 0)
+
+
+def receive(process: int) -> Any:
+    """What a process sends to this one, which is process 0. Raises UserError when it has ended."""
+    values: list[Any] = [None]
+    with _all_needed():
+        torch.distributed.recv_object_list(values, process)
     return values[0]
+
+
+def send_array(array: np.ndarray) -> None:
+    """Give process 0 the numbers of an array. Raises UserError when it has ended."""
+    with _all_needed():
+        torch.distributed.send(torch.from_numpy(array), 0)
+
+
+def receive_array(process: int, array: np.ndarray) -> np.ndarray:
+    """The array, filled with the numbers that a process sends to this one, which is process 0.
+    Raises UserError when it has ended."""
+    with _all_needed():
+        torch.distributed.recv(torch.from_numpy(array), process)
+    return array
 
 
 @contextmanager

@@ -268,14 +268,15 @@ def _check_archive(path: Path) -> set[int]:
 def _check_arrays(path: Path, found: dict[Any, Any], sizes: set[int]) -> None:
     """Raise UserError for tensors or tags that are not of one form, or claim more numbers than the
     file has: `sizes` are as _check_archive gives them."""
-    kinds = {"predictions": (torch.float32, 2), "post_ids": (torch.int64, 1)}
-    for key, (kind, dimensions) in kinds.items():
+    forms = {"predictions": (predictions.STORED, 2), "post_ids": ((torch.int64,), 1)}
+    for key, (kinds, dimensions) in forms.items():
         tensor = found[key]
         fine = (
             isinstance(tensor, torch.Tensor)
             and tensor.layout == torch.strided
             and tensor.device.type == "cpu"
-            and (tensor.dtype, tensor.dim()) == (kind, dimensions)
+            and tensor.dtype in kinds
+            and tensor.dim() == dimensions
             and not tensor.requires_grad
             # A view of few numbers can claim to be billions of rows.
             and tensor.is_contiguous()
@@ -283,10 +284,10 @@ def _check_arrays(path: Path, found: dict[Any, Any], sizes: set[int]) -> None:
             and tensor.untyped_storage().nbytes() in sizes
         )
         if not fine or not tensor.numel():
-            wanted = f"{kind} with {dimensions} dimension{'s' * (dimensions > 1)}"
+            wanted = " or ".join(str(kind).removeprefix("torch.") for kind in kinds)
             raise UserError(
-                f"{path}: '{key}' must be a tensor of {wanted.removeprefix('torch.')}, whole and"
-                " not empty: leave the file out"
+                f"{path}: '{key}' must be a tensor of {wanted} with {dimensions}"
+                f" dimension{'s' * (dimensions > 1)}, whole and not empty: leave the file out"
             )
     (rows, columns), ids = found["predictions"].shape, found["post_ids"].numpy()
     if len(ids) != rows:
@@ -306,7 +307,7 @@ def _check_scores(path: Path, scores: np.ndarray) -> None:
     """Raise UserError unless all scores, (posts, outputs), are from 0 to 1."""
     size = rows_at_once(scores.shape[1])
     for start in range(0, len(scores), size):
-        block = scores[start : start + size]
+        block = scores[start : start + size].astype(np.float32, copy=False)
         if not (block.min() >= 0 and block.max() <= 1):  # Nor is a NaN.
             raise UserError(f"{path} holds scores that are not from 0 to 1: leave it out")
 

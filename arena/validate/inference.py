@@ -15,11 +15,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 from arena.cli import UserError, progress, say, warn
 from arena.tagger import Network
-from arena.validate import distributed, speed
+from arena.validate import distributed, exchange, speed
 from arena.validate.given import Given
 from arena.validate.predictions import Batch, Cache, image_state
 from arena.validate.preprocess import (
@@ -55,14 +56,18 @@ def fill(
     batch_size: int | None,
     workers: int,
     device: torch.device,
+    keepers: set[int],
 ) -> Run:
     """Work out every score that the caches among the models lack for the posts, and merge them in.
 
-    Where an image was not the one that was scored (it changed meanwhile, or another process sees
-    other copies), process 0 scores it again. Raises UserError when that does not help either.
+    `keepers` are as exchange.folder gives them. Where an image was not the one that was scored (it
+    changed meanwhile, or another process sees other copies), process 0 scores it again. Raises
+    UserError when that does not help either.
     """
     caches = [model for model in models if isinstance(model, Cache)]
     size = batch_size or default_batch(device)
+    exchange.check(caches, post_ids, keepers)
+    exchange.collect(caches, post_ids, keepers)
     plans = plan(caches, post_ids)
     posts, seconds = 0, 0.0
     for alone in (False, True):
@@ -73,6 +78,7 @@ def fill(
             runners = open_networks(plans, size, device)
             run(runners, workers, device, alone=alone)
         distributed.barrier()
+        exchange.collect(caches, post_ids, keepers)
         if not complete:
             posts += len(set().union(*(each.missing.tolist() for each in plans)))
             seconds += time.monotonic() - began
@@ -112,10 +118,8 @@ def default_batch(device: torch.device) -> int:
 
 def plan(caches: Sequence[Cache], post_ids: np.ndarray) -> list[Plan]:
     """What each cache lacks, as process 0 sees it: files may differ on another machine."""
-    lead = distributed.rank() == 0
     return [
-        Plan(cache, distributed.share(cache.missing(post_ids) if lead else post_ids))
-        for cache in caches
+        Plan(cache, distributed.from_lead(partial(cache.missing, post_ids))) for cache in caches
     ]
 
 

@@ -7,18 +7,20 @@ where scores are averaged, and no better chosen than that. It may have seen a po
 have seen.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from arena.cli import UserError
 from arena.metrics import Decided
 from arena.metrics.tiles import Tiles
-from arena.tagger import About, Origin, vocabulary
+from arena.tagger import About, Labels, Origin, vocabulary
 from arena.validate import history, scores
 from arena.validate.given import Given, stem
 from arena.validate.ground_truth import GroundTruth, may_have_seen
+from arena.validate.outputs import RATING_OF, rating_outputs
 from arena.validate.predictions import Cache, rows_at_once
 from arena.validate.speed import Speed
 
@@ -47,6 +49,69 @@ def split(names: Sequence[str]) -> tuple[list[str], list[list[str]]]:
         if means.count(parts) > 1:
             raise UserError(f"--models names {name} twice: name it once")
     return singles, means
+
+
+@dataclass(frozen=True, eq=False)
+class Mean:
+    """The outputs of a mean of taggers, and how they come from theirs.
+
+    `outputs` has for each tagger which of the mean's outputs it gives, int (n,), and the columns of
+    its own that those are.
+    """
+
+    tags: list[str]
+    categories: list[str]
+    outputs: list[tuple[np.ndarray, scores.Columns]]
+
+    @classmethod
+    def of(cls, taggers: Sequence[Labels]) -> "Mean":
+        """All tags that any of them knows, and the ratings where all rate alike.
+
+        Where a part has several outputs with different thresholds for one tag, the first one's
+        counts.
+        """
+        category_of = {
+            tag: category
+            for tagger in reversed(taggers)
+            for tag, category in zip(tagger.tags, tagger.categories, strict=True)
+            if category != "rating"
+        }
+        tags, rated = sorted(category_of), [rating_outputs(tagger) for tagger in taggers]
+        ratings = list(rated[0]) if all(each.keys() == rated[0].keys() for each in rated) else []
+        outputs = []
+        for tagger, columns_of in zip(taggers, rated, strict=True):
+            known = vocabulary(tagger)
+            inside = [place for place, tag in enumerate(tags) if tag in known]
+            named = [tags[place] for place in inside]
+            named += [tagger.tags[columns_of[rating][0]] for rating in ratings]
+            inside += range(len(tags), len(tags) + len(ratings))
+            outputs.append((np.array(inside), scores.Columns.of(tagger, named)))
+        categories = [category_of[tag] for tag in tags] + ["rating"] * len(ratings)
+        return cls(tags + [RATING_OF[rating] for rating in ratings], categories, outputs)
+
+    @cached_property
+    def counts(self) -> np.ndarray:
+        """How many of the taggers know each tag: int (outputs,)."""
+        every = np.concatenate([inside for inside, _ in self.outputs])
+        found: np.ndarray = np.bincount(every, minlength=len(self.tags))
+        return found
+
+    def thresholds(self) -> np.ndarray:
+        """The mean of the thresholds of those that know a tag: float (outputs,)."""
+        sums = np.zeros(len(self.tags))
+        for inside, columns in self.outputs:
+            sums[inside] += columns.threshold
+        found: np.ndarray = sums / self.counts
+        return found
+
+    def mean(self, blocks: Sequence[np.ndarray]) -> np.ndarray:
+        """The mean's scores float32 (n, outputs), from those of each tagger."""
+        sums = np.zeros((len(blocks[0]), len(self.tags)), np.float32)
+        for block, (inside, columns) in zip(blocks, self.outputs, strict=True):
+            sums[:, inside] += columns.scores(block)
+        sums /= self.counts.astype(np.float32)
+        # A mean of scores that are 1 may end above it by a rounding.
+        return sums.clip(0, 1, out=sums)
 
 
 @dataclass(frozen=True)
@@ -89,52 +154,47 @@ class Scored:
 
     def vocabulary(self) -> set[str]:
         """The tags that it knows, ratings left out."""
-        return set().union(*(vocabulary(part.tagger) for part in self.parts))
+        return vocabulary(self.labels)
+
+    @cached_property
+    def labels(self) -> Labels:
+        """What its outputs are: those of the model, or of a mean what any part knows."""
+        if len(self.parts) == 1:
+            return self.parts[0].tagger
+        return Mean.of([part.tagger for part in self.parts])
 
     def scores(
         self,
         folder: Path,
         post_ids: np.ndarray,
         tags: Sequence[str],
-        also: Callable[[slice, np.ndarray], None] | None = None,
+        also: Callable[[slice, np.ndarray], None],
     ) -> tuple[Tiles, np.ndarray | Decided]:
         """Scores float32 (posts, tags), in a scratch file in `folder`, and what decides.
 
-        Every tag is one that it knows. Where a part of a mean has several outputs with different
-        thresholds for one tag, the first one's counts. Of a single model, `also` is given each
-        block of all its outputs: which posts, and their scores.
+        Every tag is one that it knows. `also` is given each block of all its outputs: which posts,
+        and their scores.
         """
         found = Tiles.make(folder, len(post_ids), len(tags), np.float32)
-        rows = rows_at_once(max(len(part.tagger.tags) for part in self.parts))
-        if len(self.parts) == 1:
-            columns = scores.Columns.of(self.parts[0].tagger, tags)
-            predicted = np.empty((len(post_ids), len(columns.apart)), np.bool_)
-            for some, block in scores.read(self.parts[0].path, post_ids, rows):
-                found.write(some.start, columns.scores(block))
-                predicted[some] = columns.predicted(block)
-                if also:
-                    also(some, block)
-            return found, columns.decide(predicted)
-        known = [vocabulary(part.tagger) for part in self.parts]
-        inside = [np.array([tag in each for tag in tags]) for each in known]
-        each_columns = [
-            scores.Columns.of(part.tagger, [tag for tag in tags if tag in each])
-            for part, each in zip(self.parts, known, strict=True)
-        ]
-        thresholds, counts = np.zeros((2, len(tags)))
-        for of_part, columns in zip(inside, each_columns, strict=True):
-            thresholds[of_part] += columns.threshold
-            counts += of_part
-        blocks = [scores.read(part.path, post_ids, rows) for part in self.parts]
-        for read in zip(*blocks, strict=True):
-            some = read[0][0]
-            sums = np.zeros((some.stop - some.start, len(tags)), np.float32)
-            for (_, block), of_part, columns in zip(read, inside, each_columns, strict=True):
-                sums[:, of_part] += columns.scores(block)
-            sums /= counts.astype(np.float32)
-            # A mean of scores that are 1 may end above it by a rounding.
-            found.write(some.start, sums.clip(0, 1, out=sums))
-        return found, thresholds / counts
+        columns = scores.Columns.of(self.labels, tags)
+        predicted = np.empty((len(post_ids), len(columns.apart)), np.bool_)
+        for some, block in self._blocks(post_ids):
+            found.write(some.start, columns.scores(block))
+            predicted[some] = columns.predicted(block)
+            also(some, block)
+        return found, columns.decide(predicted)
+
+    def _blocks(self, post_ids: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
+        """(places, scores) of so many posts at a time: which of `post_ids`, and float32 (n,
+        outputs)."""
+        labels, tags = self.labels, [part.tagger.tags for part in self.parts]
+        rows = rows_at_once(max(map(len, [labels.tags, *tags])))
+        read = [scores.read(part.path, post_ids, rows) for part in self.parts]
+        if not isinstance(labels, Mean):
+            yield from read[0]
+            return
+        for each in zip(*read, strict=True):
+            yield each[0][0], labels.mean([block for _, block in each])
 
     def may_have_seen(self, truth: GroundTruth) -> np.ndarray | None:
         """Whether a part may have been trained on each post or its family, bool (posts,); None

@@ -70,6 +70,11 @@ def arguments(doc: str | None) -> argparse.Namespace:
     )
     options.flag("--ci", "print 95%% intervals in the table")
     add("--out", "DIR", "folder of the results (default: that of --data)", type=data_folder)
+    options.choice(
+        "--store",
+        ["float32", "half"],
+        "what scores are kept in; half is half the disk, and a file that is so stays so",
+    )
     options.flag("--fresh", "forget the chosen models' predictions")
     return options.parse_args()
 

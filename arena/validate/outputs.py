@@ -1,4 +1,4 @@
-"""What a tagger's cached scores say beyond the common tags: all tags that it predicts, and ratings.
+"""What a model's cached scores say beyond the common tags: all tags that it predicts, and ratings.
 
 It is taken up a block of posts at a time, as all scores of a large vocabulary would not fit the
 memory.
@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from arena.metrics.tiles import Tiles
-from arena.tagger import Tagger
+from arena.tagger import Labels
 from arena.validate.scores import Columns
 
 import numpy as np
@@ -18,13 +18,14 @@ import numpy as np
 RATING_PREFIXES = ("rating:", "rating_")
 FOUR = {"general": "g", "sensitive": "s", "questionable": "q", "explicit": "e"}
 THREE = {"safe": "gs", "questionable": "q", "explicit": "e"}
+RATING_OF = {letters: name for names in (THREE, FOUR) for name, letters in names.items()}
 
 
-def rating_outputs(tagger: Tagger) -> dict[str, list[int]]:
-    """The outputs of each rating that a tagger scores: by `g`, `s`, `q`, `e`, or by `gs`, `q`, `e`
+def rating_outputs(labels: Labels) -> dict[str, list[int]]:
+    """The outputs of each rating that a model scores: by `g`, `s`, `q`, `e`, or by `gs`, `q`, `e`
     for one of the site's three old ratings. Empty where it does not score them all."""
     found: dict[str, list[int]] = {}
-    for place, (tag, category) in enumerate(zip(tagger.tags, tagger.categories, strict=True)):
+    for place, (tag, category) in enumerate(zip(labels.tags, labels.categories, strict=True)):
         if category == "rating":
             name = tag.lower()
             for prefix in RATING_PREFIXES:
@@ -37,7 +38,7 @@ def rating_outputs(tagger: Tagger) -> dict[str, list[int]]:
 
 
 class Outputs:
-    """What a tagger says of posts, from blocks of its scores that it is given.
+    """What a model says of posts, from blocks of its scores that it is given.
 
     `predicted` int (posts,) counts the tags that it predicts on each post, of its whole vocabulary,
     and `right` those of them that the post carries. `further` bool (posts, tags) says where it
@@ -49,7 +50,7 @@ class Outputs:
     def __init__(
         self,
         folder: Path,
-        tagger: Tagger,
+        labels: Labels,
         posts: int,
         carried: tuple[np.ndarray, np.ndarray],
         tags: Sequence[str],
@@ -61,17 +62,17 @@ class Outputs:
         `further` and `scored`. Where several outputs carry one tag, it is predicted where any of
         them reaches its own threshold. The scratch files lie in `folder`.
         """
-        self._cuts = tagger.thresholds().astype(np.float32)
-        self._is_tag = np.array([category != "rating" for category in tagger.categories])
+        self._cuts = labels.thresholds().astype(np.float32)
+        self._is_tag = np.array([category != "rating" for category in labels.categories])
         first: dict[str, int] = {}
         self._repeats: list[tuple[int, int]] = []
-        for column, tag in enumerate(tagger.tags):
+        for column, tag in enumerate(labels.tags):
             if self._is_tag[column] and first.setdefault(tag, column) != column:
                 self._repeats.append((first[tag], column))
         column_of = np.array([first.get(tag, -1) for tag in tags], dtype=np.int32)
         self._further = np.array([first[tag] for tag in further], dtype=np.int64)
-        self._scored = Columns.of(tagger, scored)
-        self._ratings = list(rating_outputs(tagger).values())
+        self._scored = Columns.of(labels, scored)
+        self._ratings = list(rating_outputs(labels).values())
         carriers, columns = carried[0], column_of[carried[1]]
         self._carriers, self._columns = carriers[columns >= 0], columns[columns >= 0]
         self.predicted, self.right = np.zeros((2, posts), np.int64)

@@ -7,6 +7,8 @@ Every file is whole under its name, so a killed run loses only what it had not y
 A fingerprint stands for all that decides the scores of an image: weights, image settings and the
 precision of the sums. A file of another fingerprint is never overwritten: it is kept as
 `<name>-<fingerprint>_predictions.pt` and comes back when its weights do.
+
+Files hold float32, or float16 (`--store half`) for half the disk. Whatever is read is float32.
 """
 
 import ctypes
@@ -19,6 +21,7 @@ import shutil
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -36,6 +39,7 @@ import torch
 
 MOST_ROWS = 1024  # Read at a time,
 MOST_VALUES = 1 << 24  # as long as they are no more scores than these.
+STORED = (torch.float32, torch.float16)  # What scores are kept in.
 # What the system, not the file, is to blame for. torch tells both by RuntimeError.
 SYSTEM_ERRORS = (errno.ENOMEM, errno.EIO, errno.ENODEV, errno.EMFILE, errno.ENFILE)
 
@@ -73,10 +77,11 @@ class DamagedError(UserError):
 def load(path: Path) -> dict[str, Any]:
     """A predictions file that is scored, its scores memory-mapped.
 
-    `predictions` float32 (posts, tags), `post_ids` int64 (posts,) and `tags` list of str. What a
-    cache has as well, others may lack: `fingerprint`, `speed` (a list of Speed), and `images` int64
-    (posts, 3): each resized file's bytes, mtime_ns and hash; Cache.about has what it says of the
-    tagger. Raises DamagedError when it is none, and UserError when it cannot be read now.
+    `predictions` float32 or float16 (posts, tags), `post_ids` int64 (posts,) and `tags` list of
+    str. What a cache has as well, others may lack: `fingerprint`, `speed` (a list of Speed), and
+    `images` int64 (posts, 3): each resized file's bytes, mtime_ns and hash; Cache.about has what it
+    says of the tagger. Raises DamagedError when it is none, and UserError when it cannot be read
+    now.
     """
     found = opened(path)
     try:
@@ -127,24 +132,31 @@ def _is_whole(found: Any) -> bool:
     """Whether what was read has the form of a predictions file."""
     tensors = [found["predictions"], found["post_ids"]]
     rows, columns = tensors[0].shape
-    forms = [(torch.float32, (rows, columns)), (torch.int64, (rows,))]
+    whole = (torch.int64,)
+    forms = [(STORED, (rows, columns)), (whole, (rows,))]
     if found.get("images") is not None:
         tensors.append(found["images"])
-        forms.append((torch.int64, (rows, 3)))
+        forms.append((whole, (rows, 3)))
     return (
         all(
             # A view of few numbers can claim to be billions of rows.
-            (tensor.dtype, tensor.shape) == form
+            tensor.dtype in kinds
+            and tensor.shape == shape
             and tensor.layout == torch.strided
             and tensor.is_contiguous()
             and not tensor.requires_grad
-            for tensor, form in zip(tensors, forms, strict=True)
+            for tensor, (kinds, shape) in zip(tensors, forms, strict=True)
         )
         and len(found["tags"]) == columns
         and all(isinstance(tag, str) for tag in found["tags"])
         and speed.is_list(found.get("speed") or [])
         and re.fullmatch("[0-9a-f]{64}", found.get("fingerprint") or "0" * 64) is not None
     )
+
+
+def _is_half(path: Path) -> bool:
+    """Whether a predictions file holds float16."""
+    return bool(load(path)["predictions"].dtype == torch.float16)
 
 
 def _unreadable_now(path: Path, reason: str) -> UserError:
@@ -163,17 +175,21 @@ def image_state(path: Path) -> tuple[int, int]:
 
 @dataclass(frozen=True)
 class Cache:
-    """The files that hold a tagger's scores in one precision under its present fingerprint."""
+    """The files that hold a tagger's scores in one precision under its present fingerprint.
+
+    `precision` is that of the sums. With `half`, scores are written as float16.
+    """
 
     tagger: Tagger
     data: DataFolder
     precision: str
     fingerprint: str
+    half: bool = False
 
     @classmethod
-    def of(cls, tagger: Tagger, data: DataFolder, precision: str) -> "Cache":
+    def of(cls, tagger: Tagger, data: DataFolder, precision: str, *, half: bool = False) -> "Cache":
         """The cache of a tagger as it is now. Reads its weights, for the fingerprint."""
-        return cls(tagger, data, precision, tagger.fingerprint(precision))
+        return cls(tagger, data, precision, tagger.fingerprint(precision), half)
 
     @property
     def path(self) -> Path:
@@ -203,28 +219,52 @@ class Cache:
         _, sure = self._rows(self._sources(), post_ids)
         return np.array([post for post in post_ids.tolist() if post not in sure], dtype=np.int64)
 
-    def add(self, batch: Batch) -> None:
+    def add(self, batch: Batch | Merged) -> None:
         """Keep finished scores as one more part."""
         self.save(_new_part(self._parts), batch)
+
+    def held(self, wanted: np.ndarray) -> Merged:
+        """What there is of the posts in `wanted` (ids, ascending), made from their resized images
+        as they are now."""
+        sources = self._sources()
+        place, sure = self._rows(sources, wanted)
+        place = {post_id: place[post_id] for post_id in sure}
+        return self._merged(sources, place, sure, half=False)
+
+    def drop_parts(self, post_ids: set[int]) -> None:
+        """Remove the parts that have nothing but scores of these posts."""
+        for source in self._sources():
+            part = source.parent == self._parts
+            if part and post_ids.issuperset(load(source)["post_ids"].tolist()):
+                source.unlink()
+        self._tidy()
 
     def merge(self, post_ids: np.ndarray) -> None:
         """Bring all that there is together in the predictions file, ids ascending.
 
         `post_ids` are this run's; rows of other posts are kept. A file of another fingerprint under
-        that name is put aside first.
+        that name is put aside first. The file is float16 where any of what it brings together is.
         """
         sources = self._sources()
         if self.path not in sources and self.path.exists():
             self._put_aside()
-        if len(sources) == 1 and self._is_as_now(load(sources[0])):
+        half = self.half or any(_is_half(source) for source in sources)
+        if half and self.path in sources and not _is_half(self.path):
+            say(f"{self.tagger.label}: {self.path.name} is kept in half precision from now on")
+        if len(sources) == 1 and _is_half(sources[0]) == half and self._is_as_now(sources[0]):
             if sources[0] != self.path:
                 sources[0].rename(self.path)
         else:
-            self.save(self.path, self._merged(sources, post_ids))
+            place, sure = self._rows(sources, post_ids)
+            self.save(self.path, self._merged(sources, place, sure, half))
         # Only what was read: on a shared disk another machine's part may show up late.
         for source in sources:
             if source != self.path:
                 source.unlink(missing_ok=True)
+        self._tidy()
+
+    def _tidy(self) -> None:
+        """Remove what a killed run left among the parts, and their folders once they are empty."""
         for folder in (self._parts, self._parts.parent):
             if folder.exists():
                 files.sweep(folder)
@@ -233,10 +273,13 @@ class Cache:
 
     def save(self, path: Path, batch: Batch | Merged) -> None:
         """Write a file of scores in the form of a predictions file."""
+        scores = batch.scores
         tensor_file.save(
             path,
             {
-                "predictions": batch.scores,
+                "predictions": scores
+                if isinstance(scores, Streamed)
+                else _in_blocks(scores, stored(self.half)),
                 "post_ids": batch.post_ids,
                 "images": batch.images,
                 "speed": batch.speed,
@@ -278,8 +321,9 @@ class Cache:
         found: list[Speed] = load(self.path).get("speed", [])
         return found
 
-    def _is_as_now(self, found: dict[str, Any]) -> bool:
+    def _is_as_now(self, path: Path) -> bool:
         """Whether a predictions file says of the tagger what is so now."""
+        found = load(path)
         # As texts: what is not a number is equal to nothing.
         return all(key in found and repr(found[key]) == repr(v) for key, v in self.about().items())
 
@@ -303,16 +347,16 @@ class Cache:
 
     def _rows(
         self, sources: Sequence[Path], wanted: np.ndarray
-    ) -> tuple[dict[int, tuple[int, int]], set[int]]:
-        """For every post in `sources` the (number of the source, row) that counts, and those of the
-        posts in `wanted` whose row was made from their image as it is now.
+    ) -> tuple[dict[int, tuple[int, int]], dict[int, tuple[int, int]]]:
+        """For every post in `sources` the (number of the source, row) that counts, and for those of
+        the posts in `wanted` whose row was made from their image as it is now that image's state.
 
         Of a post's rows, one of its image as it is now; where there is none the last, as nothing is
         thrown away. Names and times of parts are no guide: clocks are set back, and another machine
         may see older copies of resized/.
         """
         place: dict[int, tuple[int, int]] = {}
-        asked, sure = set(wanted.tolist()), set[int]()
+        asked, sure = set(wanted.tolist()), dict[int, tuple[int, int]]()
         states: dict[int, tuple[int, int]] = {}
         for number, source in enumerate(sources):
             found = load(source)
@@ -330,12 +374,17 @@ class Cache:
                         states[post_id] == (size, mtime)
                         or content_hash(image.read_bytes()) == content
                     ):
-                        sure.add(post_id)
+                        sure[post_id] = states[post_id]
         return place, sure
 
-    def _merged(self, sources: Sequence[Path], post_ids: np.ndarray) -> Merged:
-        """The rows that count of all sources, ids ascending."""
-        place, _ = self._rows(sources, post_ids)
+    def _merged(
+        self,
+        sources: Sequence[Path],
+        place: dict[int, tuple[int, int]],
+        sure: dict[int, tuple[int, int]],
+        half: bool,
+    ) -> Merged:
+        """Rows of the sources, by post as _rows gives them, ids ascending, as float16 if `half`."""
         ids = np.array(sorted(place), dtype=np.int64)
         where = np.array([place[post_id] for post_id in ids.tolist()]).reshape(-1, 2)
         images = np.empty((len(ids), 3), np.int64)
@@ -346,8 +395,12 @@ class Cache:
             if len(rows):  # Else all of it is in another source as well.
                 speeds += found.get("speed", [])
                 images[rows] = found["images"].numpy()[where[rows, 1]]
+        # Another machine's copies have other times, and nobody wants to read them all once more.
+        for row, post_id in enumerate(ids.tolist()):
+            images[row, :2] = sure.get(post_id, images[row, :2])
         shape = len(ids), len(self.tagger.tags)
-        scores = Streamed(shape, np.dtype(np.float32), _in_order(sources, where, shape[1]))
+        blocks = _in_order(sources, where, shape[1], stored(half))
+        scores = Streamed(shape, stored(half), blocks)
         return Merged(ids, images, scores, speed.add_up(speeds))
 
     def _put_aside(self) -> None:
@@ -371,27 +424,45 @@ def caches(
     post_ids: np.ndarray,
     *,
     fresh: bool = False,
+    half: bool = False,
 ) -> list[Cache]:
     """The cache of each tagger, in the `precision` (auto, float32 or half) that it has on a device.
 
     With auto, scores of all the posts that were worked out on another device are good too. With
-    `fresh`, what is cached is deleted first.
+    `fresh`, what is cached is deleted first. `half`: what is written is float16.
     """
     files.check_name(data.root)
-    lead = distributed.rank() == 0
     found = []
     for tagger in taggers:
         usual = Cache.of(tagger, data, tagger.precision(device, precision))
-        chosen = usual.precision
-        if lead and fresh:
+        if fresh:
             usual.forget()
-        elif lead and precision == "auto" and len(usual.missing(post_ids)):
-            for other in tagger.precisions:
-                if not len(Cache.of(tagger, data, other).missing(post_ids)):
-                    chosen = other
-                    break
-        found.append(Cache.of(tagger, data, distributed.share(chosen)))
+        others = precision == "auto" and not fresh
+        chosen = distributed.from_lead(partial(_chosen, usual, post_ids, others))
+        found.append(Cache.of(tagger, data, chosen, half=half))
     return found
+
+
+def _chosen(usual: Cache, post_ids: np.ndarray, others: bool) -> str:
+    """The precision of a cache, or of the `others` one that has scores of all the posts where the
+    cache has not."""
+    if others and len(usual.missing(post_ids)):
+        for other in usual.tagger.precisions:
+            if not len(Cache.of(usual.tagger, usual.data, other).missing(post_ids)):
+                return other
+    return usual.precision
+
+
+def _in_blocks(scores: np.ndarray, kind: np.dtype[Any]) -> Streamed:
+    """Scores (posts, outputs) to be written as another type, of which little is in memory."""
+    size = rows_at_once(scores.shape[1])
+    blocks = (scores[start : start + size] for start in range(0, len(scores), size))
+    return Streamed(scores.shape, kind, blocks)
+
+
+def stored(half: bool) -> np.dtype[Any]:
+    """The type that scores are kept in."""
+    return np.dtype(np.float16 if half else np.float32)
 
 
 def rows_at_once(outputs: int) -> int:
@@ -409,13 +480,15 @@ def let_go(mapped: np.ndarray) -> None:
 
 
 def taken(mapped: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """A copy of some rows of a mapped matrix, of which nothing stays in memory."""
+    """A copy, float32, of some rows of a mapped matrix, of which nothing stays in memory."""
     found: np.ndarray = mapped[rows]
     let_go(mapped[rows.min() : rows.max() + 1])
-    return found
+    return found.astype(np.float32, copy=False)
 
 
-def _in_order(sources: Sequence[Path], where: np.ndarray, outputs: int) -> Iterator[np.ndarray]:
+def _in_order(
+    sources: Sequence[Path], where: np.ndarray, outputs: int, kind: np.dtype[Any]
+) -> Iterator[np.ndarray]:
     """The scores of the rows `where`, int (posts, 2): the number of the source and the row in it.
 
     A source is open from the first block that has rows of it to the last.
@@ -425,7 +498,7 @@ def _in_order(sources: Sequence[Path], where: np.ndarray, outputs: int) -> Itera
     size = rows_at_once(outputs)
     for start in range(0, len(where), size):
         some = where[start : start + size]
-        block = np.empty((len(some), outputs), np.float32)
+        block = np.empty((len(some), outputs), kind)
         for number in np.unique(some[:, 0]).tolist():
             if number not in opened:
                 opened[number] = load(sources[number])["predictions"].numpy()

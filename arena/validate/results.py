@@ -31,7 +31,6 @@ from arena.report import page, text
 from arena.report.model_index import model_index as yaml_of_card
 from arena.validate import (
     audit,
-    by_post,
     distributed,
     earlier,
     history,
@@ -41,7 +40,7 @@ from arena.validate import (
     tensor_file,
 )
 from arena.validate.beyond import Beyond
-from arena.validate.by_post import Decisions
+from arena.validate.by_post import Decisions, remove_others
 from arena.validate.clusters import clusters
 from arena.validate.ground_truth import GroundTruth
 from arena.validate.means import Scored
@@ -120,14 +119,16 @@ def score(
     groups = tag_set.groups[: len(tags)]
     by_post = ground_truth.ratings, totals, weights, drawn.of_post
     test = TestSet(truth, ids, categories, *by_post, groups)
-    beyond = Beyond(data.root, ground_truth, tag_set, weights, drawn.of_post)
-
+    caches = [model.parts[0] for model in models if not model.mean_of]
+    place_of = {cache.tagger.name: place for place, cache in enumerate(caches)}
+    parts = [[place_of[part.tagger.name] for part in model.parts] for model in models]
+    beyond = Beyond(data.root, parts, ground_truth, tag_set, weights, drawn.of_post)
     seen_by = {model.name: model.may_have_seen(ground_truth) for model in models}
     wrong: list[Tiles] = []
 
     def evaluated(place: int, model: Scored) -> Evaluation:
-        said = None if model.mean_of else beyond.outputs(place, model.parts[0].tagger)
-        held, threshold = model.scores(data.root, ids, tags, said.add if said else None)
+        said = beyond.outputs(place, model.labels)
+        held, threshold = model.scores(data.root, ids, tags, said.add)
         known = ground_truth.tags_per_post(model.vocabulary())
         found = evaluate(test, held, threshold, known)
         wrong.append(mistakes(data.root, held, truth, threshold))
@@ -135,11 +136,10 @@ def score(
             {**each, **of_slice(seen_by[model.name], ground_truth, each["first"], each["last"])}
             for each in by_age(test, held, threshold)
         ]
-        more: dict[str, Any] = {"all_tags": None, "ratings": None}
-        if said:
+        if not model.mean_of:
             warn_if_like_chance(model, found, support, len(ids))
-            sums, more = beyond.evaluate(place, model.parts[0].tagger, said, found.sums)
-            found = replace(found, sums=sums)
+        sums, more = beyond.evaluate(place, model.labels, said, found.sums)
+        found = replace(found, sums=sums)
         found.results.update(more)
         for groups, order in (("by_category", CATEGORIES), ("by_rating", RATINGS)):
             given = found.results[groups]
@@ -158,7 +158,6 @@ def score(
     at_once = {name: simultaneous(evaluations, path) for name, path in COMPARED.items()}
     # Of a few units the spread is itself guesswork, and nobody is told from the best.
     enough = drawn.groups >= text.FEWEST
-    caches = [model.parts[0] for model in models if not model.mean_of]
     decisions = Decisions.of(data.root, ids, truth, wrong)
     results: Results = {
         "version": VERSION,
@@ -226,9 +225,7 @@ def score(
                 "design_effect": compared_design_effects(test, of_a, of_b),
                 "simultaneous": {name: found[place] for name, found in at_once.items()},
                 "by_tag": compare_tags(of_a, of_b),
-                "shared": None
-                if models[a].mean_of or models[b].mean_of
-                else cast(Shared, beyond.pair((a, of_a.sums), (b, of_b.sums))),
+                "shared": cast(Shared, beyond.pair((a, of_a.sums), (b, of_b.sums))),
             }
             for place, ((a, of_a), (b, of_b)) in enumerate(pairs)
         ],
@@ -307,5 +304,5 @@ def write(
     of_posts = decisions.write(out)
     files.write_text(out.report, page.html(results, of_posts, small, resized, runs))
     # The last page has needed them until now.
-    by_post.remove_others(out, of_posts)
+    remove_others(out, of_posts)
     history.append(out, results)

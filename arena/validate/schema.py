@@ -157,7 +157,7 @@ class ModelResults(About):
     # tuned_threshold and tuned_f1, which differ from these for rare tags (Tuned); cross_fit_f1.
     per_tag: dict[str, list[float | None]]
     tuned: Tuned
-    all_tags: AllTags | None  # None of a mean of models.
+    all_tags: AllTags
     ratings: Ratings | None  # None where it does not rate, or no post has a rating.
     score_histogram: dict[str, list[list[int]]]  # Per tag the scores in 32 bins from 0 to 1:
     # `positive` of posts with the tag, `negative` without.
@@ -188,7 +188,7 @@ class Pair(TypedDict):
     # cases: what verdicts on more than two models go by.
     simultaneous: dict[str, Figure]
     by_tag: dict[str, rare.Record]  # On how many tags a is better, by `f1` and by `ap`.
-    shared: Shared | None  # None of a mean of models.
+    shared: Shared
 
 
 class LostTags(TypedDict):

@@ -11,7 +11,7 @@ from pathlib import Path
 from arena.cli import UserError
 from arena.metrics import Decided
 from arena.metrics.tiles import Tiles
-from arena.tagger import Tagger
+from arena.tagger import Labels
 from arena.validate.predictions import load, taken
 
 import numpy as np
@@ -42,7 +42,7 @@ def read(path: Path, post_ids: np.ndarray, rows: int) -> Iterator[tuple[slice, n
 
 @dataclass(frozen=True)
 class Columns:
-    """Which of a tagger's outputs say what of some tags.
+    """Which of a model's outputs say what of some tags.
 
     Where several outputs carry one tag, the highest score counts, and the tag is predicted where
     any of them reaches its own threshold. `first` int (tags,) is each tag's first output, `repeats`
@@ -57,17 +57,17 @@ class Columns:
     threshold: np.ndarray
 
     @classmethod
-    def of(cls, tagger: Tagger, tags: Sequence[str]) -> "Columns":
-        """The outputs of tags that the tagger knows."""
+    def of(cls, labels: Labels, tags: Sequence[str]) -> "Columns":
+        """The outputs of tags that the model knows."""
         columns_of: dict[str, list[int]] = {}
-        for column, tag in enumerate(tagger.tags):
+        for column, tag in enumerate(labels.tags):
             columns_of.setdefault(tag, []).append(column)
         columns = [columns_of[tag] for tag in tags]
         first = np.array([each[0] for each in columns], dtype=np.int64)
-        cuts = tagger.thresholds().astype(np.float32)
+        cuts = labels.thresholds().astype(np.float32)
         repeats = {place: each[1:] for place, each in enumerate(columns) if len(each) > 1}
         apart = [place for place in repeats if len({*cuts[columns[place]].tolist()}) > 1]
-        return cls(first, repeats, apart, cuts, tagger.thresholds()[first])
+        return cls(first, repeats, apart, cuts, labels.thresholds()[first])
 
     def scores(self, block: np.ndarray) -> np.ndarray:
         """Scores float32 (n, tags) from those of all outputs, (n, outputs)."""

@@ -25,6 +25,10 @@ class Kind(NamedTuple):
     category: str
     frequent: bool
 
+    def known_to(self, model: Sequence[int]) -> bool:
+        """Whether any of these taggers, by their places, knows them."""
+        return any(self.known[tagger] for tagger in model)
+
 
 @dataclass(frozen=True)
 class TagSet:
@@ -47,15 +51,15 @@ class TagSet:
     min_count: int
     pinned: bool
 
-    def wanted(self, *taggers: int, category: str | None = None) -> np.ndarray:
-        """The groups of frequent tags, of one category or of all, that all these taggers (by their
-        place) know."""
+    def wanted(self, *models: Sequence[int], category: str | None = None) -> np.ndarray:
+        """The groups of frequent tags, of one category or of all, that all these models know: each
+        is given by the places of the taggers that it is made of."""
         return np.array(
             [
                 number
                 for number, kind in enumerate(self.kinds)
                 if kind.frequent
-                and all(kind.known[tagger] for tagger in taggers)
+                and all(kind.known_to(model) for model in models)
                 and category in (None, kind.category)
             ],
             dtype=int,

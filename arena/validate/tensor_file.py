@@ -26,6 +26,7 @@ HEADER = 30  # Bytes of a zip entry's header before its name.
 LARGE = 20  # Bytes that tell the sizes of an entry which may be over 4 GB.
 PADDING = b"FB"  # The kind of an entry's extra field that torch fills up with.
 STORAGES = {
+    np.dtype(np.float16): torch.HalfStorage,
     np.dtype(np.float32): torch.FloatStorage,
     np.dtype(np.int64): torch.LongStorage,
     np.dtype(np.bool_): torch.BoolStorage,
@@ -34,7 +35,7 @@ STORAGES = {
 
 @dataclass(frozen=True)
 class Streamed:
-    """A tensor that is written block by block: its shape, its type, and its rows in order."""
+    """A tensor written block by block: its shape, the type that it gets, and its rows in order."""
 
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
@@ -81,7 +82,8 @@ class _Pickler(pickle.Pickler):
 
 
 def save(path: Path, contents: dict[str, Any]) -> None:
-    """Write a file of plain values, of arrays float32, int64 or bool, and of Streamed, atomically.
+    """Write a file of plain values, of Streamed, and of arrays float16, float32, int64 or bool,
+    atomically.
 
     Raises ValueError where the blocks of a tensor are not what its shape says.
     """

@@ -5,6 +5,7 @@ from fractions import Fraction
 from typing import Any
 
 from arena.metrics import Evaluation, TestSet, figures
+from arena.metrics.influence import LEAST
 
 import numpy as np
 from hypothesis import strategies as st
@@ -145,6 +146,45 @@ def cross_fitted(
         cut = fitted(scores[half == here], truth[half == here], kind, categories, fewest)
         predicted[half != here] = scores[half != here] >= np.array(cut, np.float32)
     return predicted
+
+
+def hidden(scores: Array, truth: Array, threshold: float, clusters: Array) -> dict[str, Array]:
+    """What resamples hide of each cluster's influence, one tag and cluster at a time."""
+    names, units = ("macro_recall", "macro_f1", "macro_ap"), int(clusters.max()) + 1
+    found = {name: np.zeros(units) for name in names}
+    for column, positive in zip(scores.T, truth.T, strict=True):
+        predicted = column >= np.float32(threshold)
+        tp, k, n = int((predicted & positive).sum()), int(positive.sum()), int(predicted.sum())
+        precision = {
+            post: positive[column >= column[post]].mean()
+            for post in np.flatnonzero(positive).tolist()
+        }
+        ap = np.mean(list(precision.values())) if k else 0.0
+        influence, size = {name: np.zeros(units) for name in names}, np.zeros((3, units))
+        for post, cluster in enumerate(clusters):
+            right, has, given = (
+                int(x) for x in (predicted[post] & positive[post], positive[post], predicted[post])
+            )
+            if k:
+                influence["macro_recall"][cluster] += (right - tp / k * has) / k
+                change = [
+                    (has - at) / (column >= column[other]).sum()
+                    for other, at in precision.items()
+                    if column[post] >= column[other]
+                ]
+                own = precision[post] - ap if has else 0.0
+                influence["macro_ap"][cluster] += (sum(change) + own) / k
+            if n + k:
+                f1 = 2 * tp / (n + k)
+                influence["macro_f1"][cluster] += (2 * right - f1 * (has + given)) / (n + k)
+            size[:, cluster] += has, has + given, has
+        for name, sizes in zip(names, size, strict=True):
+            for cluster in np.flatnonzero(sizes):
+                share = sizes / sizes.sum()
+                left = 1 - 2 * share[cluster] + (share**2).sum()
+                more = ((1 - share[cluster]) / left) ** 0.5 - 1 if left > LEAST else 0.0
+                found[name][cluster] += influence[name][cluster] * more / len(truth.T)
+    return found
 
 
 def reference(

@@ -3,7 +3,7 @@
 from typing import Any
 
 from arena.metrics import TestSet, bootstrap, compare, compared_design_effects, evaluate
-from arena.metrics.influence import design_effect, influences, of_average_precision
+from arena.metrics.influence import design_effect, hidden, influences, of_average_precision
 from tests.metrics.helpers import Array, ap, cases, evaluation
 
 import numpy as np
@@ -82,8 +82,10 @@ def test_a_posts_influence_is_the_figures_derivative_by_its_weight(
 ) -> None:
     scores, truth, threshold = case
     predicted = scores >= np.float32(threshold)
-    found = influences(scores, truth, lambda part, scores: scores >= np.float32(threshold))
     posts, tags = scores.shape
+    found = influences(
+        scores, truth, lambda part, scores: scores >= np.float32(threshold), np.arange(posts)
+    ).of_posts
     step = 1e-6
 
     def weighted(weights: Array) -> dict[str, float]:
@@ -239,3 +241,34 @@ def test_macro_precision_of_clusters_varies_as_resamples_and_what_they_miss_say(
     truth = np.var(samples, ddof=1)
     assert np.mean(shown) < 0.9 * truth
     assert np.mean(shown) + np.mean(missed) == pytest.approx(truth, rel=0.25)
+
+
+@pytest.mark.parametrize("sizes", [[3, 3, 3, 3], [1, 2, 3, 6], [1, 1, 1, 9]])
+def test_what_is_hidden_of_uneven_clusters(sizes: list[int]) -> None:
+    clusters, size = np.repeat(np.arange(4), sizes), np.ones(sum(sizes))
+    share = np.array(sizes) / sum(sizes)
+    squares = np.zeros((2, 4))
+    trials = 4000
+    random = np.random.default_rng(0)
+    for _ in range(trials):
+        hit = random.standard_normal(4)  # Of variance 1, the same for all posts of a cluster.
+        influence = (hit - share @ hit)[clusters] / sum(sizes)
+        places, more = hidden(clusters, influence, size)
+        shown = np.bincount(clusters, influence)
+        squares += np.array([shown, shown + more]) ** 2 / trials
+    assert places.tolist() == [0, 1, 2, 3]
+    left = 1 - 2 * share + share @ share
+    np.testing.assert_allclose(squares[0], share**2 * left, rtol=0.1)
+    np.testing.assert_allclose(squares[1], share**2 * (1 - share), rtol=0.1)
+    if len(set(sizes)) == 1:
+        np.testing.assert_allclose(squares[0], squares[1])
+    else:
+        assert squares[1].sum() > 1.05 * squares[0].sum()
+
+
+def test_a_cluster_that_is_all_there_is_of_a_tag_is_left_as_it_is() -> None:
+    for sizes in ([5], [99, 1]):
+        clusters = np.repeat(np.arange(len(sizes)), sizes)
+        influence = np.linspace(-1, 1, sum(sizes))
+        _, more = hidden(clusters, influence, np.ones(sum(sizes)))
+        assert more[0] == 0 and np.isfinite(more).all()

@@ -293,13 +293,13 @@ def as_mean(metrics: dict[str, Any]) -> None:
     names = [part["name"] for part in parts]
     for pair in metrics["pairs"]:
         if pair["b"] == model["name"]:
-            pair.update(b="+".join(names), shared=None)
+            pair.update(b="+".join(names))
     for group in metrics["best"].values():
         group[:] = ["+".join(names) if name == model["name"] else name for name in group]
     kept = [lost for lost in metrics["lost_tags"] if model["name"] not in lost["models"]]
     metrics["lost_tags"] = kept
     model.update(name="+".join(names), mean_of=names, revision=None, speed=[])
-    model.update(all_tags=None, ratings=None, images=[part["images"][0] for part in parts])
+    model.update(ratings=None, images=[part["images"][0] for part in parts])
     model.update(label=" + ".join(part["label"] for part in parts))
     model.update(threshold="the mean of its models' thresholds")
     model.update(source="the mean of " + " and ".join(names))

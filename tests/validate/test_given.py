@@ -103,6 +103,17 @@ def test_a_file_with_the_least_in_it(tmp_path: Path, ran: Path) -> None:
     assert set(model["by_category"]) == {"general", "character"}  # The posts' own.
 
 
+def test_a_file_in_half_precision_is_scored_by_what_it_has(tmp_path: Path, ran: Path) -> None:
+    data, held = bare(tmp_path / "data", ran), saved(ran, "a")
+    half = held["predictions"].astype(np.float16)
+    found = []
+    for kind in (np.float16, np.float32):
+        path = write(tmp_path / "a_predictions.pt", {**held, "predictions": half.astype(kind)})
+        ok(validate(data, path))
+        found.append(entries(data)["a"]["per_tag"])
+    assert found[0] == found[1]
+
+
 def test_its_tags_go_through_newer_aliases(tmp_path: Path, ran: Path) -> None:
     data, held = bare(tmp_path / "data", ran), saved(ran, "a")
     tags = [f"old_{tag}" if tag == "tag_9" else tag for tag in held["tags"]]
@@ -267,9 +278,13 @@ HOSTILE: dict[str, tuple[Change, str]] = {
     "above 1": (lambda held: held["predictions"].fill(1.5), "not from 0 to 1"),
     "no tags": (lambda held: held.pop("tags"), "no 'tags'"),
     "no scores": (lambda held: held.pop("predictions"), "no 'predictions'"),
-    "scores in half precision": (
-        lambda held: held.update(predictions=held["predictions"].astype(np.float16)),
-        "'predictions' must be",
+    "scores in double precision": (
+        lambda held: held.update(predictions=held["predictions"].astype(np.float64)),
+        "'predictions' must be a tensor of float32 or float16",
+    ),
+    "an infinite score in half precision": (
+        lambda held: held.update(predictions=np.full((40, 12), np.inf, np.float16)),
+        "not from 0 to 1",
     ),
     "scores that are a list": (lambda held: held.update(predictions=[[0.5]]), "'predictions'"),
     "a number that claims rows": (

@@ -80,7 +80,7 @@ def test_what_one_part_alone_knows_has_its_scores(tmp_path: Path) -> None:
     *_, mean = scored([Cache.of(each, data, "float32") for each in found], [["a", "b"]])
     assert mean.vocabulary() == set(TAGS)
     a, b = saved(tmp_path, "a"), saved(tmp_path, "b")
-    held, thresholds = mean.scores(tmp_path, a["post_ids"], TAGS)
+    held, thresholds = mean.scores(tmp_path, a["post_ids"], TAGS, lambda some, block: None)
     scores = held.rows(slice(0, len(held)))
     np.testing.assert_array_equal(scores[:, 4:], a["predictions"][:, 4:])
     both = (a["predictions"][:, :4] + b["predictions"]) / 2

@@ -15,12 +15,17 @@ def test_torch_loads_what_was_streamed(tmp_path: Path) -> None:
     path, random = tmp_path / "a.pt", np.random.default_rng(0)
     scores = random.random((100, 37), np.float32)
     ids, truth = np.arange(7), scores > 0.5
-    blocks = (scores[start : start + 30] for start in range(0, 100, 30))
+
+    def streamed(kind: type) -> Streamed:
+        blocks = (scores[start : start + 30] for start in range(0, 100, 30))
+        return Streamed(scores.shape, np.dtype(kind), blocks)
+
     plain = {"tags": ["a", "b"], "threshold": 0.5, "last_post_id": None}
-    streamed = Streamed(scores.shape, scores.dtype, blocks)
     none = np.zeros((0, 3), np.float32)
-    arrays = {"predictions": scores, "ids": ids, "truth": truth, "none": none}
-    tensor_file.save(path, {**arrays, "predictions": streamed, **plain})
+    halved = scores.astype(np.float16)
+    arrays = {"predictions": scores, "half": halved, "ids": ids, "truth": truth, "none": none}
+    both = {"predictions": streamed(np.float32), "half": streamed(np.float16)}
+    tensor_file.save(path, {**arrays, **both, **plain})
     with zipfile.ZipFile(path) as archive:
         assert archive.testzip() is None
     for mapped in (False, True):

@@ -30,7 +30,7 @@ def csv(path: Path, rows: list[tuple[str, int]]) -> str:
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[dict[str, Any]], str]:
-    """A run of three models, the posts, and what was printed."""
+    """A run of four models and two means, the posts, and what was printed."""
     folder = tmp_path_factory.mktemp("run")
     posts = make_data(folder, 60)
     for post in posts[::7]:
@@ -53,8 +53,10 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[dict[str, 
     old = ["rating:safe", "rating:questionable", "rating:explicit"]
     b = make_model(folder, "b", [*TAGS[1:], *old], card={"label": "B"}, seed=2)
     c = make_model(folder, "c", [*TAGS[4:], "rating:safe"], card={"label": "C"}, seed=3)
+    prefixed = [f"rating:{name}" for name in RATINGS]
+    d = make_model(folder, "d", [*prefixed, *TAGS[4:]], card={"label": "D"}, seed=4)
     more = ("--bootstrap", 100, "--min-count", MIN_COUNT)
-    return folder, posts, ok(validate(folder, a, b, c, more=more)).out
+    return folder, posts, ok(validate(folder, a, b, c, d, "a+d", "b+c", more=more)).out
 
 
 class Expected:
@@ -74,16 +76,32 @@ class Expected:
         self.truth = np.array([[tag in tags for tag in self.tags] for tags in self.carried])
         self.category = [votes[tag].most_common(1)[0][0] for tag in self.tags]
         self.frequent = self.truth.sum(axis=0) >= MIN_COUNT
-        self.files = {name: saved(folder, name) for name in "abc"}
+        self.files = {name: saved(folder, name) for name in "abcd"}
+        self.cuts = {name: [0.5] * len(held["tags"]) for name, held in self.files.items()}
+        self.cuts["a"][5] = 0.55
+        for mean in ("a+d", "b+c"):
+            parts = mean.split("+")
+            known = list(dict.fromkeys(tag for name in parts for tag in self.files[name]["tags"]))
+            every = [
+                np.mean([self.scores(name, tag) for name in parts if self.columns(name, tag)], 0)
+                for tag in known
+            ]
+            self.files[mean] = {"tags": known, "predictions": np.array(every).T}
+            # Of a tag with two outputs in a part, the first one's threshold counts.
+            self.cuts[mean] = [0.5] * len(known)
 
     def columns(self, model: str, tag: str) -> list[int]:
         return [i for i, name in enumerate(self.files[model]["tags"]) if name == tag]
 
+    def scores(self, model: str, tag: str) -> np.ndarray:
+        """(posts,)."""
+        found: np.ndarray = self.files[model]["predictions"][:, self.columns(model, tag)].max(1)
+        return found
+
     def predicted(self, model: str) -> np.ndarray:
         """bool (posts, tags): of `self.tags`, then of the others that it knows."""
         scores, names = self.files[model]["predictions"], self.files[model]["tags"]
-        cuts = [0.55 if (model, place) == ("a", 5) else 0.5 for place in range(len(names))]
-        ratings = {*RATINGS, "safe"}
+        cuts, ratings = self.cuts[model], {*RATINGS, "safe"}
         others = [
             n for n in names if n not in self.tags and n.removeprefix("rating:") not in ratings
         ]
@@ -98,8 +116,7 @@ class Expected:
         return np.array([bool(self.columns(model, tag)) for tag in self.tags])
 
     def ap(self, model: str, place: Any) -> float:
-        columns = self.columns(model, self.tags[place])
-        scores = self.files[model]["predictions"][:, columns].max(axis=1)
+        scores = self.scores(model, self.tags[place])
         return float(average_precision_score(self.truth[:, place], scores))
 
 
@@ -168,17 +185,18 @@ def test_each_pair_on_what_both_know(run: tuple[Path, list[dict[str, Any]], str]
                 assert [figure["value"] for figure in figures.values()] == pytest.approx(values)
         assert found["difference"]["macro"]["f1"]["low"] is not None
     assert counts["ab"] > counts["bc"] > counts["ac"] == metrics["tags"]["count"]
+    assert counts["aa+d"] > counts["ad"]
 
 
 def test_what_the_common_tags_lost(run: tuple[Path, list[dict[str, Any]], str]) -> None:
     folder, posts, _ = run
     metrics = json.loads((folder / "metrics.json").read_text())
     expected = Expected(folder, posts)
-    known = {name: expected.knows(name) for name in "abc"}
+    known = {name: expected.knows(name) for name in "abcd"}
     counts: Counter[tuple[str, str]] = Counter()
     for place in np.flatnonzero(expected.frequent):
-        lacking = "".join(name for name in "abc" if not known[name][place])
-        if lacking and lacking != "abc":
+        lacking = "".join(name for name in "abcd" if not known[name][place])
+        if lacking and lacking != "abcd":
             counts[lacking, expected.category[place]] += 1
     found = {("".join(e["models"]), e["category"]): e["tags"] for e in metrics["lost_tags"]}
     assert found == dict(counts)
@@ -193,12 +211,16 @@ def test_ratings(run: tuple[Path, list[dict[str, Any]], str]) -> None:
     assert models[2]["ratings"] is None  # One rating is not all.
     rated = np.array([post["rating"] is not None for post in posts])
     letters = [post["rating"] for post in posts if post["rating"]]
-    for model, outputs, names in (
-        (models[0], range(4), ["g", "s", "q", "e"]),
-        (models[1], range(11, 14), ["gs", "q", "e"]),
+    assert models[5]["mean_of"] and models[5]["ratings"] is None
+    of = {name: saved(folder, name)["predictions"][rated] for name in "abd"}
+    four, three = ["g", "s", "q", "e"], ["gs", "q", "e"]
+    for model, scores, names in (
+        (models[0], of["a"][:, :4], four),
+        (models[1], of["b"][:, 11:14], three),
+        (models[3], of["d"][:, :4], four),
+        (models[4], of["a"][:, :4] + of["d"][:, :4], four),
     ):
         true = [next(n for n, name in enumerate(names) if letter in name) for letter in letters]
-        scores = saved(folder, model["name"])["predictions"][rated][:, outputs]
         given = scores.argmax(axis=1)
         found = model["ratings"]
         assert (found["names"], found["posts"]) == (names, len(letters))

@@ -3,9 +3,8 @@
 {
   const MOST = 30;  // Rows of the table of lost tags.
   const labelOf = (name) => models.find((model) => model.name === name).label;
-  const all = models.map((model) => model.all_tags).filter(Boolean);
-  const shared = metrics.pairs.filter((pair) => pair.shared);
-  const kinds = [...new Set([...all, ...shared.map((pair) => pair.shared)]
+  const kinds = [...new Set([...models.map((model) => model.all_tags),
+    ...metrics.pairs.map((pair) => pair.shared)]
     .flatMap((found) => Object.keys(found.by_category)))];
   let kind, key, first;
   const ofKind = (found) => (kind.value === "" || !found ? found
@@ -18,7 +17,7 @@
     const one = Number(first.value);
     const name = FIGURES[key.value];
     const rows = visibleModels().flatMap((other) => {
-      const pair = shared.find(({ a, b }) => a !== b &&
+      const pair = metrics.pairs.find(({ a, b }) => a !== b &&
         [a, b].includes(models[one].name) && [a, b].includes(models[other].name));
       const found = other === one ? null : ofKind(pair?.shared);
       if (!found) return [];
@@ -62,7 +61,7 @@
   }
 
   section({
-    id: "shared", title: "The same tags", short: "Same tags", when: all.length > 0,
+    id: "shared", title: "The same tags", short: "Same tags",
     draw() {
       drawPairs();
       drawAgainstAll();
