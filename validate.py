@@ -11,10 +11,10 @@ cannot have been trained on:
     python validate.py --models joytag,wd-vit-tagger-v3 --unseen-only
 
 Reads posts.jsonl, metadata/ and resized/. Writes <model>_predictions.pt, ground_truth.pt,
-validation_post_ids.txt, detailed_metrics.txt, per_tag.csv, thresholds.csv, metrics.json and
-report.html, and prints the results table. A rerun runs a network only over posts that it lacks.
---audit 400 also writes audit.html, the page on which people judge tags, and audit.json; what they
-save there as judgements.jsonl corrects the figures.
+validation_post_ids.txt, detailed_metrics.txt, per_tag.csv, thresholds.csv, metrics.json,
+report.html and report_posts/, and prints the results table. A rerun runs a network only over posts
+that it lacks. --audit 400 also writes audit.html, the page on which people judge tags, and
+audit.json; what they save there as judgements.jsonl corrects the figures.
 """
 
 import argparse
@@ -72,8 +72,8 @@ def main() -> None:
         if lead:
             scored = means.scored(caches, sums)
             given = args.bootstrap, args.cluster, device, ran, out
-            found = results.score(args.data, scored, truth, tags, *given)
-            results.write(args.data, out, found, images=args.thumbnails)
+            found, decisions = results.score(args.data, scored, truth, tags, *given)
+            results.write(args.data, out, found, decisions, images=args.thumbnails)
             say("", *text.summary(found, ci=args.ci))
             if sentences := corrected.lines(found):
                 say("", *sentences)

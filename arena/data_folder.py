@@ -150,9 +150,15 @@ class DataFolder:
         return self.root / "report.html"
 
     @property
+    def report_posts(self) -> Path:
+        """The folder of what each model says of each post. Read by report.html."""
+        return self.root / "report_posts"
+
+    @property
     def results(self) -> list[Path]:
         """What validate.py writes anew each time; metrics.json, which says of what, is last."""
-        for_people = [self.detailed_metrics, self.per_tag, self.thresholds, self.report]
+        page = [self.report, self.report_posts]
+        for_people = [self.detailed_metrics, self.per_tag, self.thresholds, *page]
         lists = [self.validation_post_ids, self.validation_tags]
         return [self.ground_truth, *lists, *for_people, self.metrics]
 
@@ -180,7 +186,7 @@ class DataFolder:
     @property
     def folders(self) -> list[Path]:
         """The folders of fixed names."""
-        return [self.metadata, self.originals, self.resized]
+        return [self.metadata, self.originals, self.resized, self.report_posts]
 
     @property
     def files(self) -> list[Path]:
@@ -188,7 +194,8 @@ class DataFolder:
         texts = [self.posts, self.walked, self.failed_posts, self.verdicts]
         rows = [self.tag_rows(name) for name in ("tag_aliases", "tag_implications")]
         audit = [self.audit, self.audit_page, *self.judgements]
-        return [*texts, *rows, self.site, self.history, *self.results, *audit]
+        results = [path for path in self.results if path not in self.folders]
+        return [*texts, *rows, self.site, self.history, *results, *audit]
 
     def lock(self, script: str) -> Path:
         """The file that a run of a script holds, so that there is one run at a time."""

@@ -5,16 +5,24 @@
 
 Prints the ratio of per_tag to a loop over scikit-learn's average_precision_score and its peak
 memory, then the time and peak memory of evaluating several models with the bootstrap, one after
-the other. Scores are drawn to look like a tagger's: most are close to 0, a tag is on 10 posts to
-half of them with the rare ones the most numerous.
+the other, and what report_posts/ takes (that alone with --only-posts). Scores are drawn to look
+like a tagger's: most are close to 0, a tag is on 10 posts to half of them with the rare ones the
+most numerous.
 """
 
 import argparse
 import os
 import statistics
+import tempfile
+from functools import partial
+from pathlib import Path
 from typing import Any
 
+from arena.data_folder import DataFolder
 from arena.metrics import Evaluation, TestSet, bootstrap, by_age, compare, evaluate, per_tag
+from arena.metrics.mistakes import mistakes
+from arena.metrics.tiles import Tiles
+from arena.validate.by_post import Decisions
 from bench import measure
 
 import numpy as np
@@ -86,6 +94,32 @@ def against_loop(posts: int, tags: int, compared: int, rounds: int) -> None:
     print(f"{whole / taken.seconds:.1f} times")
 
 
+def all_posts(posts: int, tags: int, models: int) -> None:
+    """Measure and print what it takes to keep and to write what models say of each post."""
+    with tempfile.TemporaryDirectory() as name:
+        out = DataFolder(Path(name))
+        truth = Tiles.make(out.root, posts, tags, np.bool_)
+        taken, wrong = [], []
+        for model in range(models):
+            scores = Tiles.make(out.root, posts, tags, np.float32)
+            for tiles, made in zip((scores, truth), made_up(posts, tags, model), strict=True):
+                tiles.write(0, made)
+            taken.append(measure.call(partial(mistakes, out.root, scores, truth, 0.35)))
+            wrong.append(taken[-1].result)
+        ids = 6_734_042 + np.arange(posts)
+        taken.append(measure.call(lambda: Decisions.of(out.root, ids, truth, wrong)))
+        decisions = taken[-1].result
+        taken.append(measure.call(decisions.disagreements))
+        taken.append(measure.call(lambda: decisions.write(out)))
+        sizes = [path.stat().st_size for path in out.report_posts.iterdir()]
+    print(f"what {models} models say of each post: ", end="")
+    print(f"{sum(each.seconds for each in taken):.1f} s, ", end="")
+    print(f"{sum(each.processor for each in taken):.1f} s of processor time, ", end="")
+    print(f"{max(each.peak for each in taken) / 1e6:.0f} MB of memory; ", end="")
+    print(f"report_posts/ {sum(sizes) / 1e6:.1f} MB in {len(sizes)} files, ", end="")
+    print(f"report.html {len(taken[-1].result.records) / 1e3:.0f} kB more")
+
+
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(
@@ -98,7 +132,11 @@ def main() -> None:
     parser.add_argument("--compared", type=int, default=200, help="tags compared (default: 200)")
     parser.add_argument("--size", type=int, default=2, help="posts in a cluster (default: 2)")
     parser.add_argument("--rounds", type=int, default=5, help="(default: 5)")
+    parser.add_argument("--only-posts", action="store_true", help="measure report_posts/ alone")
     args = parser.parse_args()
+    if args.only_posts:
+        all_posts(args.posts, args.tags, args.models)
+        return
     against_loop(args.posts, args.tags, args.compared, args.rounds)
     clusters = np.arange(args.posts) // args.size
     weights = bootstrap.resamples(args.posts, args.resamples, 0, clusters)
@@ -118,6 +156,7 @@ def main() -> None:
     print(
         f"{total_busy:.1f} s of processor time ({total_busy / CORES:.1f} s on {CORES} free cores)"
     )
+    all_posts(args.posts, args.tags, args.models)
     peak = measure.peak_here() / 1e9
     print(f"the process at its peak, scores and truth included: {peak:.2f} GB")
 

@@ -8,26 +8,29 @@ import base64
 import hashlib
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from itertools import chain
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from string import Template
 from typing import Any
 
 from arena.cli import plain
+from arena.report.packing import packed
+from arena.report.posts import ByPost
 from arena.report.text import Metrics, labels, lost_tags, moved, verdicts
+
+import numpy as np
 
 VENDOR = Path(__file__).parent / "vendor"
 FOLDER = Path(__file__).parent / "page"
 SECTIONS = (
     *("leaderboard", "shared", "terms", "speed", "curves", "scatter", "groups", "ratings", "age"),
-    *("corrected", "calibration", "tags", "history", "run"),
+    *("corrected", "calibration", "tags", "posts", "history", "run"),
 )
 FIGURE = {"value", "low", "high"}
 RUNS = 200  # As many of the runs that there have been are shown.
 # In the order in which they run, as one script.
 SCRIPTS = (
-    *("format.js", "tables.js", "plots.js", "tag.js"),
+    *("format.js", "tables.js", "plots.js", "dialogs.js", "tag.js", "post.js"),
     *(f"sections/{name}.js" for name in SECTIONS),
     "start.js",
 )
@@ -35,26 +38,29 @@ SCRIPTS = (
 
 def html(
     metrics: Metrics,
+    by_post: ByPost,
     thumbnails: Mapping[int, bytes] | None = None,
     resized: str = "resized",
     runs: Sequence[Mapping[str, Any]] = (),
 ) -> str:
     """report.html: one file with its data, styles and libraries inside, which asks for nothing.
 
-    Its content security policy lets only the scripts written here run, by their hashes, and only
+    Its content security policy lets only the scripts written here run, by their hashes, and those
+    that they load ('strict-dynamic'): the files of `by_post`, where a reader asks for a post. Only
     images beside the page load. `vendor/README.md` names the libraries. `thumbnails` are WebP
     images by post ID, to be held by the page itself; without them it looks into `resized`, the path
-    of that folder from the page's. `runs` are all
-    that there have been, the last one this, each as EarlierRun in arena/validate/history.py.
+    of that folder from the page's. `runs` are all that there have been, the last one this, each as
+    EarlierRun in arena/validate/history.py.
     """
     models = [
-        {**model, "label": label, "score_histogram": _packed(model["score_histogram"])}
+        {**model, "label": label, "score_histogram": _histogram(model["score_histogram"])}
         for model, label in zip(metrics["models"], labels(metrics), strict=True)
     ]
     sentences = {"verdicts": verdicts, "lost": lost_tags, "moved": moved}
     said = {name: of(metrics) for name, of in sentences.items()}
     data = {**metrics, "models": models, "resized": resized, "said": said}
     data["runs"] = _shown(runs, {model["name"] for model in models})
+    data["by_post"] = by_post._asdict()
     own = "\n".join((FOLDER / name).read_text(encoding="utf-8") for name in SCRIPTS)
     scripts = [
         *(_script(VENDOR / name) for name in ("plotly-basic.min.js", "tabulator.min.js")),
@@ -68,7 +74,7 @@ def html(
     return Template((FOLDER / "page.html").read_text(encoding="utf-8")).substitute(
         policy="default-src 'none'; style-src 'unsafe-inline'; img-src 'self' file: data: blob:; "
         "base-uri 'none'; form-action 'none'; "
-        f"script-src {hashes}",
+        f"script-src {hashes} 'strict-dynamic'",
         style="\n".join(style.read_text(encoding="utf-8") for style in styles),
         data=_json(data),
         thumbnails=json.dumps(images),
@@ -94,18 +100,10 @@ def _hash(script: str) -> str:
     return f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'"
 
 
-def _packed(histogram: Mapping[str, Iterable[Iterable[int]]]) -> str:
-    """The counts of all tags, `positive` before `negative` of each, one after the other in as few
-    bytes as they need: seven bits a byte, the lowest first (LEB128), as base64. Most are below 128.
-    """
-    packed = bytearray()
-    sides = zip(histogram["positive"], histogram["negative"], strict=True)
-    for count in chain.from_iterable(chain(*tag) for tag in sides):
-        while count > 127:
-            packed.append(count & 127 | 128)
-            count >>= 7
-        packed.append(count)
-    return base64.b64encode(packed).decode()
+def _histogram(counts: Mapping[str, Sequence[Sequence[int]]]) -> str:
+    """The counts of all tags, `positive` before `negative` of each, packed. Most are below 128."""
+    sides = [np.array(counts[side], np.int64) for side in ("positive", "negative")]
+    return packed(np.stack(sides, axis=1).ravel())
 
 
 def _json(data: Any) -> str:

@@ -61,7 +61,7 @@ def arguments(doc: str | None) -> argparse.Namespace:
         200,
         type=resample_count,
     )
-    options.flag("--thumbnails", "put small copies of example posts into report.html")
+    options.flag("--thumbnails", "put small copies of the posts that it shows into report.html")
     options.choice(
         "--cluster",
         clusters.UNITS,

@@ -24,6 +24,7 @@ from arena.metrics import (
     simultaneous,
 )
 from arena.metrics.formulas import chance_average_precision
+from arena.metrics.mistakes import mistakes
 from arena.metrics.tiles import Tiles
 from arena.posts import CATEGORIES, RATINGS, site
 from arena.report import page, text
@@ -39,6 +40,7 @@ from arena.validate import (
     tensor_file,
 )
 from arena.validate.beyond import Beyond
+from arena.validate.by_post import Decisions, remove_others
 from arena.validate.clusters import clusters
 from arena.validate.ground_truth import GroundTruth
 from arena.validate.means import Scored
@@ -91,9 +93,10 @@ def score(
     device: torch.device,
     run: Run,
     out: DataFolder,
-) -> Results:
-    """Everything that the results show, one model after the other; their scores and the ground
-    truth lie in scratch files in the folder `data`, which nobody else sees.
+) -> tuple[Results, Decisions]:
+    """Everything that the results show, one model after the other, and what each says of each post;
+    their scores and the ground truth lie in scratch files in the folder `data`, which nobody else
+    sees.
 
     Without `resamples` nothing gets an interval; `unit` is what they draw (clusters.py). Reads each
     model's predictions, and what the last run left. Saves the ground truth in the folder `out`,
@@ -121,12 +124,14 @@ def score(
     parts = [[place_of[part.tagger.name] for part in model.parts] for model in models]
     beyond = Beyond(data.root, parts, ground_truth, tag_set, weights, drawn.of_post)
     seen_by = {model.name: model.may_have_seen(ground_truth) for model in models}
+    wrong: list[Tiles] = []
 
     def evaluated(place: int, model: Scored) -> Evaluation:
         said = beyond.outputs(place, model.labels)
         held, threshold = model.scores(data.root, ids, tags, said.add)
         known = ground_truth.tags_per_post(model.vocabulary())
         found = evaluate(test, held, threshold, known)
+        wrong.append(mistakes(data.root, held, truth, threshold))
         found.results["by_age"] = [
             {**each, **of_slice(seen_by[model.name], ground_truth, each["first"], each["last"])}
             for each in by_age(test, held, threshold)
@@ -153,6 +158,7 @@ def score(
     at_once = {name: simultaneous(evaluations, path) for name, path in COMPARED.items()}
     # Of a few units the spread is itself guesswork, and nobody is told from the best.
     enough = drawn.groups >= text.FEWEST
+    decisions = Decisions.of(data.root, ids, truth, wrong)
     results: Results = {
         "version": VERSION,
         "created": provenance.now(),
@@ -234,9 +240,10 @@ def score(
             ]
             for name, path in COMPARED.items()
         },
+        "disagreements": decisions.disagreements(),
         "audit": audit.corrected(data, caches, ground_truth, tags, drawn.of_post),
     }
-    return {**results, "moved": history.moved(last, results, tags)}
+    return {**results, "moved": history.moved(last, results, tags)}, decisions
 
 
 def of_slice(seen: np.ndarray | None, truth: GroundTruth, first: int, last: int) -> dict[str, Any]:
@@ -280,17 +287,22 @@ def save_truth(out: DataFolder, truth: Tiles, post_ids: np.ndarray, tags: list[s
     files.write_text(out.validation_tags, "".join(f"{tag}\n" for tag in tags))
 
 
-def write(data: DataFolder, out: DataFolder, results: Results, *, images: bool) -> None:
-    """Write the result files, and a line of history; the report with thumbnails of the example
-    posts if `images`."""
+def write(
+    data: DataFolder, out: DataFolder, results: Results, decisions: Decisions, *, images: bool
+) -> None:
+    """Write the result files, and a line of history; the report with thumbnails of the posts that
+    it shows if `images`."""
     files.write_text(out.detailed_metrics, text.detailed_metrics(results))
     files.write_text(out.per_tag, text.per_tag_csv(results))
     files.write_text(out.thresholds, text.thresholds_csv(results))
     files.write_text(out.metrics, json.dumps(results))
-    small = thumbnails(data, out.report, results["models"]) if images else None
+    small = thumbnails(data, out.report, results) if images else None
     # From outside of the data folder the path would tell where on a machine it is.
     inside = out.root.resolve().is_relative_to(data.root.resolve())
     resized = os.path.relpath(data.resized, out.root) if inside else data.resized.name
     runs = [*history.runs(out), history.earlier_run(history.entry(results))]
-    files.write_text(out.report, page.html(results, small, resized, runs))
+    of_posts = decisions.write(out)
+    files.write_text(out.report, page.html(results, of_posts, small, resized, runs))
+    # The last page has needed them until now.
+    remove_others(out, of_posts)
     history.append(out, results)

@@ -6,6 +6,7 @@ from arena.metrics import rare
 from arena.metrics.figures import Figure
 from arena.tagger import About
 from arena.validate.audit import Audit
+from arena.validate.by_post import Disagreement
 from arena.validate.history import Moved
 from arena.validate.speed import Run
 
@@ -240,4 +241,7 @@ class Results(TypedDict):
     # The names of the models that cannot be told from the best, which comes first, by the figures
     # of `simultaneous`: by the intervals there, or all without any.
     best: dict[str, list[str]]
+    # Up to 100 posts: those with the most differences between the models, the most first; of one
+    # model those with a tag on which its F1 is lowest.
+    disagreements: list[Disagreement]
     audit: Audit | None  # The figures corrected by people's judgements; None: there are none.

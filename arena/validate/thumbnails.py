@@ -1,14 +1,14 @@
-"""Small copies of the example posts' images, for a report that travels without resized/."""
+"""Small copies of the images that the report shows, for one that travels without resized/."""
 
 import io
 import os
 from concurrent.futures import ThreadPoolExecutor
 from itertools import chain
 from pathlib import Path
-from typing import Any
 
 from arena.cli import progress, say
 from arena.data_folder import DataFolder
+from arena.validate.schema import Results
 
 from PIL import Image
 
@@ -16,13 +16,15 @@ SIDE = 96  # Pixels of the longest side.
 QUALITY = 50
 
 
-def thumbnails(data: DataFolder, report: Path, models: list[Any]) -> dict[int, bytes]:
-    """WebP images by post ID, of every post in the models' `examples` that has a resized image.
+def thumbnails(data: DataFolder, report: Path, results: Results) -> dict[int, bytes]:
+    """WebP images by post ID, of every post in the models' `examples` and in `disagreements` that
+    has a resized image.
 
     Says how much they add to the `report`.
     """
-    lists = chain.from_iterable(side for model in models for side in model["examples"].values())
-    ids = sorted({int(post) for tag in lists for post, _ in tag})
+    sides = (side for model in results["models"] for side in model["examples"].values())
+    shown = {int(post) for tag in chain.from_iterable(sides) for post, _ in tag}
+    ids = sorted(shown | {each["post"] for each in results["disagreements"]})
     with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
         made = pool.map(lambda post: _thumbnail(data, post), ids)
         bar = progress(zip(ids, made, strict=True), desc="thumbnails", unit="post", total=len(ids))

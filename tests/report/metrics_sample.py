@@ -170,6 +170,10 @@ def metrics_sample(
         "pairs": [
             _pair(a, b, tags, bootstrap) for index, a in enumerate(made) for b in made[index + 1 :]
         ],
+        "disagreements": [
+            {"post": MIN_ID + place, "differences": 40 - place, "f1": [0.5] * len(made)}
+            for place in range(5)
+        ],
         "audit": _audit(made[: max(1, len(made) - 1)], bootstrap),
         "best": {
             "equal_f1": _by(made, lambda model: model["overall"]["equal"]["macro"]["f1"]["value"]),

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from arena.report import page
 from tests.helpers import PATIENCE
 from tests.report.metrics_sample import metrics_sample, runs_sample
+from tests.report.posts_sample import posts_sample
 
 import numpy as np
 import pytest
@@ -59,7 +60,8 @@ def shown(
     models, scheme = request.param
     path = tmp_path_factory.mktemp("page") / "report.html"
     metrics = metrics_sample(60, models)
-    path.write_text(page.html(metrics, runs=runs_sample(metrics)), encoding="utf-8")
+    by_post = posts_sample(metrics).by_post
+    path.write_text(page.html(metrics, by_post, runs=runs_sample(metrics)), encoding="utf-8")
     opened = browser.new_page(viewport={"width": 1280, "height": 800}, color_scheme=scheme)
     opened.set_default_timeout(PATIENCE * 1000)
     opened.goto(path.as_uri())

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 from arena.report import page, text
-from arena.validate import schema
+from arena.validate import by_post, schema
 from tests.helpers import PATIENCE, until
 from tests.report.metrics_sample import as_mean, as_own_images, metrics_sample, runs_sample
+from tests.report.posts_sample import posts_sample
 
 import pytest
 from playwright.sync_api import Browser, Page
@@ -23,6 +24,7 @@ def test_the_sample_has_every_key_of_the_schema() -> None:
         *((schema.Overall, model["overall"]), (schema.Overall, pair(metrics)["overall"])),
         *((schema.CrossFit, model["overall"]["cross_fit"]), (schema.Slice, model["by_age"][0])),
         *((schema.Ratings, model["ratings"]), (schema.AllTags, model["all_tags"])),
+        (by_post.Disagreement, metrics["disagreements"][0]),
         *((schema.Shared, pair(metrics)["shared"]), (schema.LostTags, metrics["lost_tags"][0])),
     ]
     for form, found in pieces:
@@ -36,7 +38,8 @@ def pair(metrics: dict[str, Any]) -> dict[str, Any]:
 def open_page(browser: Browser, folder: Path, metrics: dict[str, Any]) -> Page:
     """The report of `metrics`, drawn."""
     path = folder / "report.html"
-    path.write_text(page.html(metrics, runs=runs_sample(metrics)), encoding="utf-8")
+    by_post = posts_sample(metrics).by_post
+    path.write_text(page.html(metrics, by_post, runs=runs_sample(metrics)), encoding="utf-8")
     opened = browser.new_page(viewport={"width": 1280, "height": 800})
     opened.set_default_timeout(PATIENCE * 1000)
     errors: list[str] = []
@@ -170,6 +173,8 @@ def test_speed_ratings_and_age(shown: tuple[Page, dict[str, Any]]) -> None:
         assert row[10] == f"{366 * (models.index(model) + 1)} MB" or model["file_size"] > 1e9
     trace = "({ name, x, y, error_y: { array } }) => [name, x[0], y[0], y[0] + array[0]]"
     drawn = opened.evaluate(f"document.getElementById('speed-plot').data.map({trace})")
+    axis = "document.getElementById('speed-plot').layout.xaxis.title.text"
+    assert opened.evaluate(axis) == "Images a second<br>on NVIDIA H100 80GB HBM3"
     f1 = [model["overall"]["own"]["macro"]["f1"] for model in models]
     assert [point[0] for point in drawn] == [model["label"] for model in models if model["speed"]]
     for (_, x, *ys), model, figure in zip(drawn, models[:4], f1, strict=False):
@@ -200,6 +205,21 @@ def test_speed_ratings_and_age(shown: tuple[Page, dict[str, Any]]) -> None:
         for key in ("first_day", "last_day")
     )
     assert first_day <= day / 1000 <= last_day + 86400
+
+
+@pytest.mark.slow
+def test_speeds_of_several_devices_name_them(browser: Browser, tmp_path: Path) -> None:
+    metrics = metrics_sample(12, 3)
+    metrics["models"][1]["speed"][0]["device"] = "CPU <b>"
+    opened = open_page(browser, tmp_path, metrics)
+    opened.locator("#speed-plot .legendtext").nth(2).wait_for()
+    devices = ["NVIDIA H100 80GB HBM3", "CPU <b>", "NVIDIA H100 80GB HBM3"]
+    assert opened.locator("#speed-plot .legendtext").all_text_contents() == [
+        f"{model['label']}, on {device}"
+        for model, device in zip(metrics["models"], devices, strict=True)
+    ]
+    assert opened.locator("#speed-plot .xtitle").text_content() == "Images a second"
+    opened.close()
 
 
 @pytest.mark.slow

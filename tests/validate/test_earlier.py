@@ -21,6 +21,12 @@ def names(folder: Path) -> list[str]:
     return sorted(path.name for path in DataFolder(folder).results if path.exists())
 
 
+def held(folder: Path) -> dict[str, bytes]:
+    """What each file in a folder holds that results are in."""
+    every = [file for path in DataFolder(folder).results for file in (path, *path.glob("*"))]
+    return {str(file.relative_to(folder)): file.read_bytes() for file in every if file.is_file()}
+
+
 ALL = sorted(path.name for path in DataFolder(Path()).results)
 
 
@@ -50,13 +56,14 @@ def test_a_kill_in_between_loses_nothing(tmp_path: Path) -> None:
     make_data(tmp_path, 12)
     model = make_model(tmp_path, "a", TAGS)
     ok(validate(tmp_path, model))
-    whole = {path.name: path.read_bytes() for path in DataFolder(tmp_path).results}
+    whole = held(tmp_path)
     for count in range(len(ALL)):
         folder = tmp_path / f"killed-{count}"
         folder.mkdir()
         out = DataFolder(folder)
-        for name in whole:
-            shutil.copy2(tmp_path / name, folder)
+        for path in DataFolder(tmp_path).results:
+            copy = shutil.copytree if path.is_dir() else shutil.copy2
+            copy(path, folder / path.name)
         moved = out.results[:count]
 
         def rename(path: Path, target: Path, moved: list[Path] = moved) -> None:
@@ -69,7 +76,7 @@ def test_a_kill_in_between_loses_nothing(tmp_path: Path) -> None:
             earlier.put_aside(out, np.array([1]), ["a"], TAGS)
         earlier.put_aside(out, np.array([1]), ["a"], TAGS)
         (kept,) = (folder / "earlier").iterdir()
-        assert {path.name: path.read_bytes() for path in kept.iterdir()} == whole
+        assert held(kept) == whole
         assert not names(folder)
 
 

@@ -50,13 +50,15 @@ def test_a_site_that_is_no_address_is_refused(tmp_path: Path, held: str) -> None
     refused(validate(tmp_path, card), f"{data.site} holds no address of a site", "delete the file")
 
 
-def test_thumbnails_are_small_copies_of_the_example_posts(tmp_path: Path) -> None:
+def test_thumbnails_are_small_copies_of_the_posts_that_the_report_shows(tmp_path: Path) -> None:
     card, data = folder(tmp_path), DataFolder(tmp_path)
     ended = ok(validate(tmp_path, card, more=(*QUICK, "--thumbnails")))
     (text,) = re.findall(r'id="thumbnails">([^<]*)</script>', data.report.read_text())
     images = json.loads(text)
-    (model,) = json.loads(data.metrics.read_text())["models"]
+    results = json.loads(data.metrics.read_text())
+    (model,) = results["models"]
     posts = {str(p) for side in model["examples"].values() for tag in side for p, _ in tag}
+    posts |= {str(each["post"]) for each in results["disagreements"]}
     assert set(images) == posts
     assert f"{data.report} holds {len(posts)} thumbnails, " in ended.out
     for post, image in images.items():

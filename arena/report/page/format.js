@@ -27,6 +27,25 @@ const entry = (object, key) => (Object.hasOwn(object, key) ? object[key] : null)
 const counted = (number, unitName) =>
   `${whole(number)} ${number === 1 ? unitName.replace(/s$/, "") : unitName}`;
 
+// The numbers that packing.py packed: base64 of little-endian groups of 7 bits.
+function unpacked(text) {
+  const bytes = atob(text);
+  const found = [];
+  let number = 0;
+  let scale = 1;
+  for (let at = 0; at < bytes.length; at += 1) {
+    const byte = bytes.charCodeAt(at);
+    number += (byte & 127) * scale;
+    scale *= 128;
+    if (byte < 128) {
+      found.push(number);
+      number = 0;
+      scale = 1;
+    }
+  }
+  return found;
+}
+
 // ---- how a model looks: by the place of its name among the report's names, whatever the order
 
 const ranks = models.map(({ name }) => models.filter((other) => other.name < name).length);

@@ -12,7 +12,7 @@ function drawAll() {
     if (rest.length) setTimeout(() => next(rest));
     else document.querySelector("main").setAttribute("aria-busy", "false");
   };
-  next([...sections.map(({ draw }) => draw), drawTag]);
+  next([...sections.map(({ draw }) => draw), drawTag, drawPost]);
 }
 
 function writeHead() {
@@ -61,7 +61,7 @@ function writeSections() {
 writeHead();
 writeSwitches();
 writeSections();
-makeDialog();
+makeDialogs();
 drawAll();
 new ResizeObserver(() => document.documentElement.style.setProperty("--switches",
   `${byId("legend").offsetHeight}px`)).observe(byId("legend"));

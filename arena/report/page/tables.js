@@ -98,3 +98,36 @@ function best(get, sign, among) {
   });
   return tied.length < among.length ? tied : [];
 }
+
+// ---- tables that sort and turn pages (Tabulator)
+
+const gridHead = (text, underline = "transparent") => () => {
+  const made = el("button", { type: "button", className: "head" }, el("bdi", {}, text));
+  made.style.borderColor = underline;
+  return made;
+};
+const gridNumber = { hozAlign: "right", headerHozAlign: "right", sorter: "number",
+  headerSortStartingDir: "desc" };
+const gridOptions = { layout: "fitColumns", pagination: true, paginationButtonCount: 3,
+  columnDefaults: { resizable: false } };
+
+// Shows and hides columns, where `shows` has their field; all others are shown.
+function gridShows(grid, shows) {
+  for (const column of grid.getColumns()) {
+    const on = shows[column.getField()] ?? true;
+    if (column.isVisible() !== on) on ? column.show() : column.hide();
+  }
+  grid.redraw(true);
+}
+
+// Arrow keys walk the buttons of a page that open something; Tab and Enter work as on any button.
+function gridWalk(event) {
+  const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
+  if (!step || !event.target.classList.contains("open")) return;
+  const buttons = [...event.currentTarget.querySelectorAll(".open")];
+  const next = buttons[buttons.indexOf(event.target) + step];
+  if (next) {
+    event.preventDefault();
+    next.focus();
+  }
+}

@@ -3,25 +3,6 @@ const BINS = 32;
 const histograms = new Map();  // Of each model, the counts of all tags; decoded once it is asked for.
 let openedTag = null;
 
-// The numbers that page.py packed: base64 of little-endian groups of 7 bits.
-function unpacked(text) {
-  const bytes = atob(text);
-  const found = [];
-  let number = 0;
-  let scale = 1;
-  for (let at = 0; at < bytes.length; at += 1) {
-    const byte = bytes.charCodeAt(at);
-    number += (byte & 127) * scale;
-    scale *= 128;
-    if (byte < 128) {
-      found.push(number);
-      number = 0;
-      scale = 1;
-    }
-  }
-  return found;
-}
-
 // How many scores a tag has in each bin: `positive` of posts with the tag, `negative` without.
 function histogram(model, tag) {
   if (!histograms.has(model)) histograms.set(model, unpacked(models[model].score_histogram));
@@ -39,9 +20,8 @@ function openTag(index) {
         "all its posts")] : []));
   byId("tag-images").disabled = false;
   byId("tag-images").textContent = "Show thumbnails";
-  byId("tag").showModal();
+  enter("tag", index, () => openTag(index));
   drawTag();
-  byId("tag").scrollTop = 0;
 }
 
 function drawTag() {
@@ -115,47 +95,30 @@ function drawTagScores(index) {
 function posts(list) {
   if (!list.length) return el("p", { className: "read" }, "None.");
   return el("ul", {}, ...list.map(([id, score]) => {
-    const name = site && id < OWN ? external(`${site}/posts/${id}`, `#${id}`) : el("span", {}, `#${id}`);
-    name.classList.add("post");
-    const item = el("li", {}, name, " ", el("span", { className: "score" }, shown(score)));
+    const item = el("li", {}, postButton(id), " ",
+      el("span", { className: "score" }, shown(score)));
     item.dataset.id = id;
     return item;
   }));
 }
 
-// ---- thumbnails: those that the page holds, or else the files of resized/ beside it
-
-let embedded = null;
-const imageOf = (id) => {
-  embedded ??= JSON.parse(byId("thumbnails").textContent);
-  return embedded[id] ? `data:image/webp;base64,${embedded[id]}` : `${metrics.resized}/${id}.webp`;
-};
-
 async function showThumbnails() {
   const button = byId("tag-images");
   button.disabled = true;
   const items = [...byId("tag-posts").querySelectorAll("li")];
-  const loaded = await Promise.all(items.map((item) => new Promise((resolve) => {
-    const image = el("img", { alt: "" });
-    image.addEventListener("load", () => resolve([item, image]));
-    image.addEventListener("error", () => resolve([item, null]));
-    image.src = imageOf(item.dataset.id);
-  })));
+  const loaded = await Promise.all(items.map(async (item) =>
+    [item, await loadImage(imagesOf(item.dataset.id))]));
   if (!loaded.some(([, image]) => image)) {
     button.textContent = "No thumbnails: resized/ is not beside this page";
     return;
   }
   for (const [item, image] of loaded) {
-    const veil = image ? el("button", { type: "button", className: "veil", "aria-pressed": "false",
-      "aria-label": `Show post ${item.dataset.id} clearly; it may be explicit` }, image)
-      : el("span", { className: "veil" }, "no image");
-    veil.addEventListener("click", () =>
-      veil.setAttribute("aria-pressed", String(veil.getAttribute("aria-pressed") !== "true")));
-    item.prepend(veil);
+    item.prepend(image ? veiled(image, item.dataset.id)
+      : el("span", { className: "veil" }, "no image"));
   }
 }
 
-function makeDialog() {
+function makeTagDialog() {
   const [label, made] = select("Scores of", [], "", () => drawTagScores(openedTag));
   made.id = "tag-model";
   byId("tag-plots").append(
@@ -163,9 +126,5 @@ function makeDialog() {
       figure("tag-scores", "Scores of posts with and without the tag")),
     ...(severalModels ? [controls(label)] : []));
   if (!severalModels) byId("tag-plots").append(el("div", { hidden: true }, label));
-  byId("tag-close").addEventListener("click", () => byId("tag").close());
   byId("tag-images").addEventListener("click", showThumbnails);
-  byId("tag").addEventListener("click", (event) => {
-    if (event.target === byId("tag")) byId("tag").close();
-  });
 }

@@ -30,11 +30,17 @@
 
   function drawPlot() {
     const [key, name] = [figureChoice.value, FIGURES[figureChoice.value]];
-    const traces = visibleModels().filter((index) => fastest(models[index])).map((index) => {
-      const { overall, speed: [run] } = models[index];
+    const timed = visibleModels().filter((index) => fastest(models[index]));
+    const devices = new Set(timed.map((index) => models[index].speed[0].device));
+    // Speeds of one device are named by the axis, those of several by the legend.
+    const where = devices.size === 1 ? `<br>on ${markup(short([...devices][0], 30))}` : "";
+    const traces = timed.map((index) => {
+      const { label, overall, speed: [run] } = models[index];
       const score = key === "ap" ? overall.ap.macro : overall.own.macro[key];
       return {
-        ...ofModel(index), showlegend: true, mode: "markers", x: [run.images_per_second],
+        ...ofModel(index), ...(where ? {} : { name:
+          markup(`${short(label, 22)}, on ${short(run.device, 22)}`) }),
+        showlegend: true, mode: "markers", x: [run.images_per_second],
         y: [score.value], text: [`${few(run.images_per_second)} images a second on ` +
           markup(run.device)],
         marker: { color: colour(index), size: 11, symbol: symbol(index) },
@@ -46,7 +52,7 @@
     byId("speed-figure-box").hidden = !traces.length;
     if (!traces.length) return;
     plot("speed-plot", `${name} against images a second; the table holds the numbers`, traces,
-      layout("Images a second", `${name}, macro`,
+      layout(`Images a second${where}`, `${name}, macro`,
         { xaxis: { rangemode: "tozero", nticks: 6 }, height: 360 }));
   }
 

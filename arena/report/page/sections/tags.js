@@ -28,43 +28,27 @@
     return el("span", { className: "difference" }, el("span", {}, signed(value)), bar);
   }
 
-  function tagCell(cell) {
-    const { index, name } = cell.getData();
-    const open = el("button", { type: "button", className: "open", title: name },
-      el("bdi", {}, name));
-    open.addEventListener("click", () => openTag(index));
-    return open;
-  }
-
   function makeTable() {
-    const head = (text, underline = "transparent") => () => {
-      const made = el("button", { type: "button", className: "head" }, el("bdi", {}, text));
-      made.style.borderColor = underline;
-      return made;
-    };
-    const number = { hozAlign: "right", headerHozAlign: "right", sorter: "number",
-      headerSortStartingDir: "desc" };
     const columns = [
-      { field: "name", titleFormatter: head("Tag"), formatter: tagCell, sorter: "string",
-        minWidth: narrow() ? 128 : 180, frozen: true },
-      { field: "category", titleFormatter: head("Category"), minWidth: 108, visible: !narrow() },
-      { field: "count", titleFormatter: head("Posts"), ...number, minWidth: 78,
+      { field: "name", titleFormatter: gridHead("Tag"), sorter: "string", frozen: true,
+        minWidth: narrow() ? 128 : 180, formatter: (cell) => tagButton(cell.getData().index) },
+      { field: "category", titleFormatter: gridHead("Category"), minWidth: 108, visible: !narrow() },
+      { field: "count", titleFormatter: gridHead("Posts"), ...gridNumber, minWidth: 78,
         formatter: (cell) => whole(cell.getValue()) },
       ...models.map((model, index) => ({
-        field: `model${index}`, ...number, minWidth: 92,
-        titleFormatter: head(model.label, paint(index)),
+        field: `model${index}`, ...gridNumber, minWidth: 92,
+        titleFormatter: gridHead(model.label, paint(index)),
         formatter: (cell) => shown(cell.getValue()),
       })),
     ];
     if (severalModels) {
-      columns.push({ field: "difference", titleFormatter: head("Difference"), ...number,
+      columns.push({ field: "difference", titleFormatter: gridHead("Difference"), ...gridNumber,
         minWidth: 180, formatter: differenceCell });
     }
     tags = new Tabulator("#tags-table", {
-      data: rows(), columns, layout: "fitColumns", index: "index", pagination: true,
-      paginationSize: 25, paginationSizeSelector: [25, 50, 100, 250],
-      paginationButtonCount: 3, placeholder: "No tag matches.",
-      initialSort: [{ column: "count", dir: "desc" }], columnDefaults: { resizable: false },
+      ...gridOptions, data: rows(), columns, index: "index", paginationSize: 25,
+      paginationSizeSelector: [25, 50, 100, 250], placeholder: "No tag matches.",
+      initialSort: [{ column: "count", dir: "desc" }],
     });
     tags.on("dataFiltered", (_, left) => {
       byId("tags-count").textContent = `${whole(left.length)} of ${whole(names.length)} tags`;
@@ -79,14 +63,8 @@
 
   // Shows the columns of the models that are switched on, and of the category where there is room.
   function fit() {
-    const toggle = (field, on) => {
-      const column = tags.getColumn(field);
-      if (column && column.isVisible() !== on) on ? column.show() : column.hide();
-    };
-    models.forEach((_, index) => toggle(`model${index}`, visible[index]));
-    toggle("category", !narrow());
-    if (severalModels) toggle("difference", visibleModels().length > 1);
-    tags.redraw(true);
+    gridShows(tags, { category: !narrow(), difference: visibleModels().length > 1,
+      ...Object.fromEntries(models.map((_, index) => [`model${index}`, visible[index]])) });
   }
 
   function filter() {
@@ -94,18 +72,6 @@
     const wanted = fold(search.value.trim());
     tags.setFilter((row) => (category.value === "" || row.category === category.value) &&
       fold(row.name).includes(wanted));
-  }
-
-  // Arrow keys walk the tags of a page; Tab and Enter work as on any button.
-  function walk(event) {
-    const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
-    if (!step || !event.target.classList.contains("open")) return;
-    const buttons = [...byId("tags-table").querySelectorAll(".open")];
-    const next = buttons[buttons.indexOf(event.target) + step];
-    if (next) {
-      event.preventDefault();
-      next.focus();
-    }
   }
 
   const retag = () => tags.replaceData(rows());
@@ -148,7 +114,7 @@
           el("span", { id: "tags-count", role: "status" })),
         el("div", { className: "box", id: "tags-box" }, el("div", { id: "tags-table" })),
         copyButtons(text, "all tags"));
-      byId("tags-table").addEventListener("keydown", walk);
+      byId("tags-table").addEventListener("keydown", gridWalk);
     },
     draw() {
       const before = differing().join();
