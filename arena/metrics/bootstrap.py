@@ -191,11 +191,18 @@ def missed_variance(tags: Predicted) -> float:
 
 def widened(values: Array, variance: float) -> Array:
     """Resamples (resamples,) with their mean kept and their variance larger by `variance`."""
-    mean, spread = values.mean(), values.var(ddof=1)
+    spread = values.var(ddof=1)
     if not spread > NO_SPREAD**2:
         return values
-    widened: Array = mean + (values - mean) * np.sqrt(1 + variance / spread)
-    return widened
+    return scaled(values, np.sqrt(1 + variance / spread))
+
+
+def scaled(values: Array, factor: float) -> Array:
+    """Resamples (resamples,) with their mean kept, spread `factor` times as far."""
+    if factor == 1:
+        return values
+    found: Array = values.mean() + (values - values.mean()) * factor
+    return found
 
 
 class HalfCounts(NamedTuple):

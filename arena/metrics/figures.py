@@ -354,19 +354,27 @@ def _figures(values: dict[str, Any]) -> dict[str, Figure]:
 
 
 def _group(
-    tag_figures: dict[str, Array], counts: Counts, inside: Array, columns: int
+    tag_figures: dict[str, Array],
+    counts: Counts,
+    inside: Array,
+    columns: int,
+    wider: dict[str, float],
 ) -> dict[str, Any]:
     """Macro and micro figures over some of the tags (a bool a tag), at the own threshold.
 
     The first `columns` samples are all posts and their resamples. The intervals are those of the
-    same figures over all tags; macro precision has none, as it would have to be widened.
+    same figures over all tags, `wider` by as much; macro precision has none, as it would have to be
+    widened by what it alone misses.
     """
     some = slice(columns)
     tp, predicted = (counted[inside, some] for counted in counts.own)
     support, total = counts.support[inside, some], counts.total[some]
     each = rates(tp, predicted, support, total) | {"ap": counts.ap[inside, some]}
     pooled = rates(tp.sum(axis=0), predicted.sum(axis=0), support.sum(axis=0), total * len(tp))
-    spread = {name: each[name].mean(axis=0)[1:] for name in ("recall", "f1", "ap")}
+    spread = {
+        name: bootstrap.scaled(each[name].mean(axis=0)[1:], wider.get(name, 1))
+        for name in ("recall", "f1", "ap")
+    }
     return {
         "tags": len(tp),
         "macro": {
@@ -513,14 +521,15 @@ def evaluate(
     gaps = np.abs(bins[1] - bins[2]).sum(axis=1)
     figures["calibration_error",] = gaps / bins[0].sum(axis=1)
 
-    influence = {}
+    influence, wider = {}, {}
     if weights.shape[1] and not test.alone:
         moved = influences(
             scores, truth, lambda part, scores: _above(part, scores, cut, decided), test.clusters
         )
-        influence = moved.of_posts
-        for name, path in HEADLINE_PATHS.items():
-            figures[path][1:] += _hidden(moved.hidden[name], test)
+        influence, wider = moved.of_posts, moved.wider
+        for name, factor in wider.items():
+            path = HEADLINE_PATHS[name]
+            figures[path][1:] = bootstrap.scaled(figures[path][1:], factor)
     values = {path: float(found[0]) for path, found in figures.items()}
     resamples = {path: found[1:] for path, found in figures.items() if has_interval(path, tags)}
     alone = {path: of for path, of in resamples.items() if path[0] not in INTERVAL_OF_PAIRS}
@@ -537,7 +546,7 @@ def evaluate(
         "overall": overall,
         "design_effect": _design_effects(test, influence),
         "by_category": {
-            category: _group(tag_figures, counts, categories == category, sample.shape[1])
+            category: _group(tag_figures, counts, categories == category, sample.shape[1], wider)
             for category in sorted(set(test.categories))
         },
         "by_rating": {
@@ -545,7 +554,11 @@ def evaluate(
             for column, (rating, group) in enumerate(ratings.items(), sample.shape[1])
         },
         "by_frequency": [
-            {"low": low, "high": high - 1, **_group(tag_figures, counts, inside, sample.shape[1])}
+            {
+                "low": low,
+                "high": high - 1,
+                **_group(tag_figures, counts, inside, sample.shape[1], wider),
+            }
             for low, high in pairwise(FREQUENCIES)
             if (inside := (support >= low) & (support < high)).any()
         ],
@@ -567,7 +580,7 @@ def evaluate(
     groups = np.zeros(tags, int) if test.groups is None else test.groups
     by_sample = (counted[:, kept] for counted in (counts.support, *counts.own, counts.ap))
     support, tp, all_predicted, ap = by_sample
-    of_groups = Sums.of(groups, support, tp, all_predicted, ap, predicted)
+    of_groups = Sums.of(groups, support, tp, all_predicted, ap, predicted, wider)
     return Evaluation(values, resamples, influence, results, of_groups)
 
 
@@ -588,15 +601,6 @@ def _predicted(test: TestSet, scores: Matrix, cut: Array, decided: Decided | Non
         return Predicted.of(_above(part, scores, cut, decided), truth, test.clusters)
 
     return Predicted.joined([found for _, found in by_tags(scores, test.truth, block)])
-
-
-def _hidden(of_clusters: Array, test: TestSet) -> Array:
-    """What resamples hide of a figure, to be added to it in each of them: (resamples,)."""
-    _, first = np.unique(test.clusters, return_index=True)
-    at = np.zeros(len(test.clusters))
-    at[first] = of_clusters
-    found: Array = in_samples(at, test.weights) - of_clusters.sum()
-    return found
 
 
 def _widen(figures: Array, predicted: Predicted) -> None:

@@ -1,5 +1,5 @@
-"""How much each post moves the headline figures: from that the design effect of clusters, and what
-resamples hide of clusters of different sizes.
+"""How much each post moves the headline figures: from that the design effect of clusters, and how
+much more figures vary than resamples of few clusters show.
 
 A figure's influence (posts,) says by how much it rises, to first order, for each further copy of
 the post, in parts of the whole: its derivative with respect to the post's weight. Over all posts
@@ -13,28 +13,28 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from arena.metrics.blocks import Array, Matrix, by_tags
+from arena.metrics.bootstrap import NO_SPREAD
 from arena.metrics.formulas import f1, safe_divide
 
 import numpy as np
-import torch
 
 HEADLINE = ("precision", "recall", "f1", "ap")
-LEAST = 0.02  # Of its variance that a cluster's residual must still show to be scaled up.
+LEAST = 0.02  # Of its variance, that a cluster's residual must still show to tell anything.
 
 
 class Influences(NamedTuple):
     """How the means over tags of the HEADLINE figures are moved: by each post, float64 (posts,),
-    and how much more by each cluster than its posts show (`hidden`), float64 (clusters,); nothing
-    is hidden of precision, whose resamples bootstrap.missed_variance looks after."""
+    and how many times as far they spread as resamples of clusters show, at least 1 (`wider`); that
+    is not told of precision, whose resamples bootstrap.missed_variance looks after."""
 
     of_posts: dict[str, Array]
-    hidden: dict[str, Array]
+    wider: dict[str, float]
 
 
 def influences(
     scores: Matrix, truth: Matrix, above: Callable[[slice, Array], Array], clusters: Array
 ) -> Influences:
-    """The influences of posts, and of their `clusters` int (posts,) from 0 on.
+    """The influences of posts, which belong to `clusters` int (posts,) from 0 on.
 
     scores float32 and truth bool are (posts, tags). `above` says what is predicted of a block of
     tags: bool (tags of the block, posts), from the block's slice and its scores of that shape.
@@ -42,7 +42,7 @@ def influences(
     posts, tags = scores.shape
     units = int(clusters.max()) + 1
 
-    def block(part: slice, scores: Array, truth: Array) -> tuple[Array, Array]:
+    def block(part: slice, scores: Array, truth: Array) -> tuple[Array, Array, Array]:
         predicted = above(part, scores)
         right = predicted & truth
         tp, n, k = (np.count_nonzero(each, axis=1) for each in (right, predicted, truth))
@@ -55,61 +55,67 @@ def influences(
                 [zero, -safe_divide(safe_divide(tp, k), k), -safe_divide(f1(tp, n, k), n + k)],
             ]
         )
-        found = np.zeros((len(HEADLINE), posts))
-        for derivative, counted in zip(by, (right, predicted, truth), strict=True):
-            factors = torch.from_numpy(derivative.astype(np.float32))
-            found[:3] += (factors @ torch.from_numpy(counted.astype(np.float32))).numpy()
-        more = np.zeros((len(HEADLINE), units))
+        found, more = np.zeros((len(HEADLINE), posts)), np.zeros((len(HEADLINE), units))
+        own = np.zeros(len(HEADLINE))
         for tag, positive in enumerate(truth):
             some = np.flatnonzero(positive | predicted[tag])
             counted = np.stack([right[tag, some], predicted[tag, some], positive[some]])
-            _, in_recall, in_f1 = by[:, :, tag].T @ counted
+            in_precision, in_recall, in_f1 = by[:, :, tag].T @ counted
+            found[:3, some] += in_precision, in_recall, in_f1
             reached, in_ap = of_average_precision(scores[tag], positive)
             found[3, reached] += in_ap
             near = np.isin(clusters[reached], clusters[positive])
-            ranked = reached[near]
-            for row, of_tag in enumerate(
+            for row, (of, moves, size) in enumerate(
                 (
-                    (clusters[some], in_recall, counted[2]),
-                    (clusters[some], in_f1, counted[1:].sum(axis=0)),
-                    (clusters[ranked], in_ap[near], positive[ranked]),
+                    (some, in_recall, counted[2]),
+                    (some, in_f1, counted[1:].sum(axis=0)),
+                    (reached[near], in_ap[near], positive[reached[near]]),
                 ),
                 1,
             ):
-                places, values = hidden(*of_tag)
-                more[row, places] += values
-        return found, more
+                places, each, of_tag = residuals(clusters[of], moves, size)
+                more[row, places] += each
+                own[row] += of_tag
+        return found, more, own
 
-    total, hidden_total = np.zeros((len(HEADLINE), posts)), np.zeros((len(HEADLINE), units))
-    for _, (found, more) in by_tags(scores, truth, block):
-        total += found
-        hidden_total += more
-    return Influences(
-        dict(zip(HEADLINE, total / tags, strict=True)),
-        dict(zip(HEADLINE, hidden_total / tags, strict=True)),
-    )
+    total, more = np.zeros((len(HEADLINE), posts)), np.zeros((len(HEADLINE), units))
+    own = np.zeros(len(HEADLINE))
+    for _, found in by_tags(scores, truth, block):
+        for sums, part in zip((total, more, own), found, strict=True):
+            sums += part
+    wider = {}
+    for row, name in enumerate(HEADLINE[1:], 1):
+        together = np.bincount(clusters, total[row])
+        true = together + more[row]
+        shown, should = float(together @ together), float(true @ true + own[row])
+        wider[name] = max(1.0, should / shown) ** 0.5 if shown > NO_SPREAD**2 else 1.0
+    return Influences(dict(zip(HEADLINE, total / tags, strict=True)), wider)
 
 
-def hidden(clusters: Array, influence: Array, size: Array) -> tuple[Array, Array]:
-    """(clusters, what is hidden of the influence of each of them on one tag's figure).
+def residuals(clusters: Array, influence: Array, size: Array) -> tuple[Array, Array, float]:
+    """(clusters, how much more each moves the true figure of one tag than its influence says, and
+    what is to be added to the sum of the squares of both together).
 
     `clusters`, `influence` and `size` (n,) are of the posts that move it; `size` is how much of the
     figure's denominator each of them is.
 
-    A figure is a ratio of sums, and follows its large clusters, so what a cluster of the share h
-    of the denominator differs from the figure by is smaller than from the true one: where all posts
-    of a cluster are alike its variance is 1 - 2 h + sum(h²) of what it should be. For clusters of
-    one size, 1 / n each, that is 1 - 1 / n, which resamples make up for, as how many clusters they
-    have of a tag varies. For others 1 - h of it is what they make up for, and the root of the rest
-    is what an influence must be multiplied by. So nothing is hidden where all clusters of a tag are
-    of one size. Bell and McCaffrey, Survey Methodology 28, 2002, correct residuals of few clusters
-    like this. A cluster that is nearly all there is of a tag is left as it is.
+    A figure is a ratio of sums, which its large clusters draw near to themselves: what one with the
+    share h of the denominator differs from the figure by is 1 - h of what it differs from the true
+    figure by. So two tags' residuals must be divided by 1 - h each before they are multiplied. One
+    tag's own square is, where all posts of a cluster are alike, 1 - 2 h + sum(h²) of what it should
+    be. For clusters of one size, 1 / n each, that is 1 - 1 / n, which resamples make up for, as how
+    many clusters they have of a tag varies; of others they make up for 1 - h, and the rest is
+    missing. Bell and McCaffrey, Survey Methodology 28, 2002, correct residuals of few clusters like
+    this. A cluster that is nearly all there is of a tag tells nothing of it, and is left.
     """
     places, number = np.unique(clusters, return_inverse=True)
+    moved = np.bincount(number, influence)
     share = safe_divide(np.bincount(number, size), size.sum())
     left = 1 - 2 * share + share @ share
-    factor = np.sqrt(np.where(left > LEAST, (1 - share) / np.maximum(left, LEAST), 1))
-    return places, np.bincount(number, influence) * (factor - 1)
+    tells = left > LEAST
+    true = np.where(tells, moved / np.maximum(1 - share, LEAST), moved)
+    own = np.where(tells, (1 - share) / np.maximum(left, LEAST), 1) * moved**2
+    return places, true - moved, float((own - true**2).sum())
 
 
 def of_average_precision(scores: Array, truth: Array) -> tuple[Array, Array]:

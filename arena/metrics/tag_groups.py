@@ -22,6 +22,7 @@ class Sums:
     `groups` int (groups,) are the groups' numbers, `sizes` (groups,) how many tags each has, and
     `figures` float64 (4, groups, samples) are FIGURES added up over those tags; sample 0 is all
     posts. `group` (tags,) gives each tag's group, and `predicted` what is predicted of each.
+    Figures spread `wider` by these factors than their resamples (influence.py).
     """
 
     groups: Array
@@ -29,6 +30,7 @@ class Sums:
     figures: Array
     group: Array
     predicted: Predicted
+    wider: dict[str, float]
 
     @classmethod
     def of(
@@ -39,6 +41,7 @@ class Sums:
         predicted: Array,
         ap: Array,
         once: Predicted,
+        wider: dict[str, float],
     ) -> "Sums":
         """From what was counted of every tag in every sample: (tags, samples), and `group` (tags,).
 
@@ -52,7 +55,7 @@ class Sums:
         if len(group):
             for sums, values in zip(figures, each, strict=True):
                 np.add.reduceat(values[order], starts, axis=0, out=sums)
-        return cls(groups, sizes, figures, group, once)
+        return cls(groups, sizes, figures, group, once, wider)
 
     def plus(self, other: "Sums") -> "Sums":
         """The sums of the same model over the tags of both."""
@@ -62,4 +65,5 @@ class Sums:
             np.concatenate([self.figures, other.figures], axis=1),
             np.concatenate([self.group, other.group]),
             Predicted(*map(np.concatenate, zip(self.predicted, other.predicted, strict=True))),
+            self.wider,
         )

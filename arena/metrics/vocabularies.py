@@ -40,7 +40,7 @@ def count(
         return bootstrap.Predicted.of(given, truth, clusters)
 
     once = bootstrap.Predicted.joined([found for _, found in by_tags(predicted, truth, block)])
-    return Sums.of(group, support, tp, all_predicted, ap, once)
+    return Sums.of(group, support, tp, all_predicted, ap, once, {})
 
 
 def _weighed(where: Array, weights: torch.Tensor) -> Array:
@@ -57,10 +57,13 @@ def macro(sums: Sums, wanted: Array, tags: int) -> dict[str, Array]:
     """FIGURES as means over `tags` tags, (samples,) each, of which those in the groups numbered
     `wanted` have figures and all others 0. 0 for no tags.
 
-    The resamples of precision are widened by what they miss, as those of the common tags are.
+    The resamples are widened as those of the common tags are: of precision by what these tags miss,
+    of the others as the sums say.
     """
     chosen = np.isin(sums.groups, wanted)
     found = dict(zip(FIGURES, sums.figures[:, chosen].sum(axis=1) / max(1, tags), strict=True))
+    for name, factor in sums.wider.items():
+        found[name][1:] = bootstrap.scaled(found[name][1:], factor)
     precision = found["precision"]
     if len(precision) > 2 and has_interval((*MACRO, "precision"), tags):
         inside = np.isin(sums.group, wanted)

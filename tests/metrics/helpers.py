@@ -148,10 +148,11 @@ def cross_fitted(
     return predicted
 
 
-def hidden(scores: Array, truth: Array, threshold: float, clusters: Array) -> dict[str, Array]:
-    """What resamples hide of each cluster's influence, one tag and cluster at a time."""
+def wider(scores: Array, truth: Array, threshold: float, clusters: Array) -> dict[str, float]:
+    """How much further figures spread than resamples show, one tag and cluster at a time."""
     names, units = ("macro_recall", "macro_f1", "macro_ap"), int(clusters.max()) + 1
-    found = {name: np.zeros(units) for name in names}
+    shown, true = ({name: np.zeros(units) for name in names} for _ in range(2))
+    own = dict.fromkeys(names, 0.0)
     for column, positive in zip(scores.T, truth.T, strict=True):
         predicted = column >= np.float32(threshold)
         tp, k, n = int((predicted & positive).sum()), int(positive.sum()), int(predicted.sum())
@@ -172,18 +173,25 @@ def hidden(scores: Array, truth: Array, threshold: float, clusters: Array) -> di
                     for other, at in precision.items()
                     if column[post] >= column[other]
                 ]
-                own = precision[post] - ap if has else 0.0
-                influence["macro_ap"][cluster] += (sum(change) + own) / k
+                above = precision[post] - ap if has else 0.0
+                influence["macro_ap"][cluster] += (sum(change) + above) / k
             if n + k:
                 f1 = 2 * tp / (n + k)
                 influence["macro_f1"][cluster] += (2 * right - f1 * (has + given)) / (n + k)
             size[:, cluster] += has, has + given, has
         for name, sizes in zip(names, size, strict=True):
-            for cluster in np.flatnonzero(sizes):
-                share = sizes / sizes.sum()
-                left = 1 - 2 * share[cluster] + (share**2).sum()
-                more = ((1 - share[cluster]) / left) ** 0.5 - 1 if left > LEAST else 0.0
-                found[name][cluster] += influence[name][cluster] * more / len(truth.T)
+            share = sizes / max(1, sizes.sum())
+            for cluster, (moves, h) in enumerate(zip(influence[name], share, strict=True)):
+                left = 1 - 2 * h + (share**2).sum()
+                tells = h > 0 and left > LEAST
+                shown[name][cluster] += moves
+                true[name][cluster] += moves / (1 - h) if tells else moves
+                if tells:
+                    own[name] += moves**2 * ((1 - h) / left - 1 / (1 - h) ** 2)
+    found = {}
+    for name in names:
+        squares, should = (shown[name] ** 2).sum(), (true[name] ** 2).sum() + own[name]
+        found[name] = max(1.0, should / squares) ** 0.5 if squares > 1e-18 else 1.0
     return found
 
 

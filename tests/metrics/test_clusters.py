@@ -3,7 +3,12 @@
 from typing import Any
 
 from arena.metrics import TestSet, bootstrap, compare, compared_design_effects, evaluate
-from arena.metrics.influence import design_effect, hidden, influences, of_average_precision
+from arena.metrics.influence import (
+    design_effect,
+    influences,
+    of_average_precision,
+    residuals,
+)
 from tests.metrics.helpers import Array, ap, cases, evaluation
 
 import numpy as np
@@ -244,31 +249,38 @@ def test_macro_precision_of_clusters_varies_as_resamples_and_what_they_miss_say(
 
 
 @pytest.mark.parametrize("sizes", [[3, 3, 3, 3], [1, 2, 3, 6], [1, 1, 1, 9]])
-def test_what_is_hidden_of_uneven_clusters(sizes: list[int]) -> None:
+def test_residuals_of_few_clusters_are_told_as_they_would_be_of_the_true_figure(
+    sizes: list[int],
+) -> None:
     clusters, size = np.repeat(np.arange(4), sizes), np.ones(sum(sizes))
     share = np.array(sizes) / sum(sizes)
-    squares = np.zeros((2, 4))
-    trials = 4000
-    random = np.random.default_rng(0)
+    trials, random = 4000, np.random.default_rng(0)
+    shown, true, own, crossed = 0.0, 0.0, 0.0, np.zeros(4)
     for _ in range(trials):
-        hit = random.standard_normal(4)  # Of variance 1, the same for all posts of a cluster.
-        influence = (hit - share @ hit)[clusters] / sum(sizes)
-        places, more = hidden(clusters, influence, size)
-        shown = np.bincount(clusters, influence)
-        squares += np.array([shown, shown + more]) ** 2 / trials
-    assert places.tolist() == [0, 1, 2, 3]
+        # Of variance 1 and covariance 1/2 in two tags, the same for all posts of a cluster.
+        both = random.standard_normal(4)
+        moved = []
+        for hit in (both, (both + 3**0.5 * random.standard_normal(4)) / 2):
+            influence = (hit - share @ hit)[clusters] / sum(sizes)
+            places, more, of_tag = residuals(clusters, influence, size)
+            moved.append(np.bincount(clusters, influence) + more)
+            assert places.tolist() == [0, 1, 2, 3]
+        squares = float(moved[1] @ moved[1])
+        shown += float((np.bincount(clusters, influence) ** 2).sum()) / trials
+        true += (squares + of_tag) / trials
+        own += squares / trials
+        crossed += moved[0] * moved[1] / trials
     left = 1 - 2 * share + share @ share
-    np.testing.assert_allclose(squares[0], share**2 * left, rtol=0.1)
-    np.testing.assert_allclose(squares[1], share**2 * (1 - share), rtol=0.1)
-    if len(set(sizes)) == 1:
-        np.testing.assert_allclose(squares[0], squares[1])
-    else:
-        assert squares[1].sum() > 1.05 * squares[0].sum()
+    assert shown == pytest.approx((share**2 * left).sum(), rel=0.1)
+    assert true == pytest.approx((share**2 * (1 - share)).sum(), rel=0.1)
+    assert own > true >= shown * 0.99
+    # Two tags' product is right to the first order in the shares.
+    np.testing.assert_allclose(crossed, share**2 / 2 * left / (1 - share) ** 2, rtol=0.25)
 
 
 def test_a_cluster_that_is_all_there_is_of_a_tag_is_left_as_it_is() -> None:
     for sizes in ([5], [99, 1]):
         clusters = np.repeat(np.arange(len(sizes)), sizes)
         influence = np.linspace(-1, 1, sum(sizes))
-        _, more = hidden(clusters, influence, np.ones(sum(sizes)))
-        assert more[0] == 0 and np.isfinite(more).all()
+        _, more, own = residuals(clusters, influence, np.ones(sum(sizes)))
+        assert more[0] == 0 and np.isfinite([*more, own]).all()

@@ -18,7 +18,7 @@ PATH = ("ap", "macro")
 
 def given(values: list[float], resamples: Array) -> list[Evaluation]:
     none = np.zeros((0, 1))
-    sums = Sums.of(none[:, 0], none, none, none, none, Predicted(*[none[:, 0]] * 6))
+    sums = Sums.of(none[:, 0], none, none, none, none, Predicted(*[none[:, 0]] * 6), {})
     return [
         Evaluation({PATH: value}, {PATH: drawn}, {}, {}, sums)
         for value, drawn in zip(values, resamples, strict=True)
