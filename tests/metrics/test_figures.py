@@ -88,6 +88,9 @@ def test_every_figure_and_every_resample_equals_brute_force(
     factors = dict.fromkeys(drawn[0], 1.0)
     if clusters[-1] < posts - 1:
         factors |= wider(scores, truth, threshold, clusters)
+        of_f1 = factors["macro_f1"]
+        factors |= {"equal_macro_recall": factors["macro_recall"], "equal_macro_f1": of_f1}
+        factors["equal_macro_mcc"] = of_f1
     for name, factor in factors.items():
         values = np.array([each[name] for each in drawn])
         expected_values = values.mean() + (values - values.mean()) * factor
