@@ -145,52 +145,44 @@ def quick_sample(made: Made, resamples: int, seed: int) -> Sample:
     """As `sample`, but only macro F1 and recall at the own threshold, from sparse counts, and what
     needs no ranking of each tag's posts; no design effects."""
     models, truth, _ = drawn(made, np.random.default_rng(seed))
-    units = [made.clusters()]
-    if made.size > 1 and resamples:
-        units.append(np.arange(made.posts))
-    both: list[dict[str, Figure]] = []
-    for clusters in units:
-        drawn_posts = bootstrap.resamples(made.posts, resamples, seed, clusters)
-        weights = np.column_stack([np.ones(made.posts), drawn_posts])
+    drawn_posts = bootstrap.resamples(made.posts, resamples, seed)
+    weights = np.column_stack([np.ones(made.posts), drawn_posts])
 
-        def counted(chosen: Array, weights: Array = weights) -> Array:
-            return np.asarray(csr_matrix(chosen.T.astype(float)) @ weights)
+    def counted(chosen: Array) -> Array:
+        return np.asarray(csr_matrix(chosen.T.astype(float)) @ weights)
 
-        support = counted(truth)
-        found = []
-        for scores in models:
-            predicted = scores >= np.float32(THRESHOLD)
-            right, all_predicted = counted(predicted & truth), counted(predicted)
-            own = f1(right, all_predicted, support)
-            figures = {
-                "own.macro.recall": safe_divide(right, support).mean(axis=0),
-                "own.macro.f1": own.mean(axis=0),
-            }
-            for least in rare.MIN_COUNTS:
-                if (inside := support[:, 0] >= least).any():
-                    figures[f"min_count.{least}.f1"] = own[inside].mean(axis=0)
-            curve = bootstrap.micro_curve(scores, truth, weights.astype(np.uint8))
-            for level in PRECISIONS:
-                recall = curve.read(partial(recall_at_precision, level))
-                figures[f"recall_at_precision.{level:.2f}"] = recall
-            for level in RECALLS:
-                precision = curve.read(partial(precision_at_recall, level))
-                figures[f"precision_at_recall.{level:.2f}"] = precision
-            none = np.empty(0, np.intp), np.empty((made.posts, 0), np.bool_)
-            cut = np.full(made.tags, THRESHOLD, np.float32)
-            for name, of_posts in per_image(scores, truth, cut, *none).items():
-                figures[f"per_image.{name}"] = of_posts @ weights / weights.sum(axis=0)
-            found.append(figures)
-        one, other = found
-        apart = {name: one[name] - other[name] for name in one}
-        both.append(
-            {
-                name: figure(values[0], None if name.startswith(INTERVAL_OF_PAIRS) else values[1:])
-                for name, values in one.items()
-            }
-        )
-        both.append({name: figure(values[0], values[1:]) for name, values in apart.items()})
-    return Sample(tuple(both))
+    support = counted(truth)
+    found = []
+    for scores in models:
+        predicted = scores >= np.float32(THRESHOLD)
+        right, all_predicted = counted(predicted & truth), counted(predicted)
+        own = f1(right, all_predicted, support)
+        figures = {
+            "own.macro.recall": safe_divide(right, support).mean(axis=0),
+            "own.macro.f1": own.mean(axis=0),
+        }
+        for least in rare.MIN_COUNTS:
+            if (inside := support[:, 0] >= least).any():
+                figures[f"min_count.{least}.f1"] = own[inside].mean(axis=0)
+        curve = bootstrap.micro_curve(scores, truth, weights.astype(np.uint8))
+        for level in PRECISIONS:
+            recall = curve.read(partial(recall_at_precision, level))
+            figures[f"recall_at_precision.{level:.2f}"] = recall
+        for level in RECALLS:
+            precision = curve.read(partial(precision_at_recall, level))
+            figures[f"precision_at_recall.{level:.2f}"] = precision
+        none = np.empty(0, np.intp), np.empty((made.posts, 0), np.bool_)
+        cut = np.full(made.tags, THRESHOLD, np.float32)
+        for name, of_posts in per_image(scores, truth, cut, *none).items():
+            figures[f"per_image.{name}"] = of_posts @ weights / weights.sum(axis=0)
+        found.append(figures)
+    one, other = found
+    apart = {name: one[name] - other[name] for name in one}
+    of_one = {
+        name: figure(values[0], None if name.startswith(INTERVAL_OF_PAIRS) else values[1:])
+        for name, values in one.items()
+    }
+    return Sample((of_one, {name: figure(values[0], values[1:]) for name, values in apart.items()}))
 
 
 def equal_trial(made: Made, models: int, resamples: int, seed: int) -> list[bool]:
@@ -240,7 +232,8 @@ def main() -> None:
     parser.add_argument(
         "--quick",
         action="store_true",
-        help="only the figures that need no ranking of each tag's posts, several times as fast",
+        help="only the figures that need no ranking of each tag's posts, several times as fast; of"
+        " single posts",
     )
     parser.add_argument("--size", type=int, default=1, help="posts in a cluster (default: 1)")
     parser.add_argument(
@@ -248,6 +241,8 @@ def main() -> None:
     )
     parser.add_argument("--equal", help="numbers of equal models, such as 3,5,9")
     args = parser.parse_args()
+    if args.quick and args.size > 1:
+        parser.error("--quick is of single posts: leave out --size")
     made = Made(args.posts, args.tags, args.size, args.alike)
 
     context = get_context("spawn")
@@ -289,7 +284,7 @@ def main() -> None:
         if not all(name in names for names in every):
             continue  # Of tags on many posts, of which not every sample has one.
         print(f"{name:28}", *(column(name, k, others, trials) for k in range(len(kinds))))
-    if args.size > 1 and not args.quick:
+    if args.size > 1:
         for place, kind in enumerate(kinds[:2]):
             found = {
                 name: [e for each in trials if (e := each.effects[place][name]) is not None]
