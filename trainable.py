@@ -1,6 +1,7 @@
 """Keep the images a tagger can be tried on, and shrink them.
 
     python trainable.py
+    python trainable.py --shard 0/4    one machine's part, of four
 
 Judges the original of every post in posts.jsonl. A still image that decodes whole, has no
 transparent pixel and is no GIF is written to resized/<id>.webp: RGB, upright, its longest side at
@@ -19,6 +20,7 @@ import os
 from arena import files, jsonl
 from arena.cli import Options, UserError, progress, run, say, warn
 from arena.data_folder import DataFolder
+from arena.shard import ALL, shard
 from arena.trainable.examine import Settings, check_resized, judge_originals, resized_size
 from arena.trainable.judge import VERDICTS
 from arena.trainable.verdicts import Verdicts, writing
@@ -31,13 +33,13 @@ def main() -> None:
     with files.lock(data, "trainable"):
         post_ids = read_posts(data)
         prepare_folders(data)
-        verdicts = Verdicts(data, Settings(args.max_size, args.quality))
+        verdicts = Verdicts(data, Settings(args.max_size, args.quality), args.shard)
         to_judge = verdicts.resume(post_ids)
         judge_posts(verdicts, to_judge, args.workers)
         counts = verdicts.sort()
     posts = ", ".join(f"{counts[verdict]} {verdict}" for verdict in VERDICTS)
-    say(f"{posts}; {len(post_ids) - len(to_judge)} already judged")
-    if counts["missing"] == len(post_ids):
+    say(f"{posts}; {counts.total() - len(to_judge)} already judged")
+    if counts and counts["missing"] == counts.total():
         warn(f"no file of these posts is in {data.originals}: run download.py --data {data}")
     verdicts.notes.report()
 
@@ -61,6 +63,8 @@ def arguments() -> argparse.Namespace:
         metavar="QUALITY",
         help="WebP quality, 0 to 100",
     )
+    part = "only posts with id %% N == I, of one machine of N with a data folder each; 0 <= I < N"
+    options.value("--shard", "I/N", f"{part} (default: all)", ALL, type=shard, shown=None)
     options.number(
         "--workers",
         low=1,

@@ -77,7 +77,9 @@ class Walk:
     def wants(self, post: Json) -> bool:
         """Whether a post of posts.jsonl is kept, as far as it and those before it tell."""
         self.relatives.look_at(post)
-        return self.keep.has_rating(post) and not self.relatives.may_be_seen(post["id"])
+        if not self.keep.shard.has(post["id"]) or not self.keep.has_rating(post):
+            return False
+        return not self.relatives.may_be_seen(post["id"])
 
     def pages(self) -> Iterator[list[Json]]:
         """The new posts of page after page, already in posts.jsonl.
@@ -114,6 +116,8 @@ class Walk:
         for row in rows:
             self.relatives.look_at(row)
         for row in rows:
+            if not self.keep.shard.has(row["id"]):
+                continue
             due = self.keep.old_enough_at(row)
             if self.relatives.may_be_seen(row["id"]):
                 self.left_out["perhaps seen by a model"] += 1
@@ -128,7 +132,7 @@ class Walk:
                     lowest = row["id"]
                     break
         keep = self.keep
-        settings = keep.ratings, keep.min_age_days, until, keep.unseen_by
+        settings = keep.ratings, keep.min_age_days, until, keep.unseen_by, keep.shard
         return Page(below, lowest, len(kept), *settings), kept
 
     def _why(self, below: int) -> str:
