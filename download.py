@@ -36,6 +36,7 @@ from arena.download.walk import (
     start_id,
     walked_posts,
 )
+from arena.post_ids import PostIds
 from arena.seen import Training
 from arena.shard import ALL, shard
 
@@ -57,7 +58,8 @@ def main() -> None:
     )
     client = Client(site, threading.Event())
     # Read before anything is asked of the site, as a file may be missing.
-    listed = set(filter(args.shard.has, posts.ids(args.post_ids))) if args.post_ids else None
+    given = posts.ids(args.post_ids) if args.post_ids else None
+    listed = None if given is None else PostIds(filter(args.shard.has, given))
     seen = training(args.unseen_by)
     keep = Filter(args.rating, args.min_age_days, time.time(), seen, args.shard)
     with files.lock(args.data, "download"):
@@ -76,7 +78,7 @@ def training(chosen: list[str] | None) -> list[Training]:
 
 
 def fetch_posts(
-    client: Client, listed: set[int] | None, keep: Filter, args: argparse.Namespace
+    client: Client, listed: PostIds | None, keep: Filter, args: argparse.Namespace
 ) -> None:
     """Fetch the listed posts, or else those of the walk, with their files; then say the counts."""
     post_file, outcome = PostFile(args.data), Outcome()

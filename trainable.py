@@ -16,10 +16,12 @@ may be emptied to free the disk.
 
 import argparse
 import os
+from collections.abc import Sequence
 
 from arena import files, jsonl
 from arena.cli import Options, UserError, progress, run, say, warn
 from arena.data_folder import DataFolder
+from arena.post_ids import PostIds
 from arena.shard import ALL, shard
 from arena.trainable.examine import Settings, check_resized, judge_originals, resized_size
 from arena.trainable.judge import VERDICTS
@@ -76,10 +78,10 @@ def arguments() -> argparse.Namespace:
     return options.parse_args()
 
 
-def read_posts(data: DataFolder) -> set[int]:
+def read_posts(data: DataFolder) -> PostIds:
     """The IDs in posts.jsonl. Raises UserError where there is none."""
     problems = jsonl.Problems()
-    post_ids = {record["id"] for _, record in jsonl.lines(data.posts, problems)}
+    post_ids = PostIds(record["id"] for _, record in jsonl.lines(data.posts, problems))
     problems.tell(data.posts)
     if not post_ids:
         raise UserError(f"{data.posts} has no post in it: run download.py first, or check --data")
@@ -91,14 +93,15 @@ def prepare_folders(data: DataFolder) -> None:
 
     Raises UserError where there are neither originals nor resized images.
     """
-    if not data.originals.is_dir() and not any(data.resized.glob("*.webp")):
+    images = (name for name in files.names(data.resized) if name.endswith(".webp"))
+    if not data.originals.is_dir() and not any(images):
         raise UserError(f"{data.originals} is missing: run download.py first, or check --data")
     with writing(data):
         data.resized.mkdir(exist_ok=True)
         files.sweep(data.resized)
 
 
-def judge_posts(verdicts: Verdicts, post_ids: list[int], workers: int) -> None:
+def judge_posts(verdicts: Verdicts, post_ids: Sequence[int], workers: int) -> None:
     """Judge each post's original; where that is not possible, its resized image decides."""
     data = verdicts.data
     troubles: dict[int, str] = {}  # Why an original could not be judged.

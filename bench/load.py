@@ -1,17 +1,26 @@
-"""Memory from a few to 200,000 posts: trainable.py over all of them, validate.py over a sample.
+"""Memory by the number of posts: where all is yet to do, and where all is done.
 
-    python -m bench.load                     # 10,000, 50,000 and 200,000 posts, some minutes
-    python -m bench.load --posts 1000 5000   # quicker
+    python -m bench.load                                    # half an hour
+    python -m bench.load --posts --finished 1000000 10000000    # the long curve alone: hours, 25 GB
 
-Each post has a small PNG of its own; trainable.py judges and shrinks every one. Then validate.py
-runs the demo's two models over 512 of them, with all of posts.jsonl and resized/ to go through.
-Peak memory is that of the script and its workers together, sampled.
+First, each post has a small PNG of its own; trainable.py judges and shrinks every one, and
+validate.py runs the demo's two models over 512 of them. Peak memory is that of the script and its
+workers together, sampled.
+
+Then (`--finished`) all files are there and all verdicts are ok: posts.jsonl has 35 tags a post
+of a million, most of them rare, and each file is one of a few under many names (hard links).
+download.py finds every post and file and asks for nothing, trainable.py every verdict. Of
+validate.py it is the reading: which posts, and the ground truth of the 32,768 lowest, or of all.
+Peak memory is that of the largest process.
 """
 
 import argparse
+import hashlib
 import io
 import json
+import os
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from arena.data_folder import DataFolder
@@ -24,6 +33,26 @@ from PIL import Image
 
 FIRST_ID = 6_000_000
 SAMPLE = 512
+CHOSEN = 32_768
+NAMES = 60_000  # Of one file; ext4 takes up to 65,000.
+BLOCK = 200  # Posts of a page of the site.
+TAGS = 35  # A post.
+VOCABULARY = 1_000_000
+# What validate.py reads before it opens a model: `limit` posts of a data folder.
+READ = """
+import sys
+from pathlib import Path
+import validate
+from arena import families
+from arena.data_folder import DataFolder
+from arena.validate import ground_truth
+data, limit = DataFolder(Path(sys.argv[1])), int(sys.argv[2])
+mappings = ground_truth.mappings(data)
+usable = ground_truth.usable_posts(data)
+links = families.links(data.posts)
+truth = ground_truth.read(data, usable, limit, mappings)
+print(len(truth.post_ids), "posts")
+"""
 
 
 def make_folder(data: DataFolder, posts: int) -> None:
@@ -45,18 +74,64 @@ def make_folder(data: DataFolder, posts: int) -> None:
             data.original(post_id).write_bytes(png.getvalue())
 
 
-def main() -> None:
-    """Measure at each size and print the curve."""
-    options = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    options.add_argument("--posts", type=int, nargs="+", default=[10_000, 50_000, 200_000])
-    args = options.parse_args()
+def make_finished(data: DataFolder, posts: int) -> None:
+    """A data folder in which all of `posts` posts have been fetched and found ok."""
+    rng = np.random.default_rng(0)
+    for folder in (data.originals, data.resized, data.metadata):
+        folder.mkdir(parents=True)
+    write_mappings(data.root, [], [])
+    content, webp = b"original", b"resized"
+    md5, rules = hashlib.md5(content).hexdigest(), {"ratings": "egqs", "min_age_days": 60}
+    with (
+        data.posts.open("w") as lines,
+        data.verdicts.open("w") as verdicts,
+        data.walked.open("w") as walked,
+    ):
+        for start in range(posts, 0, -BLOCK):
+            lowest = max(1, start - BLOCK + 1)
+            page = {"below": start + 1, "lowest": lowest, "kept": start - lowest + 1, **rules}
+            walked.write(json.dumps({**page, "until": None}) + "\n")
+            # As on the site, a tag's frequency falls as 1 / rank.
+            drawn = (VOCABULARY ** rng.random((start - lowest + 1, TAGS))).astype(int)
+            for post_id, numbers in zip(range(start, lowest - 1, -1), drawn, strict=True):
+                text = " ".join(f"tag_number_{number}" for number in numbers)
+                post = {
+                    "id": post_id,
+                    "created_at": f"20{10 + post_id % 15}-10-{1 + post_id % 28}T00:00:00.000-04:00",
+                    "rating": "gsqe"[post_id % 4],
+                    "parent_id": post_id - 1 if post_id % 6 == 1 and post_id > 1 else None,
+                    "md5": md5,
+                    "file_ext": "png",
+                    "file_size": len(content),
+                    "file_url": f"https://site.example/original/{md5}.png",
+                    "tag_string": text,
+                    "tag_string_general": text,
+                }
+                lines.write(json.dumps(post) + "\n")
+        for post_id in range(1, posts + 1):
+            original, image = data.original(post_id), data.resized_image(post_id)
+            if post_id % NAMES == 1:
+                first = original, image
+                original.write_bytes(content)
+                image.write_bytes(webp)
+                mtime = original.stat().st_mtime_ns
+            else:
+                os.link(first[0], original)
+                os.link(first[1], image)
+            record = {"id": post_id, "verdict": "ok", "reason": "", "size": len(content)}
+            record |= {"mtime_ns": mtime, "md5": md5, "max_size": 1024, "quality": 80}
+            verdicts.write(json.dumps({**record, "bytes": len(webp)}) + "\n")
+
+
+def unfinished_rows(folder: Path, sizes: Sequence[int]) -> None:
+    """Measure where all is yet to do, and print the curve."""
     print("| Posts | trainable.py, MB | posts a second, to the first row's | validate.py, MB |")
     print("|-------|------------------|------------------------------------|-----------------|")
     first_rate = 0.0
-    with tempfile.TemporaryDirectory() as name, serve(hub=measure.ROOT / "demo" / "hub") as server:
-        env = {"HF_ENDPOINT": server.url, "HF_HOME": f"{name}/hub-cache"}
-        for posts in args.posts:
-            data = DataFolder(Path(name) / str(posts))
+    with serve(hub=measure.ROOT / "demo" / "hub") as server:
+        env = {"HF_ENDPOINT": server.url, "HF_HOME": f"{folder}/hub-cache"}
+        for posts in sizes:
+            data = DataFolder(folder / str(posts))
             make_folder(data, posts)
             trainable = measure.script("trainable.py", "--data", data, env=env, workers=True)
             measure.script("export_sw.py", "--data", data, env=env)
@@ -70,6 +145,50 @@ def main() -> None:
                 f" | {validate.peak / 1e6:.0f} |",
                 flush=True,
             )
+
+
+def finished_rows(folder: Path, sizes: Sequence[int]) -> None:
+    """Measure where all is done, print the curve, and the bytes a post from first to last."""
+    steps = ("download.py", "trainable.py", f"validate.py, {CHOSEN:,} posts", "all posts")
+    print("| Posts |" + "".join(f" {step}, GB (s) |" for step in steps))
+    print("|-------|" + "".join(f"{'-' * (len(step) + 10)}|" for step in steps))
+    peaks: list[list[float]] = []
+    for posts in sizes:
+        with tempfile.TemporaryDirectory(dir=folder) as name:
+            data = DataFolder(Path(name))
+            make_finished(data, posts)
+            walk = ("--start-id", posts + 1, "--posts", posts, "--url", "http://127.0.0.1:9")
+            commands = {
+                ("download.py", "--data", data, *walk): f"already there {posts},",
+                ("trainable.py", "--data", data): f"{posts} already judged",
+                ("-c", READ, data, CHOSEN): f"{min(posts, CHOSEN)} posts",
+                ("-c", READ, data, posts): f"{posts} posts",
+            }
+            print(f"| {posts:,} |", end="", flush=True)
+            peaks.append([])
+            for command, told in commands.items():
+                taken = measure.script(*command)
+                assert told in taken.result, taken.result
+                peaks[-1].append(taken.peak)
+                print(f" {taken.peak / 1e9:.2f} ({taken.seconds:.0f}) |", end="", flush=True)
+            print()
+    if len(sizes) > 1:
+        more = sizes[-1] - sizes[0]
+        slopes = [(last - first) / more for first, last in zip(peaks[0], peaks[-1], strict=True)]
+        print("| bytes a post |" + "".join(f" {slope:.0f} |" for slope in slopes))
+
+
+def main() -> None:
+    """Measure at each size and print the curves."""
+    options = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    options.add_argument("--posts", type=int, nargs="*", default=[10_000, 50_000, 200_000])
+    options.add_argument("--finished", type=int, nargs="*", default=[200_000, 1_000_000])
+    args = options.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        if args.posts:
+            unfinished_rows(Path(name), args.posts)
+        if args.finished:
+            finished_rows(Path(name), args.finished)
 
 
 if __name__ == "__main__":

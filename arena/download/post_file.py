@@ -9,6 +9,7 @@ import argparse
 import bisect
 import datetime
 import functools
+from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
@@ -16,6 +17,7 @@ from typing import Any
 from arena import files, jsonl
 from arena.data_folder import DataFolder
 from arena.download import unseen
+from arena.post_ids import PostIds
 from arena.posts import RATINGS
 from arena.seen import Training
 from arena.shard import ALL, Shard
@@ -103,7 +105,7 @@ class PostFile:
     """posts.jsonl and walked.jsonl of a data folder. `ids` are those of the posts read or added."""
 
     data: DataFolder
-    ids: set[int] = field(default_factory=set)
+    ids: PostIds = field(default_factory=PostIds)
 
     def __post_init__(self) -> None:
         files.temporary(self.data.posts).unlink(missing_ok=True)
@@ -129,7 +131,8 @@ class PostFile:
         lines = {number: line for number, line in lines.items() if len(line) <= jsonl.MAX_LINE}
         with self.data.posts.open("ab", buffering=0) as file:
             jsonl.append(file, b"".join(lines.values()))
-        self.ids.update(lines)
+        for number in lines:
+            self.ids.add(number)
         return [new[number] for number in lines]
 
     def replace(self, changed: dict[int, Json]) -> None:
@@ -148,7 +151,7 @@ class PostFile:
         jsonl.repair(self.data.walked)
         if not self.data.walked.exists():
             return {}
-        ids = sorted(self.ids)
+        ids = array("q", self.ids)
         pages = {}
         parts: dict[tuple[int, int, int], dict[int, Page]] = {}  # By number of the shard.
         for line in self.data.walked.read_bytes().splitlines():
@@ -175,8 +178,9 @@ class PostFile:
 
     def summary(self) -> str:
         """How many posts there are, and from which id to which."""
-        span = f", IDs {min(self.ids)} to {max(self.ids)}" if self.ids else ""
-        return f"{self.data.posts}: {len(self.ids)} posts{span}"
+        ids = array("q", self.ids)
+        span = f", IDs {ids[0]} to {ids[-1]}" if ids else ""
+        return f"{self.data.posts}: {len(ids)} posts{span}"
 
     def add_walked(self, page: Page) -> None:
         """Append a page to walked.jsonl. Its posts must be in posts.jsonl by then."""

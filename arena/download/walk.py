@@ -17,6 +17,7 @@ from arena.download.danbooru import PAGE_LIMIT, Client
 from arena.download.fetch import RemoteFile, is_fetched, remote_file
 from arena.download.post_file import Filter, Page, PostFile
 from arena.download.unseen import Relatives
+from arena.post_ids import PostIds
 
 Json = dict[str, Any]
 T = TypeVar("T")
@@ -161,7 +162,7 @@ def walked_posts(walk: Walk, max_bytes: int) -> Iterator[Json]:
 
 
 def listed_posts(
-    client: Client, post_file: PostFile, ids: set[int], max_bytes: int
+    client: Client, post_file: PostFile, ids: PostIds, max_bytes: int
 ) -> Iterator[Json]:
     """The posts of these ids: those in posts.jsonl, then those that the site shows."""
     yield from saved_posts(client, post_file, lambda post: post["id"] in ids, max_bytes)

@@ -19,6 +19,7 @@ Every worker process imports this module, so it must stay without torch.
 """
 
 import json
+from array import array
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -30,6 +31,7 @@ from typing import Any
 from arena import files, jsonl
 from arena.cli import UserError, progress, say, warn
 from arena.data_folder import DataFolder
+from arena.post_ids import PostIds
 from arena.shard import ALL, Shard
 from arena.trainable.examine import (
     MISSING,
@@ -41,6 +43,8 @@ from arena.trainable.examine import (
     resized_size,
 )
 from arena.trainable.judge import VERDICTS, Judgement
+
+import numpy as np
 
 # Changes with what judge.py takes for unreadable. An original that was unreadable by other rules is
 # judged again; all others keep their verdict.
@@ -104,12 +108,11 @@ class Verdicts:
         self.settings = settings
         self.shard = shard
         self.notes = Notes()
-        # The byte at which each post's line begins. The lines themselves, of a million posts, would
-        # take three times as much memory.
-        self._places: dict[int, int] = {}
+        # The posts that have a line, and the byte at which it begins.
+        self._ids, self._starts = array("q"), array("q")
         self._file: FileIO | None = None
 
-    def resume(self, post_ids: set[int]) -> list[int]:
+    def resume(self, post_ids: PostIds) -> "array[int]":
         """Remove the lines that are out of date, and those of posts not in `post_ids`.
 
         They go before new ones are added, as a post may not have two lines. The lines of other
@@ -126,9 +129,9 @@ class Verdicts:
                         if post_id not in post_ids:
                             continue
                         if not self.shard.has(post_id) or self._holds(record):
-                            self._places[post_id] = file.tell()
+                            self._note(post_id, file.tell())
                             file.write(jsonl.line(record))
-        return sorted(filter(self.shard.has, post_ids - self._places.keys()))
+        return array("q", filter(self.shard.has, post_ids - PostIds(self._ids)))
 
     def _holds(self, record: Record) -> bool:
         """Whether a line is still right; it gets the time of an original that was only copied."""
@@ -225,10 +228,10 @@ class Verdicts:
         path = self.data.verdicts
         counts: Counter[str] = Counter()
         with writing(self.data), path.open("rb") as unsorted, files.atomic(path) as file:
-            for post_id in sorted(self._places):
-                unsorted.seek(self._places[post_id])
+            for place in np.argsort(np.asarray(self._ids)):
+                unsorted.seek(self._starts[place])
                 line = unsorted.readline()
-                if self.shard.has(post_id):
+                if self.shard.has(self._ids[place]):
                     counts[json.loads(line)["verdict"]] += 1
                 file.write(line)
         return counts
@@ -236,7 +239,11 @@ class Verdicts:
     def _append(self, record: Record) -> None:
         assert self._file is not None, "add only inside `with verdicts.open()`"
         with writing(self.data):
-            self._places[record["id"]] = jsonl.append(self._file, jsonl.line(record))
+            self._note(record["id"], jsonl.append(self._file, jsonl.line(record)))
+
+    def _note(self, post_id: int, start: int) -> None:
+        self._ids.append(post_id)
+        self._starts.append(start)
 
     def _name(self, path: Path) -> Path:
         """A path as a line has it: from the data folder on."""
