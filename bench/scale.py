@@ -4,7 +4,9 @@
 
 Two models of 9,083 and 5,813 tags, 4,000 in common, on the CPUs of this machine; the networks' own
 time is left out (see bench.gpu). Preparing is measured per image, scoring at two sizes, through
-which a line is drawn; disk from the bench's images and from the form of the predictions.
+which a line is drawn; disk from the bench's images and from the form of the predictions. How long
+a download takes is the line's and the site's to say: assumed are originals of 2.5 MB, as Danbooru's
+are, at 12.5 MB a second (100 Mbit/s), by one machine.
 """
 
 import argparse
@@ -21,6 +23,7 @@ from models import card as cards
 import torch
 
 SCALES = (32_768, 1_000_000, 10_000_000)
+ORIGINAL, LINE = 2.5e6, 12.5e6  # Bytes of a file, and a second.
 
 
 def line(low: tuple[int, float], high: tuple[int, float], at: int) -> float:
@@ -50,12 +53,10 @@ def main() -> None:
             for resamples, runs in measured.items():
                 runs.append(validate(Path(name), models, resamples))
     print(f"Computed from {args.posts[0]} and {args.posts[1]} posts, {args.workers} CPUs:\n")
-    print(
-        "| Posts | Preparing images | Scoring | with intervals | Memory | resized/ | Predictions |"
-    )
-    print(
-        "|-------|------------------|---------|----------------|--------|----------|-------------|"
-    )
+    columns = ["Posts", "Download", "originals/", "Preparing images", "resized/", "Predictions"]
+    columns += ["Scoring", "with intervals", "Memory"]
+    print(f"| {' | '.join(columns)} |")
+    print("|" + "|".join("-" * (len(column) + 2) for column in columns) + "|")
     low, high = args.posts
     peaks = [run.peak / 1e9 for run in measured[200]]
     for at in SCALES:
@@ -64,9 +65,10 @@ def main() -> None:
         )
         memory = line((low, peaks[0]), (high, peaks[1]), at)
         print(
-            f"| {at:,} | {at / per_second / 3600:.1f} h | {plain / 60:.1f} min"
-            f" | {resampled / 60:.1f} min | {memory:.1f} GB | {at * webp / 1e9:.0f} GB"
-            f" | {at * 4 * sum(WIDTHS) / 1e9:.1f} GB |"
+            f"| {at:,} | {at * ORIGINAL / LINE / 3600:,.1f} h | {at * ORIGINAL / 1e9:,.0f} GB"
+            f" | {at / per_second / 3600:.1f} h | {at * webp / 1e9:.0f} GB"
+            f" | {at * 4 * sum(WIDTHS) / 1e9:.1f} GB | {plain / 60:.1f} min"
+            f" | {resampled / 60:.1f} min | {memory:.1f} GB |"
         )
 
 
