@@ -85,7 +85,7 @@ class GroundTruth:
         for group, _ in self.implications:
             alone[group] = -1
         direct = alone[self.indices] >= 0
-        rows, places = [self._rows()[direct].astype(np.int32)], [alone[self.indices[direct]]]
+        rows, places = [self._rows()[direct]], [alone[self.indices[direct]]]
         for group, carriers in self._carriers():
             for place in column[group][column[group] >= 0]:
                 rows.append(carriers.astype(np.int32))
@@ -113,7 +113,7 @@ class GroundTruth:
         return found
 
     def _rows(self) -> np.ndarray:
-        return np.repeat(np.arange(len(self.post_ids)), np.diff(self.starts))
+        return np.repeat(np.arange(len(self.post_ids), dtype=np.int32), np.diff(self.starts))
 
     def _carriers(self) -> Iterator[tuple[list[int], np.ndarray]]:
         """Each group of `implications` with the rows of the posts that carry its tags, ascending.
@@ -240,19 +240,20 @@ def read(
         if not isinstance(tags, str):
             problems.add(line, "has no text tag_string")
             continue
-        kept.add(post["id"], _rating(post), _day(post), sorted({*map(index, tags.split())}))
-        if (
-            len(kept.ids) > 2 * limit + 1000
-        ):  # So that memory depends on the limit, not on the file.
+        own = {tag: index(tag) for tag in tags.split()}
+        kept.add(post["id"], _rating(post), _day(post), sorted({*own.values()}))
+        # So that memory depends on the limit, not on the file.
+        if len(kept.ids) > 2 * limit + 1000:
             kept = kept.lowest(limit)
         for place, category in enumerate(posts.CATEGORIES):
             named = post.get(f"tag_string_{category}")
             for tag in named.split() if isinstance(named, str) else ():
-                votes[index(tag) * len(posts.CATEGORIES) + place] += 1
+                number = own[tag] if tag in own else index(tag)
+                votes[number * len(posts.CATEGORIES) + place] += 1
     problems.tell(path)
     kept = kept.lowest(limit)
     by_tag = np.asarray(votes).reshape(-1, len(posts.CATEGORIES))
-    own = [
+    told = [
         posts.CATEGORIES[place] if votes_of[place] else ""
         for votes_of, place in zip(by_tag, by_tag.argmax(axis=1), strict=True)
     ]
@@ -265,7 +266,7 @@ def read(
         # A tag that only an implication brings is in no post's fields, nor are those of captions.
         categories=[
             category or (categories or {}).get(tag, "general")
-            for tag, category in zip_longest(number_of, own, fillvalue="")
+            for tag, category in zip_longest(number_of, told, fillvalue="")
         ],
         indices=np.asarray(kept.indices),
         starts=np.concatenate([[0], np.cumsum(np.asarray(kept.lengths), dtype=np.int64)]),
