@@ -35,9 +35,12 @@ FIRST_ID = 6_000_000
 SAMPLE = 512
 CHOSEN = 32_768
 NAMES = 60_000  # Of one file; ext4 takes up to 65,000.
-BLOCK = 200  # Posts of a page of the site.
+PAGE = 200  # Posts that the site gives at a time.
 TAGS = 35  # A post.
 VOCABULARY = 1_000_000
+DRAWN = 200_000  # Posts whose tags are drawn; the others have theirs again.
+CONTENT, WEBP = b"original", b"resized"
+MD5 = hashlib.md5(CONTENT).hexdigest()
 # What validate.py reads before it opens a model: `limit` posts of a data folder.
 READ = """
 import sys
@@ -74,53 +77,62 @@ def make_folder(data: DataFolder, posts: int) -> None:
             data.original(post_id).write_bytes(png.getvalue())
 
 
+def tails(count: int) -> list[str]:
+    """What the lines of so many posts end in: all but the ids."""
+    rng = np.random.default_rng(0)
+    found = []
+    for number in range(count):
+        # As on the site, a tag's frequency falls as 1 / rank.
+        drawn = (VOCABULARY ** rng.random(TAGS)).astype(int)
+        text = " ".join(f"tag_number_{tag}" for tag in drawn)
+        post = {
+            "created_at": f"20{10 + number % 15}-10-{10 + number % 20}T00:00:00.000-04:00",
+            "rating": "gsqe"[number % 4],
+            "md5": MD5,
+            "file_ext": "png",
+            "file_size": len(CONTENT),
+            "file_url": f"https://site.example/original/{MD5}.png",
+            "tag_string": text,
+            "tag_string_general": text,
+        }
+        found.append(json.dumps(post)[1:] + "\n")
+    return found
+
+
 def make_finished(data: DataFolder, posts: int) -> None:
     """A data folder in which all of `posts` posts have been fetched and found ok."""
-    rng = np.random.default_rng(0)
     for folder in (data.originals, data.resized, data.metadata):
         folder.mkdir(parents=True)
     write_mappings(data.root, [], [])
-    content, webp = b"original", b"resized"
-    md5, rules = hashlib.md5(content).hexdigest(), {"ratings": "egqs", "min_age_days": 60}
-    with (
-        data.posts.open("w") as lines,
-        data.verdicts.open("w") as verdicts,
-        data.walked.open("w") as walked,
-    ):
-        for start in range(posts, 0, -BLOCK):
-            lowest = max(1, start - BLOCK + 1)
-            page = {"below": start + 1, "lowest": lowest, "kept": start - lowest + 1, **rules}
-            walked.write(json.dumps({**page, "until": None}) + "\n")
-            # As on the site, a tag's frequency falls as 1 / rank.
-            drawn = (VOCABULARY ** rng.random((start - lowest + 1, TAGS))).astype(int)
-            for post_id, numbers in zip(range(start, lowest - 1, -1), drawn, strict=True):
-                text = " ".join(f"tag_number_{number}" for number in numbers)
-                post = {
-                    "id": post_id,
-                    "created_at": f"20{10 + post_id % 15}-10-{1 + post_id % 28}T00:00:00.000-04:00",
-                    "rating": "gsqe"[post_id % 4],
-                    "parent_id": post_id - 1 if post_id % 6 == 1 and post_id > 1 else None,
-                    "md5": md5,
-                    "file_ext": "png",
-                    "file_size": len(content),
-                    "file_url": f"https://site.example/original/{md5}.png",
-                    "tag_string": text,
-                    "tag_string_general": text,
-                }
-                lines.write(json.dumps(post) + "\n")
+    ends = tails(min(posts, DRAWN))
+    with data.posts.open("w") as lines:
+        for post_id in range(posts, 0, -1):  # As the walk goes.
+            parent = post_id - 1 if post_id % 6 == 2 else "null"
+            lines.write(f'{{"id": {post_id}, "parent_id": {parent}, {ends[post_id % len(ends)]}')
+    with data.walked.open("w") as walked:
+        for below in range(posts + 1, 1, -PAGE):
+            lowest = max(1, below - PAGE)
+            page = {"below": below, "lowest": lowest, "kept": below - lowest, "until": None}
+            walked.write(json.dumps({**page, "ratings": "egqs", "min_age_days": 60}) + "\n")
+    for folder, end, content in ((data.originals, "", CONTENT), (data.resized, ".webp", WEBP)):
+        for first in range(1, posts + 1, NAMES):
+            source = f"{folder}/{first}{end}"  # As text: millions of Paths would take their time.
+            Path(source).write_bytes(content)
+            for post_id in range(first + 1, min(posts + 1, first + NAMES)):
+                os.link(source, f"{folder}/{post_id}{end}")
+    with data.verdicts.open("w") as verdicts:
         for post_id in range(1, posts + 1):
-            original, image = data.original(post_id), data.resized_image(post_id)
             if post_id % NAMES == 1:
-                first = original, image
-                original.write_bytes(content)
-                image.write_bytes(webp)
-                mtime = original.stat().st_mtime_ns
-            else:
-                os.link(first[0], original)
-                os.link(first[1], image)
-            record = {"id": post_id, "verdict": "ok", "reason": "", "size": len(content)}
-            record |= {"mtime_ns": mtime, "md5": md5, "max_size": 1024, "quality": 80}
-            verdicts.write(json.dumps({**record, "bytes": len(webp)}) + "\n")
+                about = {
+                    "size": len(CONTENT),
+                    "mtime_ns": data.original(post_id).stat().st_mtime_ns,
+                    "md5": MD5,
+                    "max_size": 1024,
+                    "quality": 80,
+                    "bytes": len(WEBP),
+                }
+                end = json.dumps({"verdict": "ok", "reason": "", **about})[1:]
+            verdicts.write(f'{{"id": {post_id}, {end}\n')
 
 
 def unfinished_rows(folder: Path, sizes: Sequence[int]) -> None:
