@@ -4,6 +4,7 @@
     python download.py --start-id newest --posts 10000       others
     python download.py --unseen-by joytag,wd-vit-tagger-v3   that these two have not seen
     python download.py --post-ids validation_post_ids.txt    exactly these
+    python download.py --shard 0/4                           one machine's part, of four
     python download.py --tags-only                           fresh aliases and implications
     python download.py --from-folder DIR                     your own images and captions, no site
 
@@ -35,7 +36,9 @@ from arena.download.walk import (
     start_id,
     walked_posts,
 )
+from arena.post_ids import PostIds
 from arena.seen import Training
+from arena.shard import ALL, shard
 
 
 def main() -> None:
@@ -55,8 +58,10 @@ def main() -> None:
     )
     client = Client(site, threading.Event())
     # Read before anything is asked of the site, as a file may be missing.
-    listed = set(posts.ids(args.post_ids)) if args.post_ids else None
-    keep = Filter(args.rating, args.min_age_days, time.time(), training(args.unseen_by))
+    given = posts.ids(args.post_ids) if args.post_ids else None
+    listed = None if given is None else PostIds(filter(args.shard.has, given))
+    seen = training(args.unseen_by)
+    keep = Filter(args.rating, args.min_age_days, time.time(), seen, args.shard)
     with files.lock(args.data, "download"):
         fetch_metadata(client, args.data, again=args.tags_only)
         if not args.tags_only:
@@ -73,7 +78,7 @@ def training(chosen: list[str] | None) -> list[Training]:
 
 
 def fetch_posts(
-    client: Client, listed: set[int] | None, keep: Filter, args: argparse.Namespace
+    client: Client, listed: PostIds | None, keep: Filter, args: argparse.Namespace
 ) -> None:
     """Fetch the listed posts, or else those of the walk, with their files; then say the counts."""
     post_file, outcome = PostFile(args.data), Outcome()
@@ -98,9 +103,7 @@ def fetch_posts(
             outcome.save_failed(args.data.failed_posts)
     if not outcome.failed:
         args.data.failed_posts.unlink(missing_ok=True)
-    ids = post_file.ids
-    span = f", IDs {min(ids)} to {max(ids)}" if ids else ""
-    say(f"{args.data.posts}: {len(ids)} posts{span}")
+    say(post_file.summary())
     outcome.say_counts()
     outcome.check_any()
 
@@ -110,8 +113,10 @@ def arguments() -> argparse.Namespace:
     options = Options(__doc__)
     start = "walk down from below this ID, or newest (default: 6800000; newest with --unseen-by)"
     options.value("--start-id", "ID", start, type=start_id)
-    options.number("--posts", 1, 65536, "how many posts to have")
+    options.number("--posts", 1, 65536, "how many posts to have, of the shard if there is one")
     options.path("--post-ids", "FILE", "fetch exactly these posts, one ID a line, without a walk")
+    part = "only posts with id %% N == I, of one machine of N with a data folder each; 0 <= I < N"
+    options.value("--shard", "I/N", f"{part} (default: all)", ALL, type=shard, shown=None)
     unseen = "only posts that none of these models may have been trained on (default: any)"
     options.value("--unseen-by", "A,B", unseen, type=names)
     options.value("--rating", "LETTERS", "only posts of these ratings", "g,s,q,e", type=ratings)
@@ -122,14 +127,9 @@ def arguments() -> argparse.Namespace:
     own = "take images with captions (name.txt or name.json beside them) instead of a site's posts"
     options.path("--from-folder", "DIR", own)
     options.flag("--tags-only", "only fetch tag aliases and implications afresh")
-    options.value(
-        "--url",
-        "URL",
-        "the site",
-        os.environ.get("DANBOORU_URL") or posts.DANBOORU,
-        type=site_url,
-        shown=f"DANBOORU_URL, else {posts.DANBOORU}",
-    )
+    url = os.environ.get("DANBOORU_URL") or posts.DANBOORU
+    shown = f"DANBOORU_URL, else {posts.DANBOORU}"
+    options.value("--url", "URL", "the site", url, type=site_url, shown=shown)
     options.value(
         "--user-agent",
         "TEXT",
@@ -146,7 +146,8 @@ def arguments() -> argparse.Namespace:
     )
     options.value("--timeout", "SECONDS", "longest silence of the site", 30.0, type=seconds(0.1))
     args = options.parse_args()
-    if args.from_folder and (args.post_ids or args.unseen_by or args.start_id or args.tags_only):
+    chosen = args.post_ids or args.unseen_by or args.start_id or args.shard != ALL
+    if args.from_folder and (chosen or args.tags_only):
         options.error("--from-folder asks no site: leave out what says which posts to fetch")
     if args.unseen_by and args.post_ids:
         options.error("--post-ids names the posts to fetch: give either it or --unseen-by")

@@ -1,6 +1,7 @@
 """Keep the images a tagger can be tried on, and shrink them.
 
     python trainable.py
+    python trainable.py --shard 0/4    one machine's part, of four
 
 Judges the original of every post in posts.jsonl. A still image that decodes whole, has no
 transparent pixel and is no GIF is written to resized/<id>.webp: RGB, upright, its longest side at
@@ -15,10 +16,13 @@ may be emptied to free the disk.
 
 import argparse
 import os
+from collections.abc import Sequence
 
 from arena import files, jsonl
 from arena.cli import Options, UserError, progress, run, say, warn
 from arena.data_folder import DataFolder
+from arena.post_ids import PostIds
+from arena.shard import ALL, shard
 from arena.trainable.examine import Settings, check_resized, judge_originals, resized_size
 from arena.trainable.judge import VERDICTS
 from arena.trainable.verdicts import Verdicts, writing
@@ -31,13 +35,13 @@ def main() -> None:
     with files.lock(data, "trainable"):
         post_ids = read_posts(data)
         prepare_folders(data)
-        verdicts = Verdicts(data, Settings(args.max_size, args.quality))
+        verdicts = Verdicts(data, Settings(args.max_size, args.quality), args.shard)
         to_judge = verdicts.resume(post_ids)
         judge_posts(verdicts, to_judge, args.workers)
         counts = verdicts.sort()
     posts = ", ".join(f"{counts[verdict]} {verdict}" for verdict in VERDICTS)
-    say(f"{posts}; {len(post_ids) - len(to_judge)} already judged")
-    if counts["missing"] == len(post_ids):
+    say(f"{posts}; {counts.total() - len(to_judge)} already judged")
+    if counts and counts["missing"] == counts.total():
         warn(f"no file of these posts is in {data.originals}: run download.py --data {data}")
     verdicts.notes.report()
 
@@ -61,6 +65,8 @@ def arguments() -> argparse.Namespace:
         metavar="QUALITY",
         help="WebP quality, 0 to 100",
     )
+    part = "only posts with id %% N == I, of one machine of N with a data folder each; 0 <= I < N"
+    options.value("--shard", "I/N", f"{part} (default: all)", ALL, type=shard, shown=None)
     options.number(
         "--workers",
         low=1,
@@ -72,10 +78,10 @@ def arguments() -> argparse.Namespace:
     return options.parse_args()
 
 
-def read_posts(data: DataFolder) -> set[int]:
+def read_posts(data: DataFolder) -> PostIds:
     """The IDs in posts.jsonl. Raises UserError where there is none."""
     problems = jsonl.Problems()
-    post_ids = {record["id"] for _, record in jsonl.lines(data.posts, problems)}
+    post_ids = PostIds(record["id"] for _, record in jsonl.lines(data.posts, problems))
     problems.tell(data.posts)
     if not post_ids:
         raise UserError(f"{data.posts} has no post in it: run download.py first, or check --data")
@@ -87,14 +93,15 @@ def prepare_folders(data: DataFolder) -> None:
 
     Raises UserError where there are neither originals nor resized images.
     """
-    if not data.originals.is_dir() and not any(data.resized.glob("*.webp")):
+    images = (name for name in files.names(data.resized) if name.endswith(".webp"))
+    if not data.originals.is_dir() and not any(images):
         raise UserError(f"{data.originals} is missing: run download.py first, or check --data")
     with writing(data):
         data.resized.mkdir(exist_ok=True)
         files.sweep(data.resized)
 
 
-def judge_posts(verdicts: Verdicts, post_ids: list[int], workers: int) -> None:
+def judge_posts(verdicts: Verdicts, post_ids: Sequence[int], workers: int) -> None:
     """Judge each post's original; where that is not possible, its resized image decides."""
     data = verdicts.data
     troubles: dict[int, str] = {}  # Why an original could not be judged.

@@ -4,6 +4,7 @@ They show the same picture with changes: a model trained on one of them has seen
 """
 
 import re
+from array import array
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -33,7 +34,7 @@ def links(path: Path) -> Links:
 
     A child that is not in the file is not known: a parent's record does not name its children.
     """
-    found: dict[int, int] = {}
+    children, parents = array("q"), array("q")
     if not path.is_file():
         return NO_LINKS
     with path.open("rb") as file:
@@ -47,9 +48,11 @@ def links(path: Path) -> Links:
             if isinstance(post, dict) and (child := jsonl.post_id(post.get("id"))) is not None:
                 parent = posts.parent_id(post)
                 if parent is not None:
-                    found.setdefault(child, parent)
-    pairs = np.array([*found.items()], dtype=np.int64).reshape(-1, 2)
-    return Links(pairs[:, 0], pairs[:, 1])
+                    children.append(child)
+                    parents.append(parent)
+    # Of a post that stands there twice, the first line counts.
+    found, first = np.unique(np.asarray(children), return_index=True)
+    return Links(found, np.asarray(parents)[first])
 
 
 def families(ids: Array, parent_ids: Array) -> Array:

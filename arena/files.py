@@ -95,8 +95,16 @@ def write_text(path: Path, text: str) -> None:
 
 def sweep(folder: Path) -> None:
     """Remove the temporary files that a killed run left in a folder only this script writes."""
-    for left in folder.glob(".*.tmp"):
-        left.unlink(missing_ok=True)
+    for name in names(folder):
+        if name.startswith(".") and name.endswith(".tmp"):
+            (folder / name).unlink(missing_ok=True)
+
+
+def names(folder: Path) -> Iterator[str]:
+    """The names of what is in a folder, one by one, as there may be millions; none without it."""
+    if folder.is_dir():
+        with os.scandir(folder) as entries:
+            yield from (entry.name for entry in entries)
 
 
 def check_folder(data: DataFolder) -> None:

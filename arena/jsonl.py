@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from arena.cli import UserError, warn
+from arena.post_ids import PostIds
 
 MAX_ID = 2**53  # The largest integer that every JSON reader keeps exact.
 MAX_LINE = 1_000_000  # Bytes. The longest real post, with some 1,500 tags, is under 100 kB.
@@ -83,7 +84,7 @@ def lines(path: Path, problems: Problems) -> Iterator[tuple[int, dict[str, Any]]
 
     Raises UserError when the file is missing.
     """
-    seen: set[int] = set()
+    seen = PostIds()
     try:
         file = path.open("rb")
     except FileNotFoundError:

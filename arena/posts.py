@@ -1,6 +1,7 @@
 """What a post is: its ID, its tags' categories, its rating, its site; and lists of post IDs."""
 
 import urllib.parse
+from array import array
 from pathlib import Path
 from typing import Any
 
@@ -40,22 +41,23 @@ def parent_id(post: dict[str, Any]) -> int | None:
     return post_id(post.get("parent_id"))
 
 
-def ids(path: Path) -> list[int]:
+def ids(path: Path) -> "array[int]":
     """The post IDs of a file with one a line. Raises UserError that names a bad line."""
+    found = array("q")
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        with path.open(encoding="utf-8-sig") as file:
+            for number, line in enumerate(file, 1):
+                if not (word := line.strip()):
+                    continue
+                short = word.isascii() and word.isdigit() and len(word) < 17
+                value = post_id(int(word)) if short else None
+                if value is None:
+                    raise UserError(f"{path} line {number}: '{word[:40]}' is not a post ID")
+                found.append(value)
     except (FileNotFoundError, IsADirectoryError):
         raise UserError(f"there is no file {path}: give one with a post ID a line") from None
     except UnicodeDecodeError:
         raise UserError(f"{path} is not a text file with one post ID a line") from None
-    found = []
-    for number, line in enumerate(text.splitlines(), 1):
-        if not (word := line.strip()):
-            continue
-        value = int(word) if word.isascii() and word.isdigit() and len(word) < 17 else None
-        if post_id(value) is None:
-            raise UserError(f"{path} line {number}: '{word[:40]}' is not a post ID")
-        found.append(value)
     if not found:
         raise UserError(f"{path} has no post ID in it: give a file with one a line")
-    return found  # type: ignore[return-value]
+    return found

@@ -2,18 +2,21 @@
 
     python -m bench.scale
 
-Two models of 9,083 and 5,813 tags, 4,000 in common, on the CPUs of this machine; the networks' own
-time is left out (see bench.gpu). Preparing is measured per image, scoring at two sizes, through
-which a line is drawn; disk from the bench's images and from the form of the predictions.
+Two models of 9,083 and 5,813 tags, 4,000 in common; the networks' own time is left out (see
+bench.gpu). Preparing is measured per image, scoring at two sizes, through which a line is drawn;
+both in hours of one core, as what else runs on the machine hardly changes these. Disk is that of
+the bench's images and of the form of the predictions. How long a download takes is for the line and
+the site to say: assumed are originals of 2.5 MB, as Danbooru's are, and 100 Mbit/s.
 """
 
 import argparse
+import functools
 import tempfile
 from pathlib import Path
 
 from arena.validate.preprocess import geometry, preprocess
+from bench import measure
 from bench.images import make_images
-from bench.measure import Taken
 from bench.predict import NAMES, rate
 from bench.rerun import WIDTHS, make_folder, validate
 from models import card as cards
@@ -21,6 +24,7 @@ from models import card as cards
 import torch
 
 SCALES = (32_768, 1_000_000, 10_000_000)
+ORIGINAL, LINE = 2.5e6, 12.5e6  # Bytes of a file, and in a second.
 
 
 def line(low: tuple[int, float], high: tuple[int, float], at: int) -> float:
@@ -40,33 +44,33 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         paths = make_images(Path(name), 48)
         webp = sum(path.stat().st_size for path in paths) / len(paths)
-        per_second = rate(
-            lambda path: preprocess(path, wanted, torch.device("cpu")), paths, args.workers
-        )
-    measured: dict[int, list[Taken]] = {0: [], 200: []}
+        work = functools.partial(preprocess, geometries=wanted, device=torch.device("cpu"))
+        taken = measure.call(lambda: rate(work, paths, args.workers))
+        prepared = taken.processor / len(paths)
+    measured: dict[int, list[measure.Taken]] = {0: [], 200: []}
     for posts in args.posts:
         with tempfile.TemporaryDirectory() as name:
             models = make_folder(Path(name), posts, args.tags, WIDTHS)
             for resamples, runs in measured.items():
                 runs.append(validate(Path(name), models, resamples))
-    print(f"Computed from {args.posts[0]} and {args.posts[1]} posts, {args.workers} CPUs:\n")
-    print(
-        "| Posts | Preparing images | Scoring | with intervals | Memory | resized/ | Predictions |"
-    )
-    print(
-        "|-------|------------------|---------|----------------|--------|----------|-------------|"
-    )
+    print(f"Computed from {args.posts[0]} and {args.posts[1]} posts:\n")
+    columns = ["Posts", "Download", "originals/", "Preparing images", "resized/", "Predictions"]
+    columns += ["Scoring", "with intervals", "Memory"]
+    print(f"| {' | '.join(columns)} |")
+    print("|" + "|".join("-" * (len(column) + 2) for column in columns) + "|")
     low, high = args.posts
     peaks = [run.peak / 1e9 for run in measured[200]]
     for at in SCALES:
         plain, resampled = (
-            line((low, runs[0].seconds), (high, runs[1].seconds), at) for runs in measured.values()
+            line((low, runs[0].processor), (high, runs[1].processor), at)
+            for runs in measured.values()
         )
         memory = line((low, peaks[0]), (high, peaks[1]), at)
         print(
-            f"| {at:,} | {at / per_second / 3600:.1f} h | {plain / 60:.1f} min"
-            f" | {resampled / 60:.1f} min | {memory:.1f} GB | {at * webp / 1e9:.0f} GB"
-            f" | {at * 4 * sum(WIDTHS) / 1e9:.1f} GB |"
+            f"| {at:,} | {at * ORIGINAL / LINE / 3600:,.1f} h | {at * ORIGINAL / 1e9:,.0f} GB"
+            f" | {at * prepared / 3600:.1f} core h | {at * webp / 1e9:.0f} GB"
+            f" | {at * 4 * sum(WIDTHS) / 1e9:.1f} GB | {plain / 3600:.2f} core h"
+            f" | {resampled / 3600:.2f} core h | {memory:.1f} GB |"
         )
 
 

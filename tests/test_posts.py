@@ -110,7 +110,7 @@ def test_hostile_posts_pass_through_validate(tmp_path: Path) -> None:
 @pytest.mark.parametrize("text", ["1\n2\n\n 3 \n", "\ufeff1\r\n2\r\n3"])
 def test_a_list_of_ids(tmp_path: Path, text: str) -> None:
     (tmp_path / "ids").write_text(text)
-    assert posts.ids(tmp_path / "ids") == [1, 2, 3]
+    assert list(posts.ids(tmp_path / "ids")) == [1, 2, 3]
 
 
 @pytest.mark.parametrize("text", ["1\n-2", "1\n2.0", "1\n../x", "1\n٣", "1\n" + "9" * 30, "1\n0"])

@@ -1,33 +1,39 @@
 """posts.jsonl and walked.jsonl: the posts of earlier runs, and the pages that they came from.
 
 walked.jsonl has one line a page: from which id to which, with which filter, and how many of its
-posts were kept. A page whose posts are all still in posts.jsonl is not asked for again.
+posts were kept. A page whose posts are all still in posts.jsonl is not asked for again. Where the
+files of several shards are laid together, a page that each of them has walked is one of no shard.
 """
 
 import argparse
 import bisect
 import datetime
+import functools
+from array import array
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from arena import files, jsonl
 from arena.data_folder import DataFolder
 from arena.download import unseen
+from arena.post_ids import PostIds
 from arena.posts import RATINGS
 from arena.seen import Training
+from arena.shard import ALL, Shard
 
 Json = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Filter:
-    """Which posts are kept: those of some ratings, old enough, and seen by no model."""
+    """Which posts are kept: those of a shard, of some ratings, old enough, seen by no model."""
 
     ratings: str  # Sorted letters, such as `gs`.
     min_age_days: int  # 0 keeps posts of every age.
     now: float  # Seconds since 1970.
     models: Sequence[Training] = ()  # A post that one of them may have seen is left out.
+    shard: Shard = ALL
 
     @property
     def unseen_by(self) -> list[list[int]]:
@@ -63,7 +69,7 @@ class Filter:
 
 @dataclass(frozen=True)
 class Page:
-    """A line of walked.jsonl: all posts with lowest <= id < below have been looked at."""
+    """A line of walked.jsonl: the shard's posts with lowest <= id < below have been looked at."""
 
     below: int
     lowest: int
@@ -71,19 +77,25 @@ class Page:
     ratings: str  # The filter's, as is the age.
     min_age_days: int
     until: float | None  # When a post left out as too young is old enough, in seconds since 1970.
-    unseen_by: list[list[int]] = field(default_factory=list)  # The filter's.
+    unseen_by: list[list[int]] = field(default_factory=list)  # The filter's, as is the shard.
+    shard: Sequence[int] = ALL
 
     def valid(self) -> bool:
         """Whether the fields read from a file are of the right types."""
-        numbers = (self.below, self.lowest, self.kept, self.min_age_days)
+        if not isinstance(self.shard, list | tuple) or len(self.shard) != 2:
+            return False
+        numbers = (self.below, self.lowest, self.kept, self.min_age_days, *self.shard)
         return (
             all(type(number) is int for number in numbers)
             and 0 < self.lowest < self.below
+            and 0 <= self.shard[0] < self.shard[1]
             and (self.until is None or isinstance(self.until, int | float))
         )
 
     def is_of(self, keep: Filter) -> bool:
-        """Whether the page was looked at with this filter."""
+        """Whether the page was looked at with this filter, by its shard or by one of several."""
+        if keep.shard not in (ALL, Shard(*self.shard)):
+            return False
         mine = self.ratings, self.min_age_days, self.unseen_by
         return mine == (keep.ratings, keep.min_age_days, keep.unseen_by)
 
@@ -93,7 +105,7 @@ class PostFile:
     """posts.jsonl and walked.jsonl of a data folder. `ids` are those of the posts read or added."""
 
     data: DataFolder
-    ids: set[int] = field(default_factory=set)
+    ids: PostIds = field(default_factory=PostIds)
 
     def __post_init__(self) -> None:
         files.temporary(self.data.posts).unlink(missing_ok=True)
@@ -119,7 +131,8 @@ class PostFile:
         lines = {number: line for number, line in lines.items() if len(line) <= jsonl.MAX_LINE}
         with self.data.posts.open("ab", buffering=0) as file:
             jsonl.append(file, b"".join(lines.values()))
-        self.ids.update(lines)
+        for number in lines:
+            self.ids.add(number)
         return [new[number] for number in lines]
 
     def replace(self, changed: dict[int, Json]) -> None:
@@ -138,8 +151,9 @@ class PostFile:
         jsonl.repair(self.data.walked)
         if not self.data.walked.exists():
             return {}
-        ids = sorted(self.ids)
+        ids = array("q", self.ids)
         pages = {}
+        parts: dict[tuple[int, int, int], dict[int, Page]] = {}  # By number of the shard.
         for line in self.data.walked.read_bytes().splitlines():
             try:
                 page = Page(**jsonl.loads(line))
@@ -147,15 +161,38 @@ class PostFile:
                 continue  # One page is then asked for again.
             if not page.valid() or (page.until is not None and page.until <= keep.now):
                 continue
-            count = bisect.bisect_left(ids, page.below) - bisect.bisect_left(ids, page.lowest)
-            if page.is_of(keep) and count >= page.kept:
+            if not page.is_of(keep):
+                continue
+            shard = Shard(*page.shard)
+            here = ids[bisect.bisect_left(ids, page.lowest) : bisect.bisect_left(ids, page.below)]
+            if sum(map(shard.has, here)) < page.kept:
+                continue
+            if shard == keep.shard:
                 pages[page.below] = page
+                continue
+            part = parts.setdefault((page.below, page.lowest, shard.of), {})
+            part[shard.number] = page
+            if len(part) == shard.of:
+                pages.setdefault(page.below, functools.reduce(_joined, part.values()))
         return pages
+
+    def summary(self) -> str:
+        """How many posts there are, and from which id to which."""
+        ids = array("q", self.ids)
+        span = f", IDs {ids[0]} to {ids[-1]}" if ids else ""
+        return f"{self.data.posts}: {len(ids)} posts{span}"
 
     def add_walked(self, page: Page) -> None:
         """Append a page to walked.jsonl. Its posts must be in posts.jsonl by then."""
         with self.data.walked.open("ab", buffering=0) as file:
             jsonl.append(file, jsonl.line(asdict(page)))
+
+
+def _joined(one: Page, other: Page) -> Page:
+    """What two shards have walked of a page, as one of no shard."""
+    due = [page.until for page in (one, other) if page.until is not None]
+    kept = one.kept + other.kept
+    return replace(one, kept=kept, until=min(due, default=None), shard=ALL)
 
 
 def ratings(text: str) -> str:

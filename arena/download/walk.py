@@ -17,6 +17,7 @@ from arena.download.danbooru import PAGE_LIMIT, Client
 from arena.download.fetch import RemoteFile, is_fetched, remote_file
 from arena.download.post_file import Filter, Page, PostFile
 from arena.download.unseen import Relatives
+from arena.post_ids import PostIds
 
 Json = dict[str, Any]
 T = TypeVar("T")
@@ -77,7 +78,9 @@ class Walk:
     def wants(self, post: Json) -> bool:
         """Whether a post of posts.jsonl is kept, as far as it and those before it tell."""
         self.relatives.look_at(post)
-        return self.keep.has_rating(post) and not self.relatives.may_be_seen(post["id"])
+        if not self.keep.shard.has(post["id"]) or not self.keep.has_rating(post):
+            return False
+        return not self.relatives.may_be_seen(post["id"])
 
     def pages(self) -> Iterator[list[Json]]:
         """The new posts of page after page, already in posts.jsonl.
@@ -114,6 +117,8 @@ class Walk:
         for row in rows:
             self.relatives.look_at(row)
         for row in rows:
+            if not self.keep.shard.has(row["id"]):
+                continue
             due = self.keep.old_enough_at(row)
             if self.relatives.may_be_seen(row["id"]):
                 self.left_out["perhaps seen by a model"] += 1
@@ -128,7 +133,7 @@ class Walk:
                     lowest = row["id"]
                     break
         keep = self.keep
-        settings = keep.ratings, keep.min_age_days, until, keep.unseen_by
+        settings = keep.ratings, keep.min_age_days, until, keep.unseen_by, keep.shard
         return Page(below, lowest, len(kept), *settings), kept
 
     def _why(self, below: int) -> str:
@@ -157,7 +162,7 @@ def walked_posts(walk: Walk, max_bytes: int) -> Iterator[Json]:
 
 
 def listed_posts(
-    client: Client, post_file: PostFile, ids: set[int], max_bytes: int
+    client: Client, post_file: PostFile, ids: PostIds, max_bytes: int
 ) -> Iterator[Json]:
     """The posts of these ids: those in posts.jsonl, then those that the site shows."""
     yield from saved_posts(client, post_file, lambda post: post["id"] in ids, max_bytes)

@@ -6,10 +6,11 @@ file: for that it has a `trouble` in place of a judgement. Times are in seconds 
 Every worker process imports this module, so it must stay without torch.
 """
 
+import hashlib
 import stat
 from collections.abc import Iterable, Iterator
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from arena.data_folder import DataFolder
@@ -67,6 +68,15 @@ def find_original(data: DataFolder, post_id: int) -> Original:
         return Original(post_id, None, None, f"could not be looked up: {error.strerror}")
     trouble = "" if stat.S_ISREG(facts.st_mode) else "is not a file"
     return Original(post_id, facts.st_size, facts.st_mtime_ns, trouble)
+
+
+def has_md5(data: DataFolder, post_id: int, md5: object) -> bool:
+    """Whether a post's original can be read and its content has this MD5."""
+    try:
+        with data.original(post_id).open("rb") as file:
+            return hashlib.file_digest(file, "md5").hexdigest() == md5
+    except OSError:
+        return False
 
 
 def resized_size(data: DataFolder, post_id: int) -> int | None:
@@ -145,7 +155,8 @@ def _judge_original(
         return error
     except MemoryError:
         return Judgement("unreadable", "is larger than the memory a worker may use")
-    return judge(content, settings.max_size, settings.quality)
+    judgement = judge(content, settings.max_size, settings.quality)
+    return replace(judgement, md5=hashlib.md5(content).hexdigest())
 
 
 def _check_resized(post_id: int, data: DataFolder) -> ResizedImage | OSError:

@@ -90,11 +90,15 @@ TO_8_BIT = np.round(np.arange(65536) / 257).astype(np.uint8)
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """The verdict on a file, one of VERDICTS; its WebP file if that is ok, else the reason."""
+    """The verdict on a file, one of VERDICTS; its WebP file if that is ok, else the reason.
+
+    `md5` is that of the file, empty where it could not be read to its end.
+    """
 
     verdict: str
     reason: str = ""
     webp: bytes = b""
+    md5: str = ""
 
 
 class Rejected(Exception):  # noqa: N818 - a verdict, not an error

@@ -6,6 +6,7 @@ One JSON object a line, one line a post, sorted by ID:
     verdict          one of judge.VERDICTS
     reason           why; empty where the original was judged ok
     size, mtime_ns   of the original that was judged, in bytes and nanoseconds
+    md5              of its content
     max_size         longest side in pixels that the resized image was made with
     quality          WebP quality that it was made with
     bytes            size of the resized image
@@ -18,6 +19,7 @@ Every worker process imports this module, so it must stay without torch.
 """
 
 import json
+from array import array
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,17 +29,22 @@ from pathlib import Path
 from typing import Any
 
 from arena import files, jsonl
-from arena.cli import UserError, say, warn
+from arena.cli import UserError, progress, say, warn
 from arena.data_folder import DataFolder
+from arena.post_ids import PostIds
+from arena.shard import ALL, Shard
 from arena.trainable.examine import (
     MISSING,
     Original,
     ResizedImage,
     Settings,
     find_original,
+    has_md5,
     resized_size,
 )
 from arena.trainable.judge import VERDICTS, Judgement
+
+import numpy as np
 
 # Changes with what judge.py takes for unreadable. An original that was unreadable by other rules is
 # judged again; all others keep their verdict.
@@ -96,43 +103,53 @@ class Verdicts:
     where the disk is full or cannot be written.
     """
 
-    def __init__(self, data: DataFolder, settings: Settings) -> None:
+    def __init__(self, data: DataFolder, settings: Settings, shard: Shard = ALL) -> None:
         self.data = data
         self.settings = settings
+        self.shard = shard
         self.notes = Notes()
-        # The byte at which each post's line begins. The lines themselves, of a million posts, would
-        # take three times as much memory.
-        self._places: dict[int, int] = {}
+        # The posts that have a line, and the byte at which it begins.
+        self._ids, self._starts = array("q"), array("q")
         self._file: FileIO | None = None
 
-    def resume(self, post_ids: set[int]) -> list[int]:
+    def resume(self, post_ids: PostIds) -> "array[int]":
         """Remove the lines that are out of date, and those of posts not in `post_ids`.
 
-        They go before new ones are added, as a post may not have two lines. Returns the IDs of the
-        posts that are left to judge, ascending.
+        They go before new ones are added, as a post may not have two lines. The lines of other
+        shards stay as they are. Returns the IDs of the posts that are left to judge, ascending.
         """
         path = self.data.verdicts
         if path.exists():
             with writing(self.data):
                 jsonl.repair(path)
                 with files.atomic(path) as file:
-                    for _, record in jsonl.lines(path, jsonl.Problems()):
-                        if record["id"] not in post_ids:
+                    lines = jsonl.lines(path, jsonl.Problems())
+                    for _, record in progress(lines, desc="verdicts", unit="line"):
+                        post_id = record["id"]
+                        if post_id not in post_ids:
                             continue
-                        original = find_original(self.data, record["id"])
-                        image_size = resized_size(self.data, record["id"])
-                        if not is_current(record, original, image_size, self.settings):
-                            continue
-                        if not original.trouble and by_other_rules(record):
-                            self.notes.judged_again += 1
-                            continue
-                        self._places[record["id"]] = file.tell()
-                        file.write(jsonl.line(record))
-                        if record["verdict"] == "ok" and original.trouble:
-                            self.notes.add_kept(
-                                with_these_settings=settings_of(record) in (self.settings, None)
-                            )
-        return sorted(post_ids - self._places.keys())
+                        if not self.shard.has(post_id) or self._holds(record):
+                            self._note(post_id, file.tell())
+                            file.write(jsonl.line(record))
+        return array("q", filter(self.shard.has, post_ids - PostIds(self._ids)))
+
+    def _holds(self, record: Record) -> bool:
+        """Whether a line is still right; it gets the time of an original that was only copied."""
+        original = find_original(self.data, record["id"])
+        image_size = resized_size(self.data, record["id"])
+        if not is_current(record, original, image_size, self.settings):
+            copied = record | {"mtime_ns": original.mtime_ns}
+            if not is_current(copied, original, image_size, self.settings):
+                return False
+            if not has_md5(self.data, original.post_id, record.get("md5")):
+                return False
+            record.update(copied)
+        if not original.trouble and by_other_rules(record):
+            self.notes.judged_again += 1
+            return False
+        if record["verdict"] == "ok" and original.trouble:
+            self.notes.add_kept(with_these_settings=settings_of(record) in (self.settings, None))
+        return True
 
     @contextmanager
     def open(self) -> Iterator[None]:
@@ -155,6 +172,8 @@ class Verdicts:
             "size": original.size,
             "mtime_ns": original.mtime_ns,
         }
+        if judgement.md5:
+            record["md5"] = judgement.md5
         image = self.data.resized_image(original.post_id)
         with writing(self.data):
             if judgement.verdict == "ok":
@@ -204,21 +223,27 @@ class Verdicts:
         self._append(record)
 
     def sort(self) -> Counter[str]:
-        """Bring the lines into the order of the IDs. Returns how many posts have each verdict."""
+        """Bring the lines into the order of the IDs. Returns how many posts of the shard have each
+        verdict."""
         path = self.data.verdicts
         counts: Counter[str] = Counter()
         with writing(self.data), path.open("rb") as unsorted, files.atomic(path) as file:
-            for post_id in sorted(self._places):
-                unsorted.seek(self._places[post_id])
+            for place in np.argsort(np.asarray(self._ids)):
+                unsorted.seek(self._starts[place])
                 line = unsorted.readline()
-                counts[json.loads(line)["verdict"]] += 1
+                if self.shard.has(self._ids[place]):
+                    counts[json.loads(line)["verdict"]] += 1
                 file.write(line)
         return counts
 
     def _append(self, record: Record) -> None:
         assert self._file is not None, "add only inside `with verdicts.open()`"
         with writing(self.data):
-            self._places[record["id"]] = jsonl.append(self._file, jsonl.line(record))
+            self._note(record["id"], jsonl.append(self._file, jsonl.line(record)))
+
+    def _note(self, post_id: int, start: int) -> None:
+        self._ids.append(post_id)
+        self._starts.append(start)
 
     def _name(self, path: Path) -> Path:
         """A path as a line has it: from the data folder on."""

@@ -4,6 +4,7 @@ Authors and loaders disagree about some models, and a wrong setting does not sto
 makes it worse. Labelled posts can tell.
 """
 
+from array import array
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -11,6 +12,7 @@ from dataclasses import dataclass, replace
 from arena.cli import UserError, progress, say
 from arena.data_folder import DataFolder
 from arena.metrics import per_tag
+from arena.post_ids import PostIds
 from arena.tagger import ImageSettings, Network, Tagger
 from arena.validate import distributed, ground_truth
 from arena.validate.ground_truth import GroundTruth
@@ -70,9 +72,10 @@ def check(
 
     Raises UserError where the posts carry too few of its tags.
     """
-    usable = np.array(sorted(ground_truth.usable_posts(data)))
+    usable = array("q", ground_truth.usable_posts(data))
     spread = np.linspace(0, len(usable) - 1, min(POSTS, len(usable))).astype(int)
-    truth = ground_truth.read(data, set(usable[spread].tolist()), POSTS, mappings)
+    wanted = PostIds(usable[place] for place in spread)
+    truth = ground_truth.read(data, wanted, POSTS, mappings)
     columns, matrix = _known(tagger, truth)
     with distributed.explain_gpu_errors(), distributed.stream(device):
         network = tagger.open(device, tagger.precision(device, "auto"))

@@ -20,6 +20,7 @@ from typing import Any, NoReturn
 
 from arena import files
 from arena.cli import UserError
+from arena.post_ids import PostIds
 from arena.seen import Training
 from arena.tagger import About, ImageSettings, Network, Origin
 from arena.validate import predictions, speed
@@ -96,9 +97,9 @@ class Predicted:
         return found
 
     @cached_property
-    def posts(self) -> set[int]:
+    def posts(self) -> PostIds:
         """The ids of the posts that it has scores of."""
-        return set(self.post_ids.tolist())
+        return PostIds(map(int, self.post_ids))
 
     def thresholds(self) -> np.ndarray:
         """The file's one number, or that for each output: float (outputs,)."""

@@ -7,9 +7,11 @@ with the square of the tags. It is worked out tag by tag wherever it is needed.
 import hashlib
 import os
 import re
-from collections import Counter
-from collections.abc import Container, Iterator, Mapping, Sequence
+import sys
+from array import array
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from arena import families, jsonl, posts
 from arena.cli import UserError
 from arena.data_folder import DataFolder
 from arena.families import NO_LINKS, Links
+from arena.post_ids import PostIds
 from arena.tagger import Tagger
 from danbooru_metadata import TagMappings
 
@@ -27,7 +30,8 @@ import numpy as np
 class GroundTruth:
     """The tags of posts with ascending ids, as rows of indices into `tags`.
 
-    Post i has by itself tags[index] for index in `indices[starts[i] : starts[i + 1]]`, each once.
+    Post i has by itself tags[index] for index in `indices[starts[i] : starts[i + 1]]`, each once;
+    `indices` are int32, as there may be hundreds of millions.
     Of `implications`, each is a group of tags that imply each other (mostly it is one tag), and the
     other tags that they imply directly; a group comes before those that it implies. `categories`
     gives each tag's category by the posts' own fields. `days` are those on which the posts were
@@ -81,7 +85,7 @@ class GroundTruth:
         for group, _ in self.implications:
             alone[group] = -1
         direct = alone[self.indices] >= 0
-        rows, places = [self._rows()[direct].astype(np.int32)], [alone[self.indices[direct]]]
+        rows, places = [self._rows()[direct]], [alone[self.indices[direct]]]
         for group, carriers in self._carriers():
             for place in column[group][column[group] >= 0]:
                 rows.append(carriers.astype(np.int32))
@@ -109,7 +113,7 @@ class GroundTruth:
         return found
 
     def _rows(self) -> np.ndarray:
-        return np.repeat(np.arange(len(self.post_ids)), np.diff(self.starts))
+        return np.repeat(np.arange(len(self.post_ids), dtype=np.int32), np.diff(self.starts))
 
     def _carriers(self) -> Iterator[tuple[list[int], np.ndarray]]:
         """Each group of `implications` with the rows of the posts that carry its tags, ascending.
@@ -165,19 +169,49 @@ def mappings(data: DataFolder) -> TagMappings:
         raise UserError(f"{error}: {remedy}") from None
 
 
-def usable_posts(data: DataFolder) -> set[int]:
+def usable_posts(data: DataFolder) -> PostIds:
     """The ids of the posts with a resized image. Raises UserError without the folder of them."""
     if not data.resized.is_dir():
         raise UserError(f"{data.resized} is missing: run trainable.py --data {data}")
+    found = PostIds()
     with os.scandir(data.resized) as entries:  # It knows a file from a pipe without asking.
-        names = [entry.name for entry in entries if entry.is_file()]
-    stems = [name.removesuffix(".webp") for name in names if name.endswith(".webp")]
-    return {int(stem) for stem in stems if stem.isascii() and stem.isdigit()}
+        for entry in entries:
+            stem = entry.name.removesuffix(".webp")
+            number = jsonl.post_id(int(stem)) if stem.isascii() and stem.isdigit() else None
+            if number is not None and stem != entry.name and entry.is_file():
+                found.add(number)
+    return found
+
+
+class _Kept:
+    """The posts that have been read so far, in arrays: there may be ten million."""
+
+    def __init__(self) -> None:
+        self.ids, self.lengths, self.indices = array("q"), array("i"), array("i")
+        self.ratings: list[str] = []
+        self.days: list[str] = []
+
+    def add(self, post_id: int, rating: str, day: str, tags: Iterable[int]) -> None:
+        """Add a post with the numbers of its tags."""
+        before = len(self.indices)
+        self.ids.append(post_id)
+        self.ratings.append(rating)
+        self.days.append(sys.intern(day))
+        self.indices.extend(tags)
+        self.lengths.append(len(self.indices) - before)
+
+    def lowest(self, limit: int) -> "_Kept":
+        """The posts with the `limit` lowest ids, ascending."""
+        found, stops = _Kept(), np.cumsum(np.asarray(self.lengths), dtype=np.int64)
+        for place in np.argsort(np.asarray(self.ids))[:limit]:
+            tags = self.indices[stops[place] - self.lengths[place] : stops[place]]
+            found.add(self.ids[place], self.ratings[place], self.days[place], tags)
+        return found
 
 
 def read(
     data: DataFolder,
-    wanted: set[int],
+    wanted: Container[int],
     limit: int,
     tag_mappings: TagMappings,
     categories: Mapping[str, str] | None = None,
@@ -190,11 +224,14 @@ def read(
     path = data.posts
     problems = jsonl.Problems()
     number_of: dict[str, int] = {}
-    votes: dict[int, Counter[str]] = {}
-    found: list[tuple[int, str, str, np.ndarray]] = []
+    votes = array("i")  # Of the posts' own fields: a number for each tag and category.
+    kept = _Kept()
 
     def index(tag: str) -> int:
-        return number_of.setdefault(tag, len(number_of))
+        number = number_of.setdefault(tag_mappings.get_canonical(tag), len(number_of))
+        if len(votes) == number * len(posts.CATEGORIES):
+            votes.extend([0] * len(posts.CATEGORIES))
+        return number
 
     for line, post in jsonl.lines(path, problems):
         if post["id"] not in wanted:
@@ -203,34 +240,36 @@ def read(
         if not isinstance(tags, str):
             problems.add(line, "has no text tag_string")
             continue
-        own = {index(tag_mappings.get_canonical(tag)) for tag in tags.split()}
-        row = np.array(sorted(own), dtype=np.int64)
-        found.append((post["id"], _rating(post), _day(post), row))
-        if len(found) > 2 * limit + 1000:  # So that memory depends on the limit, not on the file.
-            found = sorted(found, key=_id)[:limit]
-        for category in posts.CATEGORIES:
+        own = {tag: index(tag) for tag in tags.split()}
+        kept.add(post["id"], _rating(post), _day(post), sorted({*own.values()}))
+        # So that memory depends on the limit, not on the file.
+        if len(kept.ids) > 2 * limit + 1000:
+            kept = kept.lowest(limit)
+        for place, category in enumerate(posts.CATEGORIES):
             named = post.get(f"tag_string_{category}")
             for tag in named.split() if isinstance(named, str) else ():
-                canonical = tag_mappings.get_canonical(tag)
-                votes.setdefault(index(canonical), Counter())[category] += 1
+                number = own[tag] if tag in own else index(tag)
+                votes[number * len(posts.CATEGORIES) + place] += 1
     problems.tell(path)
-    found = sorted(found, key=_id)[:limit]
+    kept = kept.lowest(limit)
+    by_tag = np.asarray(votes).reshape(-1, len(posts.CATEGORIES))
+    told = [
+        posts.CATEGORIES[place] if votes_of[place] else ""
+        for votes_of, place in zip(by_tag, by_tag.argmax(axis=1), strict=True)
+    ]
     implications = _implications(number_of, tag_mappings.direct_implications)
-    lengths = [len(row) for *_, row in found]
     return GroundTruth(
-        post_ids=np.array([post_id for post_id, *_ in found], dtype=np.int64),
-        ratings=[rating for _, rating, _, _ in found],
-        days=[day for _, _, day, _ in found],
+        post_ids=np.array(kept.ids, np.int64),
+        ratings=kept.ratings,
+        days=kept.days,
         tags=list(number_of),
         # A tag that only an implication brings is in no post's fields, nor are those of captions.
         categories=[
-            votes[number].most_common(1)[0][0]
-            if number in votes
-            else (categories or {}).get(tag, "general")
-            for tag, number in number_of.items()
+            category or (categories or {}).get(tag, "general")
+            for tag, category in zip_longest(number_of, told, fillvalue="")
         ],
-        indices=np.concatenate([row for *_, row in found]) if found else np.zeros(0, np.int64),
-        starts=np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]),
+        indices=np.asarray(kept.indices),
+        starts=np.concatenate([[0], np.cumsum(np.asarray(kept.lengths), dtype=np.int64)]),
         implications=implications,
     )
 
@@ -298,10 +337,6 @@ def may_have_seen(tagger: Tagger, truth: GroundTruth) -> np.ndarray | None:
     if tagger.last_post_id is None and truth.post_ids[0] < posts.OWN:
         return None
     return families.may_have_seen(truth.post_ids, truth.links, tagger.may_have_seen)
-
-
-def _id(post: tuple[int, str, str, np.ndarray]) -> int:
-    return post[0]
 
 
 def _day(post: dict[str, Any]) -> str:

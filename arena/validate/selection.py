@@ -1,5 +1,7 @@
 """Which posts are scored, and what is said of them."""
 
+import functools
+import operator
 import shlex
 from collections.abc import Sequence
 from dataclasses import replace
@@ -8,6 +10,7 @@ from pathlib import Path
 from arena import families, posts
 from arena.cli import UserError, warn
 from arena.data_folder import DataFolder
+from arena.post_ids import PostIds
 from arena.tagger import Tagger
 from arena.validate import ground_truth
 from arena.validate.given import Predicted
@@ -36,21 +39,23 @@ def choose_posts(
     taggers.
     """
     files = [tagger for tagger in taggers if isinstance(tagger, Predicted)]
-    asked = set(posts.ids(listed)) if listed else None
+    asked = PostIds(posts.ids(listed)) if listed else None
     if len(files) < len(taggers):
         usable = ground_truth.usable_posts(data)
         if asked is not None:
             usable &= asked
+    elif asked is not None:
+        usable = asked
     else:
-        usable = asked if asked is not None else set().union(*(file.posts for file in files))
+        usable = functools.reduce(operator.or_, (file.posts for file in files))
     found = len(usable)
     links = families.links(data.posts)
     if unseen_only:
-        ids = np.array(sorted(usable), dtype=np.int64)
+        ids = np.fromiter(usable, np.int64, len(usable))
         seen_by_any = np.any(
             [families.may_have_seen(ids, links, tagger.may_have_seen) for tagger in taggers], axis=0
         )
-        usable = set(ids[~seen_by_any].tolist())
+        usable = PostIds(map(int, ids[~seen_by_any]))
     wanted = usable
     usable = _scored_in_all(files, wanted)
     limit = max(1, len(usable)) if listed else limit
@@ -65,7 +70,7 @@ def choose_posts(
     told = wanted - usable
     lack = "a resized image or " if len(files) < len(taggers) else ""
     folder = f"--data {data}"
-    if asked is not None and (lacking := len(asked - told - set(truth.post_ids.tolist()))):
+    if asked is not None and (lacking := len(asked - told - PostIds(map(int, truth.post_ids)))):
         warn(
             f"of the {len(asked)} posts in {listed}, {lacking} are left out, without {lack}a line"
             f" in posts.jsonl, or seen by a model: run download.py {folder} --post-ids {listed}"
@@ -85,10 +90,10 @@ def choose_posts(
     return truth
 
 
-def _scored_in_all(files: Sequence[Predicted], wanted: set[int]) -> set[int]:
+def _scored_in_all(files: Sequence[Predicted], wanted: PostIds) -> PostIds:
     """Those of the wanted posts that every predictions file has scores of. Raises UserError where
     there are none, though there are wanted ones."""
-    usable = wanted.intersection(*(file.posts for file in files))
+    usable = functools.reduce(operator.and_, (file.posts for file in files), wanted)
     if wanted and not usable:
         least = min(files, key=lambda file: len(wanted & file.posts))
         raise UserError(
@@ -98,12 +103,12 @@ def _scored_in_all(files: Sequence[Predicted], wanted: set[int]) -> set[int]:
     return usable
 
 
-def _last(truth: GroundTruth, limit: int, usable: set[int]) -> int | None:
+def _last(truth: GroundTruth, limit: int, usable: PostIds) -> int | None:
     """The id of the last post where the limit, not the posts there are, makes it the last."""
     return int(truth.post_ids[-1]) if len(truth.post_ids) == limit < len(usable) else None
 
 
-def _tell_not_scored(files: Sequence[Predicted], wanted: set[int], last: int | None) -> None:
+def _tell_not_scored(files: Sequence[Predicted], wanted: PostIds, last: int | None) -> None:
     """Warn of wanted posts, up to the id `last`, that are left out as a predictions file lacks
     them."""
     for file in files:

@@ -24,6 +24,31 @@ def test_a_judged_file_is_not_decoded_again(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_a_copy_without_its_times_is_not_decoded_again(tmp_path: Path) -> None:
+    data = make(tmp_path / "d", varied(60))
+    run(data)
+    before, lines = results(data), records(data)
+    images = {path: path.stat().st_mtime_ns for path in (data / "resized").iterdir()}
+    for path in (data / "originals").iterdir():
+        os.utime(path, ns=(1, 1))
+    changed = data / "originals" / "1"
+    assert lines[1]["verdict"] == "ok"
+    content = changed.read_bytes()
+    changed.write_bytes(bytes(len(content)))  # As large as before.
+    assert run(data).out.endswith("; 59 already judged\n")
+    assert verdicts(data)[1] == "unreadable"
+    images.pop(data / "resized" / "1.webp")
+    assert {path: path.stat().st_mtime_ns for path in (data / "resized").iterdir()} == images
+    assert records(data)[2] == lines[2] | {"mtime_ns": 1}
+    changed.write_bytes(content)
+    assert run(data).out.endswith("; 59 already judged\n")
+    after = results(data)
+    assert {name: after[name] for name in after if name.endswith(".webp")} == {
+        name: before[name] for name in before if name.endswith(".webp")
+    }
+
+
+@pytest.mark.slow
 def test_changes_are_judged_again(tmp_path: Path) -> None:
     whole = encoded(RGB, "PNG")
     data = make(tmp_path / "d", {**dict.fromkeys(range(1, 8), whole), 8: None})

@@ -150,3 +150,48 @@ def test_two_hundred_thousand_rows(tmp_path: Path, form: Callable[[int], Rows]) 
     taken = measure.call(lambda: [len(known.get_implications(tag)) for tag in asked])
     assert taken.processor < 30
     assert taken.peak < 50e6
+
+
+def test_the_lowest_posts_of_a_file_in_any_order(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    posts = {
+        int(post_id): {
+            "id": int(post_id),
+            "rating": "gsqe"[post_id % 4],
+            "created_at": f"2024-01-{1 + post_id % 28:02}T00:00:00.000-05:00",
+            "tag_string": " ".join(f"t{tag}" for tag in sorted(set(rng.integers(0, 40, 6)))),
+        }
+        for post_id in rng.permutation(np.arange(5000, 8000))
+    }
+    data = folder(tmp_path, [], [], [])
+    data.posts.write_text("".join(f"{json.dumps(post)}\n" for post in posts.values()))
+    wanted = {post_id for post_id in posts if post_id % 3}
+    found = read(data, wanted, 100, mappings(data))  # The rest is let go several times on the way.
+    lowest = sorted(wanted)[:100]
+    assert found.post_ids.tolist() == lowest
+    assert found.ratings == [posts[post_id]["rating"] for post_id in lowest]
+    assert found.days == [str(posts[post_id]["created_at"])[:10] for post_id in lowest]
+    for row, post_id in enumerate(lowest):
+        own = found.indices[found.starts[row] : found.starts[row + 1]]
+        assert {found.tags[tag] for tag in own} == set(str(posts[post_id]["tag_string"]).split())
+
+
+def test_a_tags_category_is_what_most_posts_say(tmp_path: Path) -> None:
+    data = folder(tmp_path, [("old", "new")], [("new", "implied")], [])
+    fields = [{"general": "x new"}, {"artist": "x"}, {"artist": "x", "character": "old"}]
+    fields += [{"character": "old"}, {}]
+    rows = [
+        {"id": post, "tag_string": "x old y z"}
+        | {f"tag_string_{category}": tags for category, tags in field.items()}
+        for post, field in enumerate(fields, 1)
+    ]
+    data.posts.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    given = {"y": "copyright", "x": "meta"}
+    found = read(data, {1, 2, 3, 4, 5}, 5, mappings(data), given)
+    assert dict(zip(found.tags, found.categories, strict=True)) == {
+        "x": "artist",
+        "new": "character",
+        "implied": "general",
+        "y": "copyright",
+        "z": "general",
+    }
