@@ -58,8 +58,7 @@ def main() -> None:
     )
     client = Client(site, threading.Event())
     # Read before anything is asked of the site, as a file may be missing.
-    given = posts.ids(args.post_ids) if args.post_ids else None
-    listed = None if given is None else PostIds(filter(args.shard.has, given))
+    listed = PostIds(filter(args.shard.has, posts.ids(args.post_ids))) if args.post_ids else None
     seen = training(args.unseen_by)
     keep = Filter(args.rating, args.min_age_days, time.time(), seen, args.shard)
     with files.lock(args.data, "download"):
@@ -103,6 +102,7 @@ def fetch_posts(
             outcome.save_failed(args.data.failed_posts)
     if not outcome.failed:
         args.data.failed_posts.unlink(missing_ok=True)
+    args.data.posts.touch()  # Of a shard that has no post, too.
     say(post_file.summary())
     outcome.say_counts()
     outcome.check_any()

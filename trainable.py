@@ -84,7 +84,10 @@ def read_posts(data: DataFolder) -> PostIds:
     post_ids = PostIds(record["id"] for _, record in jsonl.lines(data.posts, problems))
     problems.tell(data.posts)
     if not post_ids:
-        raise UserError(f"{data.posts} has no post in it: run download.py first, or check --data")
+        raise UserError(
+            f"{data.posts} has no post in it: run download.py first, check --data, or leave this"
+            " shard out, if it has none"
+        )
     return post_ids
 
 

@@ -61,10 +61,10 @@ def main() -> None:
             tags = choose_tags(truth, taggers, mappings, args.min_count, args.tags)
         # Of all that was chosen, the others need only what is run, and over which posts.
         post_ids, named = distributed.from_lead(
-            lambda: (truth.post_ids, chosen.run_over(singles, taggers))
+            lambda: (truth.post_ids, chosen.run_over(args.models, singles, taggers))
         )
         if not lead:
-            taggers = chosen.same(named, args.data, mappings, models.tagger)
+            taggers = chosen.same(named, args.models, args.data, mappings, models.tagger)
         of_run = taggers, args.data, device, args.precision, post_ids
         fresh = args.fresh and distributed.rank() in keepers
         caches = chosen.caches(*of_run, fresh=fresh, half=args.store == "half")

@@ -113,13 +113,8 @@ def check_folder(data: DataFolder) -> None:
         raise UserError(f"{data} is not a folder: give an existing one with --data")
 
 
-@contextmanager
-def lock(data: DataFolder, script: str) -> Iterator[None]:
-    """Hold `data` for one run of `script`; a second run raises UserError naming the holder.
-
-    The lock is the kernel's (flock): it goes with its process, however that ends.
-    """
-    check_folder(data)
+def check_kinds(data: DataFolder) -> None:
+    """Raise UserError where a folder has the name of a file, or the other way round."""
     for path, fits, kind in (
         *((path, path.is_file, "file") for path in data.files),
         *((path, path.is_dir, "folder") for path in data.folders),
@@ -127,6 +122,16 @@ def lock(data: DataFolder, script: str) -> Iterator[None]:
         # A pipe would be waited for without end.
         if path.exists() and not fits():
             raise UserError(f"{path} is not a {kind}: move it elsewhere")
+
+
+@contextmanager
+def lock(data: DataFolder, script: str) -> Iterator[None]:
+    """Hold `data` for one run of `script`; a second run raises UserError naming the holder.
+
+    The lock is the kernel's (flock): it goes with its process, however that ends.
+    """
+    check_folder(data)
+    check_kinds(data)
     with data.lock(script).open("a+") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -165,6 +165,35 @@ def test_pages_of_all_shards_are_one_machines_until_a_line_is_lost(
         assert len(saved_posts(tmp_path)) == COUNT
 
 
+@pytest.mark.parametrize(("first", "starts"), [(60, (None, None)), (120, (FIRST + 390, None))])
+def test_pages_that_shards_cut_otherwise_are_walked_all_the_same(
+    site: Path, tmp_path: Path, first: int, starts: tuple[int | None, int | None]
+) -> None:
+    parts = [tmp_path / name for name in ("one", "two")]
+    with serve(site) as server:
+        for number, (part, start) in enumerate(zip(parts, starts, strict=True)):
+            part.mkdir()
+            begin = ("--start-id", start) if start else ()
+            for posts in (first, 120):
+                walk(server, part, "--shard", f"{number}/2", "--posts", posts, *begin)
+        for name in ("posts.jsonl", "walked.jsonl"):
+            lines = b"".join((part / name).read_bytes() for part in parts)
+            (tmp_path / name).write_bytes(lines)
+        held = len(saved_posts(tmp_path))
+        pages = walk(server, tmp_path, "--posts", held)
+        assert len([page for page in pages if "page=b" in page]) <= 2
+        assert walk(server, tmp_path, "--posts", held) == []
+
+
+def test_a_shard_without_posts(site: Path, tmp_path: Path) -> None:
+    (tmp_path / "ids.txt").write_text(f"{FIRST + 100}\n")
+    with serve(site) as server:
+        chosen = ("--post-ids", tmp_path / "ids.txt", "--shard", f"{(FIRST + 1) % 2}/2")
+        download(tmp_path, server.url, *chosen)
+    assert (tmp_path / "posts.jsonl").read_bytes() == b""
+    refused(call("trainable.py", "--data", tmp_path), "has no post in it", "leave this shard out")
+
+
 def test_a_shards_share_of_a_list(site: Path, tmp_path: Path) -> None:
     wanted = range(FIRST + 100, FIRST + 160)
     (tmp_path / "ids.txt").write_text("\n".join(map(str, [*wanted, 77, 78])))

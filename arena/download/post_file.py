@@ -10,6 +10,7 @@ import bisect
 import datetime
 import functools
 from array import array
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
@@ -153,7 +154,7 @@ class PostFile:
             return {}
         ids = array("q", self.ids)
         pages = {}
-        parts: dict[tuple[int, int, int], dict[int, Page]] = {}  # By number of the shard.
+        parts: dict[Shard, list[Page]] = {}
         for line in self.data.walked.read_bytes().splitlines():
             try:
                 page = Page(**jsonl.loads(line))
@@ -165,15 +166,20 @@ class PostFile:
                 continue
             shard = Shard(*page.shard)
             here = ids[bisect.bisect_left(ids, page.lowest) : bisect.bisect_left(ids, page.below)]
-            if sum(map(shard.has, here)) < page.kept:
+            count = sum(map(shard.has, here))
+            if count < page.kept:
                 continue
             if shard == keep.shard:
                 pages[page.below] = page
+            elif count == page.kept:  # Else nothing tells which of the posts it kept.
+                parts.setdefault(shard, []).append(page)
+        for of, there in Counter(shard.of for shard in parts).items():
+            if there < of:
                 continue
-            part = parts.setdefault((page.below, page.lowest, shard.of), {})
-            part[shard.number] = page
-            if len(part) == shard.of:
-                pages.setdefault(page.below, functools.reduce(_joined, part.values()))
+            shards = [parts[Shard(number, of)] for number in range(of)]
+            for page in functools.reduce(_joined, shards):
+                kept = bisect.bisect_left(ids, page.below) - bisect.bisect_left(ids, page.lowest)
+                pages.setdefault(page.below, replace(page, kept=kept, shard=ALL))
         return pages
 
     def summary(self) -> str:
@@ -188,11 +194,19 @@ class PostFile:
             jsonl.append(file, jsonl.line(asdict(page)))
 
 
-def _joined(one: Page, other: Page) -> Page:
-    """What two shards have walked of a page, as one of no shard."""
-    due = [page.until for page in (one, other) if page.until is not None]
-    kept = one.kept + other.kept
-    return replace(one, kept=kept, until=min(due, default=None), shard=ALL)
+def _joined(one: list[Page], other: list[Page]) -> list[Page]:
+    """What both of two shards have walked, however they cut it into pages; `kept` and `shard` are
+    one's."""
+    one, other = (sorted(pages, key=lambda page: -page.below) for pages in (one, other))
+    found, i, j = [], 0, 0
+    while i < len(one) and j < len(other):
+        a, b = one[i], other[j]
+        below, lowest = min(a.below, b.below), max(a.lowest, b.lowest)
+        if lowest < below:
+            due = [page.until for page in (a, b) if page.until is not None]
+            found.append(replace(a, below=below, lowest=lowest, until=min(due, default=None)))
+        i, j = i + (a.lowest == lowest), j + (b.lowest == lowest)
+    return found
 
 
 def ratings(text: str) -> str:

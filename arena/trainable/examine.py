@@ -74,7 +74,8 @@ def has_md5(data: DataFolder, post_id: int, md5: object) -> bool:
     """Whether a post's original can be read and its content has this MD5."""
     try:
         with data.original(post_id).open("rb") as file:
-            return hashlib.file_digest(file, "md5").hexdigest() == md5
+            digest = hashlib.file_digest(file, partial(hashlib.md5, usedforsecurity=False))
+            return digest.hexdigest() == md5
     except OSError:
         return False
 
@@ -156,7 +157,7 @@ def _judge_original(
     except MemoryError:
         return Judgement("unreadable", "is larger than the memory a worker may use")
     judgement = judge(content, settings.max_size, settings.quality)
-    return replace(judgement, md5=hashlib.md5(content).hexdigest())
+    return replace(judgement, md5=hashlib.md5(content, usedforsecurity=False).hexdigest())
 
 
 def _check_resized(post_id: int, data: DataFolder) -> ResizedImage | OSError:

@@ -72,7 +72,8 @@ class Decisions:
             ids = self.post_ids[some]
             made = posts.script(int(ids[0]), posts.records(ids, truth, wrong))
             # A name stands for what is in the file.
-            if not (path := out.report_posts / made.name).exists():
+            path = out.report_posts / made.name
+            if not path.exists() or path.stat().st_size != len(made.text):
                 files.write_text(path, made.text)
             named.append((made.first, made.name))
         rows = np.sort(self.chosen)

@@ -90,18 +90,31 @@ def taggers(
     return found
 
 
-def run_over(names: Sequence[str], taggers: Sequence[Tagger]) -> list[tuple[str, str]]:
-    """What the user calls each of the taggers that are run over images, and the name that its files
-    have."""
+def run_over(
+    asked: Sequence[str], names: Sequence[str], taggers: Sequence[Tagger]
+) -> list[tuple[int, str]]:
+    """Of each of the taggers that are run over images its place in --models, as `asked`, and the
+    name that its files have. `names` are what `expanded` made of --models."""
     pairs = zip(names, taggers, strict=True)
-    return [(name, tagger.name) for name, tagger in pairs if not isinstance(tagger, Predicted)]
+    return [
+        (asked.index(name), tagger.name)
+        for name, tagger in pairs
+        if not isinstance(tagger, Predicted)
+    ]
 
 
 def same(
-    named: Sequence[tuple[str, str]], data: DataFolder, mappings: TagMappings, of_card: OfCard
+    named: Sequence[tuple[int, str]],
+    asked: Sequence[str],
+    data: DataFolder,
+    mappings: TagMappings,
+    of_card: OfCard,
 ) -> list[Tagger]:
-    """The taggers of what `run_over` gives, from this machine's own files."""
-    return [of_card(name, data, mappings).renamed(of_files) for name, of_files in named]
+    """The taggers of what `run_over` gives, from this machine's own files, whose paths may be
+    others. Raises UserError where this process is asked for fewer models."""
+    if any(place >= len(asked) for place, _ in named):
+        raise UserError("--models names fewer models here than for process 0: name the same")
+    return [of_card(asked[place], data, mappings).renamed(name) for place, name in named]
 
 
 def _scores_of(tagger: Tagger) -> str:

@@ -9,6 +9,7 @@ import secrets
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
+from typing import Any
 
 from arena import files
 from arena.cli import UserError
@@ -126,7 +127,8 @@ def collect(caches: Sequence[Cache], post_ids: np.ndarray, keepers: set[int]) ->
 
 def _send(held: Merged) -> None:
     """Give scores to process 0."""
-    distributed.send((distributed.name(), held.post_ids, held.images, held.speed))
+    half = held.scores.dtype == np.float16
+    distributed.send((distributed.name(), held.post_ids, held.images, held.speed, half))
     for block in held.scores.blocks:
         distributed.send_array(block)
 
@@ -134,7 +136,7 @@ def _send(held: Merged) -> None:
 def _receive(cache: Cache, keeper: int) -> np.ndarray:
     """Keep as a part what a keeper sends; returns the ids of the posts, int64 (posts,)."""
     post_ids: np.ndarray
-    who, post_ids, images, speed = distributed.receive(keeper)
+    who, post_ids, images, speed, half = distributed.receive(keeper)
     if not len(post_ids):
         return post_ids
     paths = [cache.data.resized_image(post_id) for post_id in post_ids.tolist()]
@@ -145,14 +147,14 @@ def _receive(cache: Cache, keeper: int) -> np.ndarray:
     if len(wrong):
         raise _differ(who, wrong.tolist())
     shape = len(post_ids), len(cache.tagger.tags)
-    scores = Streamed(shape, stored(cache.half), _blocks(keeper, *shape))
+    scores = Streamed(shape, stored(cache.half or half), _blocks(keeper, *shape, stored(half)))
     cache.add(Merged(post_ids, own, scores, speed))
     return post_ids
 
 
-def _blocks(keeper: int, posts: int, outputs: int) -> Iterator[np.ndarray]:
-    """The scores that a keeper sends, float32 (n, outputs), some posts at a time."""
+def _blocks(keeper: int, posts: int, outputs: int, kind: np.dtype[Any]) -> Iterator[np.ndarray]:
+    """The scores that a keeper sends, of this type (n, outputs), some posts at a time."""
     size = rows_at_once(outputs)
     for start in range(0, posts, size):
-        block = np.empty((min(size, posts - start), outputs), np.float32)
+        block = np.empty((min(size, posts - start), outputs), kind)
         yield distributed.receive_array(keeper, block)

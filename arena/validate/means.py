@@ -83,9 +83,10 @@ class Mean:
             known = vocabulary(tagger)
             inside = [place for place, tag in enumerate(tags) if tag in known]
             named = [tags[place] for place in inside]
-            named += [tagger.tags[columns_of[rating][0]] for rating in ratings]
             inside += range(len(tags), len(tags) + len(ratings))
-            outputs.append((np.array(inside), scores.Columns.of(tagger, named)))
+            of_ratings = [columns_of[rating] for rating in ratings]
+            columns = scores.Columns.of(tagger, named, of_ratings)
+            outputs.append((np.array(inside, dtype=np.int64), columns))
         categories = [category_of[tag] for tag in tags] + ["rating"] * len(ratings)
         return cls(tags + [RATING_OF[rating] for rating in ratings], categories, outputs)
 

@@ -225,11 +225,12 @@ class Cache:
 
     def held(self, wanted: np.ndarray) -> Merged:
         """What there is of the posts in `wanted` (ids, ascending), made from their resized images
-        as they are now."""
+        as they are now; float16 where a file that has some of it is."""
         sources = self._sources()
         place, sure = self._rows(sources, wanted)
         place = {post_id: place[post_id] for post_id in sure}
-        return self._merged(sources, place, sure, half=False)
+        half = any(_is_half(sources[number]) for number in {number for number, _ in place.values()})
+        return self._merged(sources, place, sure, half)
 
     def drop_parts(self, post_ids: set[int]) -> None:
         """Remove the parts that have nothing but scores of these posts."""

@@ -66,6 +66,7 @@ COMPARED = {
 def folder(out: DataFolder) -> DataFolder:
     """The folder of the results, which is made where there is none."""
     out.root.mkdir(parents=True, exist_ok=True)
+    files.check_kinds(out)
     return out
 
 
@@ -298,8 +299,9 @@ def write(
     files.write_text(out.metrics, json.dumps(results))
     small = thumbnails(data, out.report, results) if images else None
     # From outside of the data folder the path would tell where on a machine it is.
-    inside = out.root.resolve().is_relative_to(data.root.resolve())
-    resized = os.path.relpath(data.resized, out.root) if inside else data.resized.name
+    root, page_at = data.root.resolve(), out.root.resolve()
+    inside = page_at.is_relative_to(root)
+    resized = os.path.relpath(root / data.resized.name, page_at) if inside else data.resized.name
     runs = [*history.runs(out), history.earlier_run(history.entry(results))]
     of_posts = decisions.write(out)
     files.write_text(out.report, page.html(results, of_posts, small, resized, runs))

@@ -57,12 +57,16 @@ class Columns:
     threshold: np.ndarray
 
     @classmethod
-    def of(cls, labels: Labels, tags: Sequence[str]) -> "Columns":
-        """The outputs of tags that the model knows."""
+    def of(
+        cls, labels: Labels, tags: Sequence[str], ratings: Sequence[list[int]] = ()
+    ) -> "Columns":
+        """The outputs of tags that the model knows, and after them `ratings`, each of which is
+        given by its outputs: a rating may have a tag's name."""
         columns_of: dict[str, list[int]] = {}
-        for column, tag in enumerate(labels.tags):
-            columns_of.setdefault(tag, []).append(column)
-        columns = [columns_of[tag] for tag in tags]
+        for column, (tag, category) in enumerate(zip(labels.tags, labels.categories, strict=True)):
+            if category != "rating":
+                columns_of.setdefault(tag, []).append(column)
+        columns = [*(columns_of[tag] for tag in tags), *ratings]
         first = np.array([each[0] for each in columns], dtype=np.int64)
         cuts = labels.thresholds().astype(np.float32)
         repeats = {place: each[1:] for place, each in enumerate(columns) if len(each) > 1}

@@ -12,7 +12,7 @@ from arena.validate import by_post
 from demo.tiny import make_data, make_model, make_onnx, write_mappings
 from tests.helpers import refused
 from tests.report.test_records import unpacked
-from tests.validate.helpers import QUICK, TAGS, ok, saved, validate
+from tests.validate.helpers import QUICK, TAGS, ok, saved, to_run, validate
 
 import numpy as np
 import pytest
@@ -226,4 +226,17 @@ def test_a_file_in_its_place(tmp_path: Path) -> None:
     model = make_model(data, "a", TAGS)
     out.mkdir()
     (out / "report_posts").write_text("")
-    refused(validate(data, model, more=(*QUICK, "--out", out)), str(out / "report_posts"))
+    ended = validate(data, model, more=(*QUICK, "--out", out))
+    refused(ended, str(out / "report_posts"))
+    assert not to_run(ended) and not (out / "metrics.json").exists()
+
+
+def test_a_file_that_was_cut_short_is_written_again(tmp_path: Path) -> None:
+    make_data(tmp_path, 12)
+    model = make_model(tmp_path, "a", TAGS)
+    ok(validate(tmp_path, model))
+    path, *_ = sorted((tmp_path / "report_posts").iterdir())
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-5])
+    ok(validate(tmp_path, model))
+    assert path.read_bytes() == whole

@@ -103,3 +103,15 @@ def test_results_go_where_one_wants(tmp_path: Path) -> None:
     file = tmp_path / "file"
     file.write_text("")
     refused(validate(data, model, more=(*QUICK, "--out", file)), str(file))
+
+
+def test_links_tell_no_folder_of_the_machine(tmp_path: Path) -> None:
+    data, link = tmp_path / "data", tmp_path / "secret" / "link"
+    make_data(data, 12)
+    model = make_model(data, "a", TAGS)
+    link.parent.mkdir()
+    link.symlink_to(data)
+    for given, out in ((link, data / "one"), (data, link / "two")):
+        ok(validate(given, model, more=(*QUICK, "--out", out)))
+        page = (data / out.name / "report.html").read_text()
+        assert '"../resized"' in page and "secret" not in page

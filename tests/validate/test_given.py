@@ -65,6 +65,30 @@ def state(path: Path) -> tuple[bytes, int]:
     return path.read_bytes(), path.stat().st_mtime_ns
 
 
+def test_a_rating_of_a_tags_name_is_another_output(tmp_path: Path, ran: Path) -> None:
+    data = bare(tmp_path / "data", ran)
+    held = saved(ran, "a")
+    columns = {"post_ids": held["post_ids"], "predictions": held["predictions"]}
+    plain = {**columns, "tags": TAGS, "categories": ["general"] * 12, "threshold": 0.45}
+    ratings = ["tag_0", "sensitive", "questionable", "explicit"]
+    random = np.random.default_rng(0).random((len(held["post_ids"]), 4), np.float32)
+    rated = {
+        **plain,
+        "tags": ["general", *ratings[1:], "tag_0", *TAGS],
+        "categories": ["rating"] * 5 + ["general"] * 12,
+        "threshold": [float("nan")] * 5 + [0.45] * 12,
+        "predictions": np.hstack([random, random[:, :1], held["predictions"]]),
+    }
+    one = write(tmp_path / "one_predictions.pt", plain)
+    other = write(tmp_path / "other_predictions.pt", rated)
+    ok(validate(data, one, other, "one+other"))
+    found = entries(data)
+    for key in ("overall", "per_tag", "by_category"):
+        assert found["one"][key] == found["other"][key], key
+    assert found["one+other"]["per_tag"]["ap"] == found["one"]["per_tag"]["ap"]
+    assert found["other"]["ratings"] and found["one+other"]["ratings"] is None
+
+
 def test_a_folder_of_files_is_scored_as_its_models_without_images(
     tmp_path: Path, ran: Path
 ) -> None:

@@ -3,6 +3,7 @@
   const overPairs = models.length > 2;  // Of two models a tag that differs counts once.
   let grid = null;
   let which, search, said;
+  let asked = 0;  // How often an id was: a file may arrive after the next one was asked for.
 
   // How many tags not all of the models switched on decide alike, and over how many pairs of a tag
   // and two of the models.
@@ -83,6 +84,7 @@
   }
 
   async function find() {
+    const mine = asked += 1;
     const text = search.value.trim();
     const number = /^#?(\d+)$/.exec(text) ?? /\/posts\/(\d+)/.exec(text);
     if (!number) {
@@ -91,6 +93,7 @@
     }
     const id = Number(number[1]);
     const found = await recordOf(id);
+    if (mine !== asked) return;
     said.textContent = found === NOT_SCORED ? `Post ${id} is none of those scored.`
       : found === NOT_HERE ? `Only the posts below can be shown: ${NOT_HERE}.` : "";
     if (!said.textContent) openPost(id);
