@@ -52,6 +52,7 @@ class Heartbeat:
     def _count(self) -> None:
         try:
             self._store.set(self._key(self._process, "node"), str(self._node))
+            self._store.add(self._key(self._process, "count"), 1)
             silent = dict.fromkeys(self._others, 0.0)
             counts: dict[int, int] = {}
             last = time.monotonic()

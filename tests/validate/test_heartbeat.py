@@ -73,6 +73,15 @@ def test_a_count_that_stands_still_is_blamed(beating: Beating, count: int, secon
     assert f"process 1 on node 7 has been silent for {seconds} seconds" in told[0]
 
 
+def test_a_process_counts_as_soon_as_it_is_there(
+    beating: Beating, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(heartbeat, "BEAT", 1000)
+    store = Store()
+    beating(store)
+    until(lambda: store.values[MINE] == 1)
+
+
 def test_one_that_has_failed_is_told_at_once_and_one_that_is_done_is_not_waited_for(
     beating: Beating,
 ) -> None:
