@@ -38,7 +38,7 @@ from arena.download.walk import (
 )
 from arena.post_ids import PostIds
 from arena.seen import Training
-from arena.shard import ALL, shard
+from arena.shard import ALL, HELP, shard
 
 
 def main() -> None:
@@ -115,8 +115,7 @@ def arguments() -> argparse.Namespace:
     options.value("--start-id", "ID", start, type=start_id)
     options.number("--posts", 1, 65536, "how many posts to have, of the shard if there is one")
     options.path("--post-ids", "FILE", "fetch exactly these posts, one ID a line, without a walk")
-    part = "only posts with id %% N == I, of one machine of N with a data folder each; 0 <= I < N"
-    options.value("--shard", "I/N", f"{part} (default: all)", ALL, type=shard, shown=None)
+    options.value("--shard", "I/N", HELP, ALL, type=shard, shown=None)
     unseen = "only posts that none of these models may have been trained on (default: any)"
     options.value("--unseen-by", "A,B", unseen, type=names)
     options.value("--rating", "LETTERS", "only posts of these ratings", "g,s,q,e", type=ratings)

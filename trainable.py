@@ -22,7 +22,7 @@ from arena import files, jsonl
 from arena.cli import Options, UserError, progress, run, say, warn
 from arena.data_folder import DataFolder
 from arena.post_ids import PostIds
-from arena.shard import ALL, shard
+from arena.shard import ALL, HELP, shard
 from arena.trainable.examine import Settings, check_resized, judge_originals, resized_size
 from arena.trainable.judge import VERDICTS
 from arena.trainable.verdicts import Verdicts, writing
@@ -65,8 +65,7 @@ def arguments() -> argparse.Namespace:
         metavar="QUALITY",
         help="WebP quality, 0 to 100",
     )
-    part = "only posts with id %% N == I, of one machine of N with a data folder each; 0 <= I < N"
-    options.value("--shard", "I/N", f"{part} (default: all)", ALL, type=shard, shown=None)
+    options.value("--shard", "I/N", HELP, ALL, type=shard, shown=None)
     options.number(
         "--workers",
         low=1,

@@ -17,6 +17,10 @@ class Shard(NamedTuple):
 
 
 ALL = Shard()
+HELP = (  # Of --shard.
+    "only posts with id %% N == I, of one machine of N with a data folder each; 0 <= I < N"
+    " (default: all)"
+)
 
 
 def shard(text: str) -> Shard:

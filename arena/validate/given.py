@@ -76,7 +76,7 @@ class Predicted:
 
     @property
     def image(self) -> ImageSettings:
-        """None, as no image is prepared for it."""
+        """It has none, as no image is prepared for it: nothing asks."""
         raise NotImplementedError
 
     @property
@@ -128,7 +128,7 @@ class Predicted:
         return str(self.about_it["fingerprint"])
 
     def open(self, device: torch.device, precision: str) -> Network:
-        """There is no network."""
+        """It has no network, as all its scores are there: nothing opens it."""
         raise NotImplementedError
 
     def remedy(self, *keys: str) -> str:

@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 from arena.tagger import RESIZE_VERSIONS
-from arena.validate import inference
+from arena.validate import inference, predictions, scores
 from arena.validate.predictions import Batch, Cache
 from demo.tiny import make_data, make_image, make_model, make_onnx, write_mappings
 from tests.helpers import refused
@@ -50,6 +50,26 @@ def test_the_cache_runs_only_what_it_lacks(tmp_path: Path) -> None:
     assert to_run(ok(validate(tmp_path, a))) == [0]
     assert saved(tmp_path, "a")["tags"].count("tag_11") == 2
     assert to_run(ok(validate(tmp_path, a, more=(*QUICK, "--fresh")))) == [30]
+
+
+def test_a_rerun_with_all_cached_reads_each_row_of_scores_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_data(tmp_path, 30)
+    a, b = (make_model(tmp_path, name, TAGS, seed=seed) for seed, name in enumerate("ab"))
+    ok(validate(tmp_path, a, b))
+    read: dict[float, list[int]] = {}  # Rows by the first score of their file.
+    taken = predictions.taken
+
+    def counted(mapped: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        read.setdefault(float(mapped[0, 0]), []).extend(rows.tolist())
+        return taken(mapped, rows)
+
+    monkeypatch.setattr(scores, "taken", counted)
+    monkeypatch.setattr(predictions, "taken", counted)
+    assert to_run(ok(validate(tmp_path, a, b, more=("--bootstrap", 100)))) == [0, 0]
+    firsts = [float(saved(tmp_path, name)["predictions"][0, 0]) for name in "ab"]
+    assert read == {first: list(range(30)) for first in firsts}
 
 
 def test_scores_of_pixels_as_they_were_are_not_kept(
