@@ -65,8 +65,8 @@ def clusters(truth: GroundTruth, unit: str) -> Clusters:
     chained = int(large.sum())
     if chained:
         warn(
-            f"artists join {chained} of the {posts} posts to groups of more than {LARGEST:.0%} of"
-            " all: these are drawn by family alone"
+            f"for the intervals {chained} of the {posts} posts are drawn by family, not by artist:"
+            f" artists join them to groups of more than {LARGEST:.0%} of all posts"
         )
     return Clusters(found, chained)
 

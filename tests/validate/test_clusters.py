@@ -106,8 +106,8 @@ def test_artists_that_join_too_many_are_told(capsys: pytest.CaptureFixture[str])
     assert found.of_post[12] == found.of_post[13] != found.of_post[11]
     assert found.chained == 4 and found.largest == 3 and found.groups == 300 - 2 - 1
     assert capsys.readouterr().err == (
-        "warning: artists join 4 of the 300 posts to groups of more than 1% of all: these are drawn"
-        " by family alone\n"
+        "warning: for the intervals 4 of the 300 posts are drawn by family, not by artist: artists"
+        " join them to groups of more than 1% of all posts\n"
     )
 
 
