@@ -9,7 +9,7 @@ from arena.families import Links
 from arena.seen import Training
 
 import numpy as np
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 # Few numbers, so that families grow: also circles and posts that are their own parents.
@@ -46,6 +46,7 @@ def test_families_are_what_links_reach(parents: dict[int, int], order: list[int]
 
 
 @given(PARENTS, TRAINING)
+@example({1: 0, 2: 0, 14: 15, 16: 14, 3: 0, 15: 17, 4: 14}, Training(4, None))
 def test_a_relative_that_was_seen_counts_for_all(
     parents: dict[int, int], training: Training
 ) -> None:

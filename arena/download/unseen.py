@@ -44,7 +44,7 @@ class Relatives:
     def _head(self, post_id: int) -> int:
         """The member that stands for a post's family; chains to it are halved on the way."""
         while (up := self._up.get(post_id, post_id)) != post_id:
-            post_id = self._up[post_id] = self._up.get(up, up)
+            self._up[post_id] = post_id = self._up.get(up, up)
         return post_id
 
 
