@@ -120,9 +120,9 @@ def drawn(
 def test_set(truth: Array, unknown: Array, clusters: Array, resamples: int, seed: int) -> TestSet:
     """The simulated posts to score on, with a bootstrap by `clusters`."""
     posts, tags = truth.shape
-    weights = bootstrap.resamples(posts, resamples, seed, clusters)
+    samples = bootstrap.resamples(posts, resamples, seed, clusters)
     ids, totals = np.arange(posts), truth.sum(axis=1) + unknown
-    return TestSet(truth, ids, ["general"] * tags, [""] * posts, totals, weights, clusters)
+    return TestSet(truth, ids, ["general"] * tags, [""] * posts, totals, samples, clusters)
 
 
 def sample(made: Made, resamples: int, seed: int) -> Sample:
@@ -145,8 +145,8 @@ def quick_sample(made: Made, resamples: int, seed: int) -> Sample:
     """As `sample`, but only macro F1 and recall at the own threshold, from sparse counts, and what
     needs no ranking of each tag's posts; no design effects."""
     models, truth, _ = drawn(made, np.random.default_rng(seed))
-    drawn_posts = bootstrap.resamples(made.posts, resamples, seed)
-    weights = np.column_stack([np.ones(made.posts), drawn_posts])
+    samples = bootstrap.resamples(made.posts, resamples, seed)
+    weights = samples.weights.astype(float)  # Each post is a unit.
 
     def counted(chosen: Array) -> Array:
         return np.asarray(csr_matrix(chosen.T.astype(float)) @ weights)
@@ -164,7 +164,7 @@ def quick_sample(made: Made, resamples: int, seed: int) -> Sample:
         for least in rare.MIN_COUNTS:
             if (inside := support[:, 0] >= least).any():
                 figures[f"min_count.{least}.f1"] = own[inside].mean(axis=0)
-        curve = bootstrap.micro_curve(scores, truth, weights.astype(np.uint8))
+        curve = bootstrap.micro_curve(scores, truth, samples)
         for level in PRECISIONS:
             recall = curve.read(partial(recall_at_precision, level))
             figures[f"recall_at_precision.{level:.2f}"] = recall

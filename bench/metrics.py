@@ -49,13 +49,15 @@ def made_up(posts: int, tags: int, seed: int) -> tuple[Array, Array]:
     return scores, truth
 
 
-def evaluated(posts: int, tags: int, seed: int, weights: Array, clusters: Array) -> measure.Taken:
+def evaluated(
+    posts: int, tags: int, seed: int, samples: bootstrap.Samples, clusters: Array
+) -> measure.Taken:
     """metrics.evaluate for one made-up tagger."""
     scores, truth = made_up(posts, tags, seed)
     ids = np.arange(posts)
     ratings = [("g", "s", "q", "e")[post % 4] for post in ids]
     totals = truth.sum(axis=1) + 5
-    test = TestSet(truth, ids, ["general"] * tags, ratings, totals, weights, clusters)
+    test = TestSet(truth, ids, ["general"] * tags, ratings, totals, samples, clusters)
     sliced = measure.call(lambda: by_age(test, scores, 0.35))
     print(
         f"by_age, ten slices: {sliced.seconds:.1f} s, {sliced.processor:.1f} s of processor ",
@@ -139,11 +141,11 @@ def main() -> None:
         return
     against_loop(args.posts, args.tags, args.compared, args.rounds)
     clusters = np.arange(args.posts) // args.size
-    weights = bootstrap.resamples(args.posts, args.resamples, 0, clusters)
+    samples = bootstrap.resamples(args.posts, args.resamples, 0, clusters)
     results: list[Evaluation] = []
     total = total_busy = 0.0
     for model in range(args.models):
-        taken = evaluated(args.posts, args.tags, model, weights, clusters)
+        taken = evaluated(args.posts, args.tags, model, samples, clusters)
         results.append(taken.result)
         total += taken.seconds
         total_busy += taken.processor

@@ -58,7 +58,7 @@ def on(scores: Array, truth: Array, threshold: Array) -> float:
 
 def counts_of(scores: Array, truth: Array, half: Array) -> bootstrap.Counts:
     """What is counted without resamples."""
-    once = np.ones((len(scores), 1), np.uint8)
+    once = bootstrap.no_resamples(len(scores))
     return bootstrap.count(scores, truth, thresholds(0.5, scores.shape[1]), once, half)
 
 

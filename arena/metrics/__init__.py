@@ -14,7 +14,6 @@ print(compare(one, other)["ap"]["macro"])
 print(per_tag(scores, truth, 0.5)["ap"][:3])
 """
 
-from arena.metrics.age import by_age
 from arena.metrics.figures import (
     Decided,
     Evaluation,
@@ -25,6 +24,7 @@ from arena.metrics.figures import (
     evaluate,
     per_tag,
 )
+from arena.metrics.post_groups import by_age, by_rating
 from arena.metrics.several import may_be_best, simultaneous
 
 __all__ = [
@@ -32,6 +32,7 @@ __all__ = [
     "Evaluation",
     "TestSet",
     "by_age",
+    "by_rating",
     "compare",
     "compare_tags",
     "compared_design_effects",

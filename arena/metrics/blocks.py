@@ -21,11 +21,15 @@ Matrix = Array | Tiles
 T = TypeVar("T")
 
 PAIRS_PER_BLOCK = 1 << 20  # (post, tag) pairs in a block of posts.
+POSTS_AT_ONCE = 3 << 23  # Of all tags that are worked on together, each of which takes 60 bytes.
 
 
-def _blocks(work: Callable[[slice], T], count: int, size: int) -> Iterator[tuple[slice, T]]:
-    """(part, work(part)) for the parts of range(count), in order, worked on by all cores."""
-    workers = len(os.sched_getaffinity(0))
+def _blocks(
+    work: Callable[[slice], T], count: int, size: int, most: int | None = None
+) -> Iterator[tuple[slice, T]]:
+    """(part, work(part)) for the parts of range(count), in order, worked on by all cores, or by
+    `most` of them."""
+    workers = min(len(os.sched_getaffinity(0)), most or count or 1)
     ahead: deque[tuple[slice, Future[T]]] = deque()
     # One torch thread in each of ours: the pool already keeps every core busy.
     with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
@@ -69,7 +73,7 @@ def by_tags(
         return work(part, columns, _columns(truth, part, np.bool_))
 
     size = scores.width if isinstance(scores, Tiles) else tags_per_block(len(scores))
-    return _blocks(block, scores.shape[1], size)
+    return _blocks(block, scores.shape[1], size, max(1, POSTS_AT_ONCE // max(1, len(scores))))
 
 
 def by_posts(
@@ -88,16 +92,4 @@ def some_tags(matrix: Matrix, tags: Array) -> Array:
     found = np.empty((len(matrix), len(tags)), matrix.dtype)
     for part, block in _blocks(lambda part: rows(matrix, part)[:, tags], len(matrix), 1024):
         found[part] = block
-    return found
-
-
-def in_samples(counted: Array, samples: Array) -> Array:
-    """Whole numbers (…, posts), summed in every sample of samples (posts, samples): (…, samples).
-
-    A block of posts at a time, which is exact, as are sums of whole numbers in float64.
-    """
-    found = np.zeros((*counted.shape[:-1], samples.shape[1]))
-    for start in range(0, len(samples), 1 << 14):
-        some = slice(start, start + (1 << 14))
-        found += counted[..., some].astype(np.float64) @ samples[some].astype(np.float64)
     return found

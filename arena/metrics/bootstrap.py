@@ -4,10 +4,10 @@ Posts that belong together are no independent observations: what one of them say
 too. So whole clusters are drawn, with replacement, as many as there are; a post by itself is a
 cluster of one. A resample is a count per post of how often it was drawn, and how many posts it
 holds varies, as it does with other posts.
-All resamples together are a small matrix of weights (posts, samples), and whatever is counted
-over posts becomes, for every sample at once, a sum of that matrix's rows. The posts as they are
-(all ones) and any group of posts (ones and zeros) are samples too, so that a figure, the same
-figure on a group, and its resamples come out of the same sums. Sample 0 is always all posts.
+All resamples together are a small matrix of weights, a row for what is drawn together, and whatever
+is counted over posts becomes, for every sample at once, a sum of that matrix's rows. The posts as
+they are (all ones) are a sample too, so that a figure and its resamples come out of the same sums.
+Sample 0 is always all posts.
 
 Example: of four posts 0, 1, 2, 3 the resample 1, 3, 3, 0 has the weights 1, 1, 0, 2. If posts 0 and
 3 carry a tag, it is on 2 posts of sample 0 and on 1 + 2 = 3 of the resample's.
@@ -36,26 +36,76 @@ DAMPED = np.array([31, 26, 16, 6, 1]) / 32
 GRID = (np.arange(1, 256) / 256).astype(np.float32)  # Global thresholds: exact in float32.
 FIGURES = ("precision", "recall", "f1", "mcc")
 CALIBRATION_BINS = 16
+MOST_UNITS = 1 << 17  # Their weights are small, and a spread of so many is known to 0.2%.
+MOST_CUTS = 1 << 22  # Thresholds of all pairs together.
+COARSE = np.uint32(0xFFFFFE00)  # Of a score's 32 bits: its sign, exponent and 14 more.
 RECALL_STEPS = 1024  # Steps of recall in which the resamples' micro AP is added up.
 EXACT_HALF = 2048  # Half precision holds every whole number up to here.
 CELLS = 1 << 18  # Cuts x samples counted at a time: a megabyte an array, to stay in the cache.
 MIN_WIDTH = 8  # Samples counted at a time, at least.
 
 
-def resamples(posts: int, count: int, seed: int, clusters: Array | None = None) -> Array:
-    """How often each post was drawn in each of `count` resamples: uint8 (posts, count).
+@dataclass(frozen=True)
+class Samples:
+    """All posts, which are sample 0, and resamples of them.
+
+    A post's weight in each sample, uint8, is that of its unit, which is drawn as a whole:
+    weights[unit[post]]. `unit` int32 (posts,) counts from 0, `weights` is (units, samples).
+    """
+
+    unit: Array
+    weights: Array
+
+    @property
+    def count(self) -> int:
+        """How many samples there are: one more than resamples."""
+        return int(self.weights.shape[1])
+
+    def of(self, posts: Array) -> "Samples":
+        """The same samples of some of the posts, as their numbers or a bool for each."""
+        return Samples(self.unit[posts], self.weights)
+
+    def sums(self, counted: Array) -> Array:
+        """What is counted of each post (…, posts), added up in every sample: (…, samples).
+
+        Whole numbers exactly, in float64.
+        """
+        of_units = np.zeros((*counted.shape[:-1], len(self.weights)))
+        for row in np.ndindex(counted.shape[:-1]):
+            of_units[row] = np.bincount(self.unit, counted[row], len(self.weights))
+        found = np.zeros((*counted.shape[:-1], self.count))
+        for start in range(0, len(self.weights), 1 << 14):  # Little of the weights as float64.
+            some = slice(start, start + (1 << 14))
+            found += of_units[..., some] @ self.weights[some].astype(np.float64)
+        return found
+
+
+def resamples(posts: int, count: int, seed: int, clusters: Array | None = None) -> Samples:
+    """All posts and `count` resamples of them.
 
     `clusters` int (posts,) has the same number for posts that are drawn together; without it each
     is drawn by itself. Example: clusters 7, 7, 4 are two to draw from, so the resample "twice the
-    first" has the weights 2, 2, 0.
+    first" has the weights 2 and 0 of units 0, 0 and 1.
+
+    Of more than MOST_UNITS clusters each unit is several of them, chosen at random: sums of
+    independent clusters are as independent, and vary as much as the clusters together (Wolter,
+    Introduction to Variance Estimation, 2007, chapter 2, random groups).
     """
     of_post = np.arange(posts) if clusters is None else numbered(clusters)
     units = int(of_post.max(initial=-1)) + 1
     random = np.random.default_rng(seed)
-    drawn = np.empty((count, posts), np.uint8)
-    for row in drawn:
-        row[:] = np.bincount(random.integers(units, size=units), minlength=units)[of_post]
-    return np.ascontiguousarray(drawn.T)
+    if units > MOST_UNITS:
+        of_post = (random.permutation(units) % MOST_UNITS)[of_post]
+        units = MOST_UNITS
+    weights = np.ones((count + 1, units), np.uint8)
+    for row in weights[1:]:
+        row[:] = np.bincount(random.integers(units, size=units), minlength=units)
+    return Samples(of_post.astype(np.int32), np.ascontiguousarray(weights.T))
+
+
+def no_resamples(posts: int) -> Samples:
+    """All posts and no resample."""
+    return Samples(np.zeros(posts, np.int32), np.ones((1, 1), np.uint8))
 
 
 def numbered(clusters: Array) -> Array:
@@ -254,15 +304,15 @@ class Counts:
 
 
 def halves(clusters: Array) -> Array:
-    """The half (0 or 1) each post belongs to for cross-fitting: int64 (posts,).
+    """The half (0 or 1) each post belongs to for cross-fitting: int8 (posts,).
 
-    A cluster's posts are on one side. The clusters, largest first and of equals the one whose first
-    post comes first, go each to the side with fewer posts so far: single posts take turns.
+    A cluster's posts are on one side. The `clusters` (posts,), numbered in the order of their first
+    posts, go each to the side with fewer posts so far, largest first and of equals the first:
+    single posts take turns.
     """
-    of_post = numbered(clusters)
-    sizes = np.bincount(of_post)
+    sizes = np.bincount(clusters)
     order = np.argsort(-sizes, kind="stable")
-    side = np.empty(len(sizes), np.int64)
+    side = np.empty(len(sizes), np.int8)
     posts = [0, 0]
     several = int((sizes > 1).sum())
     for cluster in order[:several].tolist():
@@ -273,7 +323,7 @@ def halves(clusters: Array) -> Array:
     lacking = abs(posts[0] - posts[1])
     even = (single - lacking) % 2
     side[order[several:]] = np.where(single < lacking, int(posts[1] < posts[0]), even)
-    half: Array = side[of_post]
+    half: Array = side[clusters]
     return half
 
 
@@ -282,8 +332,8 @@ class _Ranked:
     """Posts with the highest score first, and how many of them each threshold predicts.
 
     A cut is a threshold: it takes in the posts from the first to the last that reaches it. The
-    posts' weights are added up from each of `starts` to the next, and `rows` says after how many of
-    those sums each cut ends.
+    weights of the posts' `units` are added up from each of `starts` to the next, and `rows` says
+    after how many of those sums each cut ends.
 
     Example: posts 2, 0, 3, 1 have the scores .9, .8, .8, .1, and the cuts are .85 and .5. They take
     in 1 and 3 posts, so `starts` is 0, 1, 3 (the last sum is never asked for), `rows` is 1, 2. In a
@@ -291,24 +341,25 @@ class _Ranked:
     0 + 3 = 3.
     """
 
-    posts: torch.Tensor
+    units: torch.Tensor
     starts: torch.Tensor
     rows: Array
 
     @classmethod
-    def at(cls, posts: Array, falling: Array, cuts: Array, step: int) -> "_Ranked":
+    def at(cls, posts: Array, unit: Array, falling: Array, cuts: Array, step: int) -> "_Ranked":
         """Rank `posts`, ordered already.
 
-        `falling` (all posts,) are their scores, negated, so that they ascend; `cuts` ascending are
-        negated thresholds. No sum is of more than `step` posts, so that half precision holds it.
+        `unit` and `falling` (all posts,) are their units, and their scores, negated, so that they
+        ascend; `cuts` ascending are negated thresholds. No sum is of more than `step` posts, so
+        that half precision holds it.
         """
         ends = np.searchsorted(falling[posts], cuts, "right")
         is_start = np.zeros(len(posts) + 1, np.bool_)
         is_start[ends] = True
         is_start[::step] = True
-        starts = np.flatnonzero(is_start[:-1])
+        starts = np.flatnonzero(is_start[:-1]).astype(np.int32)
         rows = np.searchsorted(starts, ends)
-        return cls(torch.from_numpy(posts), torch.from_numpy(starts), rows)
+        return cls(torch.from_numpy(unit[posts]), torch.from_numpy(starts), rows)
 
     def counts(self, weights: torch.Tensor) -> Array:
         """How many posts each cut takes in, in every sample: float32 (cuts, samples).
@@ -317,7 +368,7 @@ class _Ranked:
         """
         running = np.zeros((len(self.starts) + 1, weights.shape[1]), np.float32)
         if len(self.starts):
-            sums = torch.nn.functional.embedding_bag(self.posts, weights, self.starts, mode="sum")
+            sums = torch.nn.functional.embedding_bag(self.units, weights, self.starts, mode="sum")
             torch.cumsum(sums, 0, dtype=torch.float32, out=torch.from_numpy(running[1:]))
         return running.take(self.rows, axis=0)
 
@@ -339,25 +390,26 @@ class _Tag:
     positive: list[_Ranked]
 
     @classmethod
-    def of(cls, scores: Array, truth: Array, threshold: Any, half: Array, step: int) -> "_Tag":
+    def of(
+        cls, scores: Array, truth: Array, threshold: Any, unit: Array, half: Array, step: int
+    ) -> "_Tag":
         """Rank one tag's scores (posts,), down to the lowest cut that anything is counted at."""
         falling = -scores  # Ascending order of these is descending order of scores.
         found = np.unique(falling[truth])
         cuts = np.unique(np.concatenate([found, -GRID, [-threshold]]))
-        posts = np.flatnonzero(falling <= cuts[-1])
-        posts = posts[np.argsort(falling[posts])]
+        posts = _ordered(falling, cuts[-1])
         sides = [posts[half[posts] == side] for side in (0, 1)]
         return cls(
             int(np.searchsorted(cuts, -threshold)),
             np.searchsorted(cuts, -GRID),
             np.searchsorted(cuts, found),
             -found,
-            [_Ranked.at(side, falling, cuts, step) for side in sides],
-            [_Ranked.at(side[truth[side]], falling, cuts, step) for side in sides],
+            [_Ranked.at(side, unit, falling, cuts, step) for side in sides],
+            [_Ranked.at(side[truth[side]], unit, falling, cuts, step) for side in sides],
         )
 
     def count(self, weights: torch.Tensor) -> dict[str, Array]:
-        """The tag's counts in every sample, by Counts' names; weights (posts, samples)."""
+        """The tag's counts in every sample, by Counts' names; weights (units, samples)."""
         predicted = self.predicted[0].counts(weights) + self.predicted[1].counts(weights)
         tp = self.positive[0].counts(weights) + self.positive[1].counts(weights)
         total = tp[-1]
@@ -373,7 +425,7 @@ class _Tag:
 
     def choose(self, once: torch.Tensor) -> tuple[dict[str, float], dict[str, Any]]:
         """What is counted at thresholds chosen from the posts, by Counts' names, and in each half
-        of them, by HalfCounts' names. `once` (posts, 1) weighs each post once.
+        of them, by HalfCounts' names. `once` (units, 1) weighs each post once.
 
         F1 is highest at the score of one of the positives (a threshold between two of them
         predicts more and finds no more), so those are all that need trying; of equals, in single
@@ -404,6 +456,14 @@ class _Tag:
         return chosen, halves
 
 
+def _ordered(falling: Array, last: Any) -> Array:
+    """The posts that reach the cut `last`, the highest score first: int32 (n,). `falling` (posts,)
+    are all scores, negated."""
+    posts = np.flatnonzero(falling <= last).astype(np.int32)
+    found: Array = posts[np.argsort(falling[posts])]
+    return found
+
+
 def _average_precision(tp: Array, predicted: Array) -> Array:
     """AP in every sample (samples,), from the counts at each distinct score of a positive, highest
     first: (cuts, samples) each. 0 for no positive."""
@@ -420,13 +480,12 @@ def pick(table: Array, row: Array) -> Array:
     return table[row, np.arange(table.shape[1])]
 
 
-def count(scores: Matrix, truth: Matrix, threshold: Array, weights: Array, half: Array) -> Counts:
-    """Count every tag in every sample; `threshold` (tags,), weights uint8 (posts, samples), `half`
-    (posts,) as `halves` gives it."""
-    tags, columns = scores.shape[1], weights.shape[1]
-    step = EXACT_HALF // max(1, int(weights.max()))
-    table = torch.from_numpy(weights).to(torch.float16)
-    total = weights.sum(axis=0, dtype=np.float64)
+def count(scores: Matrix, truth: Matrix, threshold: Array, samples: Samples, half: Array) -> Counts:
+    """Count every tag in every sample; `threshold` (tags,), `half` (posts,) as `halves` gives
+    it."""
+    tags, columns = scores.shape[1], samples.count
+    table, step = _halved(samples)
+    total = samples.sums(np.ones(len(half)))
     once = table[:, :1].contiguous()
     kept = {
         name: np.empty((tags, columns)) for name in ("support", "ap", "own_tp", "own_predicted")
@@ -441,7 +500,7 @@ def count(scores: Matrix, truth: Matrix, threshold: Array, weights: Array, half:
         sums = np.zeros((len(FIGURES), len(GRID), columns))
         sum_tp, sum_predicted = np.zeros((2, len(GRID), columns))
         for tag, column, positive in zip(range(part.start, part.stop), scores, truth, strict=True):
-            ranked = _Tag.of(column, positive, threshold[tag], half, step)
+            ranked = _Tag.of(column, positive, threshold[tag], samples.unit, half, step)
             at_best, in_halves = ranked.choose(once)
             for name, value in at_best.items():
                 chosen[name][tag] = value
@@ -480,22 +539,26 @@ def count(scores: Matrix, truth: Matrix, threshold: Array, weights: Array, half:
     )
 
 
-def average_precisions(scores: Matrix, truth: Matrix, weights: Array) -> Array:
+def _halved(samples: Samples) -> tuple[torch.Tensor, int]:
+    """The weights in half precision, and how many posts' can be added in it exactly."""
+    step = EXACT_HALF // max(1, int(samples.weights.max(initial=1)))
+    return torch.from_numpy(samples.weights).to(torch.float16), step
+
+
+def average_precisions(scores: Matrix, truth: Matrix, samples: Samples) -> Array:
     """Each tag's average precision in every sample, and nothing else: float64 (tags, samples)."""
-    found = np.empty((scores.shape[1], weights.shape[1]))
-    step = EXACT_HALF // max(1, int(weights.max()))
-    table = torch.from_numpy(weights).to(torch.float16)
+    found = np.empty((scores.shape[1], samples.count))
+    table, step = _halved(samples)
 
     def block(part: slice, scores: Array, truth: Array) -> None:
         for tag, column, positive in zip(range(part.start, part.stop), scores, truth, strict=True):
             falling = -column
             cuts = np.unique(falling[positive])
-            posts = np.flatnonzero(falling <= cuts[-1]) if len(cuts) else np.zeros(0, np.intp)
-            posts = posts[np.argsort(falling[posts])]
-            predicted = _Ranked.at(posts, falling, cuts, step)
-            right = _Ranked.at(posts[positive[posts]], falling, cuts, step)
+            posts = _ordered(falling, cuts[-1] if len(cuts) else -np.inf)
+            predicted = _Ranked.at(posts, samples.unit, falling, cuts, step)
+            right = _Ranked.at(posts[positive[posts]], samples.unit, falling, cuts, step)
             width = max(MIN_WIDTH, CELLS // max(1, len(cuts)))
-            for first in range(0, weights.shape[1], width):
+            for first in range(0, samples.count, width):
                 some = table[:, first : first + width].contiguous()
                 tp, above = right.counts(some), predicted.counts(some)
                 found[tag, first : first + width] = _average_precision(tp, above)
@@ -514,13 +577,13 @@ def _weighed(weights: Array, counted: Array) -> Array:
     return (torch.from_numpy(weights.T.astype(counted.dtype)) @ torch.from_numpy(counted)).numpy()
 
 
-def calibrate(scores: Matrix, truth: Matrix, weights: Array) -> tuple[Array, Array, Array]:
+def calibrate(scores: Matrix, truth: Matrix, samples: Samples) -> tuple[Array, Array, Array]:
     """Count, sum of scores and positives of every bin of scores: float64 (samples, bins) each.
 
     The bins are CALIBRATION_BINS equal parts of 0 to 1, over all (post, tag) pairs. Raises
     ValueError for a score outside 0 to 1.
     """
-    sums = np.zeros((3, weights.shape[1], CALIBRATION_BINS))
+    sums = np.zeros((3, samples.count, CALIBRATION_BINS))
 
     def block(part: slice, scores: Array, truth: Array) -> Array:
         if not (scores.min() >= 0 and scores.max() <= 1):
@@ -538,7 +601,7 @@ def calibrate(scores: Matrix, truth: Matrix, weights: Array) -> tuple[Array, Arr
             ).reshape(len(scores), CALIBRATION_BINS)
             for value in values
         ]
-        return _weighed(weights[part], np.stack(counted))
+        return _weighed(samples.weights[samples.unit[part]], np.stack(counted))
 
     for _, counted in by_posts(scores, truth, block):
         sums += counted
@@ -572,13 +635,12 @@ class MicroCurve(NamedTuple):
         return np.concatenate([exact, stepped[1:] + exact - stepped[:1]])
 
 
-def micro_curve(scores: Matrix, truth: Matrix, weights: Array) -> MicroCurve:
+def micro_curve(scores: Matrix, truth: Matrix, samples: Samples) -> MicroCurve:
     """The curve of precision over recall of all (post, tag) pairs as one list."""
-    found = np.sort(np.concatenate([kept for _, kept in by_posts(scores, truth, _positives)]))
-    if not len(found):
-        none, nowhere = np.zeros((1, 1)), np.zeros((weights.shape[1], 1))
+    cuts, right = _positive_scores(scores, truth)
+    if not len(cuts):
+        none, nowhere = np.zeros((1, 1)), np.zeros((samples.count, 1))
         return MicroCurve(none, none, nowhere, nowhere, False)
-    cuts, right = np.unique(found, return_counts=True)
 
     def reached(part: slice, scores: Array, truth: Array) -> tuple[Array, Array]:
         last = np.searchsorted(cuts, np.sort(scores[scores >= cuts[0]]), "right") - 1
@@ -590,10 +652,11 @@ def micro_curve(scores: Matrix, truth: Matrix, weights: Array) -> MicroCurve:
     for _, (last, counted) in by_posts(scores, truth, reached):
         above[last] += counted
     exact = np.cumsum(right[::-1], dtype=float)[None], np.cumsum(above[::-1])[None]
-    if weights.shape[1] == 1:
+    if samples.count == 1:
         return MicroCurve(*exact, *exact, False)
 
-    steps = np.unique(found[np.arange(RECALL_STEPS) * len(found) // RECALL_STEPS])
+    places = np.arange(RECALL_STEPS) * int(right.sum()) // RECALL_STEPS
+    steps = np.unique(cuts[np.searchsorted(np.cumsum(right), places, "right")])
     coarse = len(cuts) > RECALL_STEPS
     if not coarse:
         steps = cuts
@@ -606,9 +669,10 @@ def micro_curve(scores: Matrix, truth: Matrix, weights: Array) -> MicroCurve:
             np.bincount(kept.ravel(), minlength=shape[0] * shape[1]).reshape(shape)
             for kept in (bins[truth], bins)
         ]
-        return _weighed(weights[part], np.stack(counted).astype(np.float32))
+        of_posts = samples.weights[samples.unit[part]]
+        return _weighed(of_posts, np.stack(counted).astype(np.float32))
 
-    sums = np.zeros((2, weights.shape[1], len(steps) + 1))
+    sums = np.zeros((2, samples.count, len(steps) + 1))
     for _, counted in by_posts(scores, truth, binned):
         sums += counted
     stepped = np.cumsum(sums[:, :, :0:-1], axis=2)
@@ -621,5 +685,33 @@ def micro_ap(tp: Array, predicted: Array, coarse: bool = False) -> Array:
     return np.asarray(safe_divide((gained * safe_divide(tp, predicted)).sum(axis=1), tp[:, -1]))
 
 
-def _positives(part: slice, scores: Array, truth: Array) -> Array:
-    return scores[truth]
+def _positive_scores(scores: Matrix, truth: Matrix) -> tuple[Array, Array]:
+    """The distinct scores of all pairs of a post and a tag of it, ascending, and how many pairs
+    have each: float32 and int64 (n,).
+
+    Where they are more than MOST_CUTS or twice that, scores lose the bits that COARSE has not, so
+    that none is lower by more than a 16,384th of itself: more would not fit the memory.
+    """
+
+    def block(part: slice, scores: Array, truth: Array) -> tuple[Array, Array]:
+        return np.unique(scores[truth], return_counts=True)
+
+    def merged(parts: list[tuple[Array, Array]]) -> tuple[Array, Array]:
+        every, counted = (np.concatenate(each) for each in zip(*parts, strict=True))
+        if cut:
+            every = (every.view(np.uint32) & cut).view(np.float32)
+        found, place = np.unique(every, return_inverse=True)
+        return found, np.bincount(place, counted, len(found)).astype(np.int64)
+
+    cut = np.uint32(0)
+    parts, held = [(np.zeros(0, np.float32), np.zeros(0, np.int64))], 0
+    for _, found in by_posts(scores, truth, block):
+        parts.append(found)
+        held += len(found[0])
+        if held > 2 * MOST_CUTS:
+            parts = [merged(parts)]
+            if len(parts[0][0]) > MOST_CUTS:
+                cut = COARSE
+                parts = [merged(parts)]
+            held = len(parts[0][0])
+    return merged(parts)

@@ -16,11 +16,21 @@ from itertools import pairwise
 from typing import Any, NamedTuple, TypedDict
 
 from arena.metrics import bootstrap, rare, terms
-from arena.metrics.blocks import Array, Matrix, by_posts, by_tags, in_samples, some_tags
-from arena.metrics.bootstrap import FIGURES, GRID, REACH, Counts, Predicted, interval, pick
+from arena.metrics.blocks import Array, Matrix, by_posts, by_tags, some_tags
+from arena.metrics.bootstrap import (
+    FIGURES,
+    GRID,
+    REACH,
+    Counts,
+    Predicted,
+    Samples,
+    interval,
+    no_resamples,
+    pick,
+)
 from arena.metrics.formulas import average_precision, check, f1, rates, safe_divide, thresholds
 from arena.metrics.images import per_image
-from arena.metrics.influence import HEADLINE, design_effect, influences
+from arena.metrics.influence import HEADLINE, design_effects, influences
 from arena.metrics.tag_groups import Sums
 
 import numpy as np
@@ -75,9 +85,9 @@ class TestSet:
 
     `truth` bool (posts, tags): which post carries which tag. `post_ids` int (posts,). `categories`
     one for each tag. `ratings` one for each post, empty for none. `tag_totals` int (posts,): how
-    many tags each post carries, of any vocabulary. `weights` uint8 (posts, resamples) comes from
-    bootstrap.resamples, without a column for no intervals. `clusters` int64 (posts,) are those the
-    weights were drawn by, numbered from 0 in the order of their first posts. `groups` int (tags,):
+    many tags each post carries, of any vocabulary. `samples` come from bootstrap.resamples, or
+    no_resamples for no intervals. `clusters` int (posts,) are those that the samples were drawn
+    by, numbered from 0 in the order of their first posts. `groups` int (tags,):
     tags of one number are added up together in an evaluation's `sums`; None for one group of all.
     Raises ValueError for arrays that do not fit each other, and for no posts or no tags.
     """
@@ -87,9 +97,9 @@ class TestSet:
     truth: Matrix
     post_ids: Array
     categories: Sequence[str]
-    ratings: Sequence[str]
+    ratings: Sequence[str] | Array
     tag_totals: Array
-    weights: Array
+    samples: Samples
     clusters: Array
     groups: Array | None = None
 
@@ -101,22 +111,25 @@ class TestSet:
             raise ValueError(f"{len(self.categories)} categories for {tags} tags")
         if self.groups is not None and len(self.groups) != tags:
             raise ValueError(f"{len(self.groups)} groups for {tags} tags")
-        by_post = self.post_ids, self.ratings, self.tag_totals, self.weights, self.clusters
+        by_post = self.post_ids, self.ratings, self.tag_totals, self.samples.unit, self.clusters
         lengths = {len(each) for each in by_post}
         if lengths != {posts}:
             raise ValueError(
-                f"post_ids, ratings, tag_totals, weights, clusters: {lengths}, not {posts} posts"
+                f"post_ids, ratings, tag_totals, samples, clusters: {lengths}, not {posts} posts"
             )
-        most = max(posts, self.weights.sum(axis=0, dtype=np.int64).max(initial=0))
+        most = self.samples.sums(np.ones(posts)).max()
         if most > MOST_POSTS:
             raise ValueError(
-                f"{most} posts in a sample are more than the {MOST_POSTS} that are counted exactly"
+                f"{most:.0f} posts in a sample are more than the {MOST_POSTS} that are counted"
+                " exactly"
             )
-        _, first, number = np.unique(self.clusters, return_index=True, return_inverse=True)
-        if not (np.diff(first) > 0).all() or (number != self.clusters).any():
+        highest = np.maximum.accumulate(self.clusters)
+        new = np.diff(highest, prepend=-1)
+        if (new > 1).any() or self.clusters.min() < 0:
             raise ValueError("clusters must be numbered from 0 in the order of their first posts")
-        if (self.weights != self.weights[first][number]).any():
-            raise ValueError("weights must be the same for all posts of a cluster")
+        of_clusters = self.samples.unit[new == 1]
+        if (self.samples.unit != of_clusters[self.clusters]).any():
+            raise ValueError("the posts of a cluster must be of one unit of the samples")
 
     @property
     def alone(self) -> bool:
@@ -124,13 +137,12 @@ class TestSet:
         return int(self.clusters[-1]) == len(self.clusters) - 1
 
     @classmethod
-    def plain(cls, truth: Array, weights: Array | None = None) -> "TestSet":
+    def plain(cls, truth: Array, samples: Samples | None = None) -> "TestSet":
         """A test set of which nothing is known but the truth: one category, no ratings, and each
         post by itself."""
         posts, tags = truth.shape
-        none = np.empty((posts, 0), np.uint8)
         totals = truth.sum(axis=1)
-        given = none if weights is None else weights
+        given = samples or no_resamples(posts)
         ids = np.arange(posts)
         return cls(truth, ids, ["general"] * tags, [""] * posts, totals, given, ids)
 
@@ -140,15 +152,15 @@ class Evaluation:
     """One model's figures.
 
     `values` has every figure by its path; `resamples` (resamples,) those of the figures that have
-    an interval, if only in a pair (INTERVAL_OF_PAIRS). `influence` (posts,) is that of each post on
-    the HEADLINE figures, without any where there is no resample or each post is its own cluster.
-    `results` is the model's part of metrics.json. `sums` are for sets of tags that are made of
-    whole groups of the test set's.
+    an interval, if only in a pair (INTERVAL_OF_PAIRS). `influence` float64 (posts, 4) is that of
+    each post on the HEADLINE figures, None where there is no resample or each post is its own
+    cluster. `results` is the model's part of metrics.json. `sums` are for sets of tags that are
+    made of whole groups of the test set's.
     """
 
     values: dict[Path, float]
     resamples: dict[Path, Array]
-    influence: dict[str, Array]
+    influence: Matrix | None
     results: dict[str, Any]
     sums: Sums
 
@@ -244,41 +256,40 @@ def histograms(scores: Matrix, truth: Matrix) -> dict[str, list[list[int]]]:
     return {"positive": positive.tolist(), "negative": negative.tolist()}
 
 
-def _overall(counts: Counts, columns: int) -> tuple[dict[Path, Array], dict[str, float]]:
+def _overall(counts: Counts) -> tuple[dict[Path, Array], dict[str, float]]:
     """The figures counted per tag, (samples,) each, and the thresholds chosen for all posts.
 
     `equal` is where as many pairs are predicted as are true, as nearly as GRID comes to it (then
     micro precision = micro recall); `best` has the highest macro F1. Of equals the lowest.
     """
-    some = slice(columns)
-    total, support = counts.total[some], counts.support[:, some]
+    total, support = counts.total, counts.support
     pairs, true = total * len(support), support.sum(axis=0)
     figures: dict[Path, Array] = {}
     for section, (tp, predicted) in {
         "own": counts.own,
         "per_tag_best": counts.best,
     }.items():
-        width = min(columns, tp.shape[1])
-        each = rates(tp[:, :width], predicted[:, :width], support[:, :width], total[:width])
+        width = tp.shape[1]
+        each = rates(tp, predicted, support[:, :width], total[:width])
         for name, values in each.items():
             figures[section, "macro", name] = values.mean(axis=0)
-    tp, predicted = (counted[:, some].sum(axis=0) for counted in counts.own)
+    tp, predicted = (counted.sum(axis=0) for counted in counts.own)
     for name, values in rates(tp, predicted, true, pairs).items():
         figures["own", "micro", name] = values
-    figures |= {("min_count", *path): of for path, of in rare.by_min_count(counts, columns).items()}
+    figures |= {("min_count", *path): of for path, of in rare.by_min_count(counts).items()}
 
-    grid = dict(zip(FIGURES, counts.grid[:, :, some], strict=True))
-    micro = rates(counts.grid_tp[:, some], counts.grid_predicted[:, some], true, pairs)
+    grid = dict(zip(FIGURES, counts.grid, strict=True))
+    micro = rates(counts.grid_tp, counts.grid_predicted, true, pairs)
     # Rounded, so that the order of adding up cannot choose between equal thresholds.
     at = {
-        "equal": np.abs(counts.grid_predicted[:, some] - true).argmin(axis=0),
+        "equal": np.abs(counts.grid_predicted - true).argmin(axis=0),
         "best": grid["f1"].round(12).argmax(axis=0),
     }
     for section, rows in at.items():
         for name in FIGURES:
             figures[section, "macro", name] = pick(grid[name], rows)
             figures[section, "micro", name] = pick(micro[name], rows)
-    figures["ap", "macro"] = counts.ap[:, some].mean(axis=0)
+    figures["ap", "macro"] = counts.ap.mean(axis=0)
     return figures, {section: float(GRID[rows[0]]) for section, rows in at.items()}
 
 
@@ -359,19 +370,16 @@ def _group(
     tag_figures: dict[str, Array],
     counts: Counts,
     inside: Array,
-    columns: int,
     wider: dict[str, float],
 ) -> dict[str, Any]:
     """Macro and micro figures over some of the tags (a bool a tag), at the own threshold.
 
-    The first `columns` samples are all posts and their resamples. The intervals are those of the
-    same figures over all tags, `wider` by as much; macro precision has none, as it would have to be
-    widened by what it alone misses.
+    The intervals are those of the same figures over all tags, `wider` by as much; macro precision
+    has none, as it would have to be widened by what it alone misses.
     """
-    some = slice(columns)
-    tp, predicted = (counted[inside, some] for counted in counts.own)
-    support, total = counts.support[inside, some], counts.total[some]
-    each = rates(tp, predicted, support, total) | {"ap": counts.ap[inside, some]}
+    tp, predicted = (counted[inside] for counted in counts.own)
+    support, total = counts.support[inside], counts.total
+    each = rates(tp, predicted, support, total) | {"ap": counts.ap[inside]}
     pooled = rates(tp.sum(axis=0), predicted.sum(axis=0), support.sum(axis=0), total * len(tp))
     spread = {
         name: bootstrap.scaled(each[name].mean(axis=0)[1:], wider.get(name, 1))
@@ -384,20 +392,6 @@ def _group(
         },
         "micro": {name: figure(values[0], values[1:]) for name, values in pooled.items()},
     }
-
-
-def _rated(counts: Counts, column: int) -> dict[str, Any]:
-    """Macro and micro figures over the posts of one sample, at the own threshold.
-
-    Macro is over the tags that are on any of these posts; micro is over all tags.
-    """
-    support, total = counts.support[:, column], counts.total[column]
-    tp, predicted = (counted[:, column] for counted in counts.own)
-    there = support > 0
-    each = rates(tp, predicted, support, total) | {"ap": counts.ap[:, column]}
-    macro = {name: each[name][there].mean() if there.any() else 0.0 for name in PER_TAG}
-    micro = rates(tp.sum(), predicted.sum(), support.sum(), total * len(support))
-    return {"tags": int(there.sum()), "macro": _figures(macro), "micro": _figures(micro)}
 
 
 def _curves(counts: Counts) -> dict[str, list[float]]:
@@ -413,19 +407,19 @@ def _curves(counts: Counts) -> dict[str, list[float]]:
     )
 
 
-def _above(part: slice, scores: Array, cut: Array, decided: Decided | None) -> Array:
+def above(part: slice, scores: Array, cut: Array, decided: Decided | None) -> Array:
     """Where the tags of `part` are predicted: bool (tags of the part, posts), as scores are."""
-    above: Array = scores >= cut[part][:, None]
+    predicted: Array = scores >= cut[part][:, None]
     if decided is not None:
         inside = (decided.tags >= part.start) & (decided.tags < part.stop)
-        above[decided.tags[inside] - part.start] = decided.predicted[:, inside].T
-    return above
+        predicted[decided.tags[inside] - part.start] = decided.predicted[:, inside].T
+    return predicted
 
 
 def _decide(
     decided: Decided,
     truth: Matrix,
-    weights: Array,
+    samples: Samples,
     half: Array,
     tag_figures: dict[str, Array],
     counts: Counts,
@@ -437,7 +431,7 @@ def _decide(
     for name, values in per_tag(scores, truth, cut).items():
         if name != "ap":
             tag_figures[name][decided.tags] = values
-    own = bootstrap.count(scores, truth, cut, weights, half).own
+    own = bootstrap.count(scores, truth, cut, samples, half).own
     for counted, values in zip(counts.own, own, strict=True):
         counted[decided.tags] = values
 
@@ -474,7 +468,7 @@ def evaluate(
     default those of the test set. Raises ValueError where per_tag does, and for scores outside 0
     to 1.
     """
-    truth, weights = test.truth, test.weights
+    truth, samples = test.truth, test.samples
     posts, tags = check(scores, truth)
     decided = threshold if isinstance(threshold, Decided) else None
     given = threshold.threshold if isinstance(threshold, Decided) else threshold
@@ -485,27 +479,20 @@ def evaluate(
         )
 
     tag_figures = per_tag(scores, truth, cut)
-    ratings = {
-        rating: np.array([each == rating for each in test.ratings])
-        for rating in sorted(set(test.ratings) - {""})
-    }
-    # Samples: all posts first, then the resamples, then each group of posts by itself.
-    sample = np.column_stack([np.ones(posts, np.uint8), weights])
-    bins = bootstrap.calibrate(scores, truth, sample)
-    samples = np.column_stack([sample, *(np.uint8(group) for group in ratings.values())])
+    bins = bootstrap.calibrate(scores, truth, samples)
     half = bootstrap.halves(test.clusters)
     counts = bootstrap.count(scores, truth, cut, samples, half)
     if decided is not None:
         _decide(decided, truth, samples, half, tag_figures, counts)
-    figures, chosen = _overall(counts, sample.shape[1])
+    figures, chosen = _overall(counts)
     fits = terms.fits(counts, test.categories)
     figures |= _cross_fit(fits, counts)
     predicted = _predicted(test, scores, cut, decided)
-    if weights.shape[1] > 1 and tags >= MIN_TAGS_PRECISION:
+    if samples.count > 2 and tags >= MIN_TAGS_PRECISION:
         _widen(figures["own", "macro", "precision"], predicted)
         at_equal = _predicted(test, scores, thresholds(chosen["equal"], tags), None)
         _widen(figures["equal", "macro", "precision"], at_equal)
-    micro = bootstrap.micro_curve(scores, truth, sample)
+    micro = bootstrap.micro_curve(scores, truth, samples)
     figures["ap", "micro"] = micro.read(bootstrap.micro_ap)
     for level in PRECISIONS:
         recall = micro.read(partial(terms.recall_at_precision, level))
@@ -514,19 +501,19 @@ def evaluate(
         precision = micro.read(partial(terms.precision_at_recall, level))
         figures["precision_at_recall", f"{level:.2f}"] = precision
     for name, of_posts in per_image(scores, truth, cut, *_decided(decided, posts)).items():
+        of_units = np.bincount(samples.unit, of_posts, len(samples.weights))
         # One sample at a time, as sums of several at once are rounded otherwise.
-        sums = [of_posts @ drawn.astype(float) for drawn in sample.T]
-        figures["per_image", name] = np.array(sums) / counts.total[: len(sums)]
-    tags_of = (in_samples(counted, sample) for counted in (known, test.tag_totals))
-    figures["coverage",] = safe_divide(*tags_of)
+        sums = [of_units @ drawn.astype(float) for drawn in samples.weights.T]
+        figures["per_image", name] = np.array(sums) / counts.total
+    figures["coverage",] = safe_divide(samples.sums(known), samples.sums(test.tag_totals))
     # |mean score - share of positives| of each bin, weighted by its share of all pairs.
     gaps = np.abs(bins[1] - bins[2]).sum(axis=1)
     figures["calibration_error",] = gaps / bins[0].sum(axis=1)
 
-    influence, wider = {}, {}
-    if weights.shape[1] and not test.alone:
+    influence, wider = None, {}
+    if samples.count > 1 and not test.alone:
         moved = influences(
-            scores, truth, lambda part, scores: _above(part, scores, cut, decided), test.clusters
+            scores, truth, lambda part, scores: above(part, scores, cut, decided), test.clusters
         )
         influence, wider = moved.of_posts, moved.wider
         for name, paths in WIDER.items():
@@ -548,18 +535,14 @@ def evaluate(
         "overall": overall,
         "design_effect": _design_effects(test, influence),
         "by_category": {
-            category: _group(tag_figures, counts, categories == category, sample.shape[1], wider)
+            category: _group(tag_figures, counts, categories == category, wider)
             for category in sorted(set(test.categories))
-        },
-        "by_rating": {
-            rating: {"posts": int(group.sum()), **_rated(counts, column)}
-            for column, (rating, group) in enumerate(ratings.items(), sample.shape[1])
         },
         "by_frequency": [
             {
                 "low": low,
                 "high": high - 1,
-                **_group(tag_figures, counts, inside, sample.shape[1], wider),
+                **_group(tag_figures, counts, inside, wider),
             }
             for low, high in pairwise(FREQUENCIES)
             if (inside := (support >= low) & (support < high)).any()
@@ -578,29 +561,28 @@ def evaluate(
         "score_histogram": histograms(scores, truth),
         "examples": examples(scores, truth, test.post_ids),
     }
-    kept = slice(sample.shape[1])
     groups = np.zeros(tags, int) if test.groups is None else test.groups
-    by_sample = (counted[:, kept] for counted in (counts.support, *counts.own, counts.ap))
-    support, tp, all_predicted, ap = by_sample
-    of_groups = Sums.of(groups, support, tp, all_predicted, ap, predicted, wider)
+    of_groups = Sums.of(groups, counts.support, *counts.own, counts.ap, predicted, wider)
     return Evaluation(values, resamples, influence, results, of_groups)
 
 
-def _design_effects(test: TestSet, influence: dict[str, Array]) -> dict[str, float | None]:
-    """The design effect of the HEADLINE figures; 1 where each post is a cluster by itself."""
+def _design_effects(
+    test: TestSet, influence: Matrix | None, less: Matrix | None = None
+) -> dict[str, float | None]:
+    """The design effect of the HEADLINE figures, or of what they are more than another model's; 1
+    where each post is a cluster by itself, None where there is no resample."""
     if test.alone:
         return dict.fromkeys(HEADLINE, 1.0)
-    return {
-        name: design_effect(influence[name], test.clusters) if influence else None
-        for name in HEADLINE
-    }
+    if influence is None:
+        return dict.fromkeys(HEADLINE)
+    return design_effects(influence, test.clusters, less)
 
 
 def _predicted(test: TestSet, scores: Matrix, cut: Array, decided: Decided | None) -> Predicted:
     """What is predicted of each tag."""
 
     def block(part: slice, scores: Array, truth: Array) -> Predicted:
-        return Predicted.of(_above(part, scores, cut, decided), truth, test.clusters)
+        return Predicted.of(above(part, scores, cut, decided), truth, test.clusters)
 
     return Predicted.joined([found for _, found in by_tags(scores, test.truth, block)])
 
@@ -613,8 +595,7 @@ def _widen(figures: Array, predicted: Predicted) -> None:
 
 def compared_design_effects(test: TestSet, a: Evaluation, b: Evaluation) -> dict[str, float | None]:
     """The design effect of each HEADLINE figure of a minus that of b."""
-    apart = {name: found - b.influence[name] for name, found in a.influence.items()}
-    return _design_effects(test, apart)
+    return _design_effects(test, a.influence, b.influence)
 
 
 def compare(a: Evaluation, b: Evaluation) -> dict[str, Any]:

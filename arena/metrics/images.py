@@ -26,7 +26,7 @@ def per_image(
     `columns` and `decided` as for `above`.
     """
     posts = len(scores)
-    right, given, support = np.zeros((3, posts))
+    right, given, support = np.zeros((3, posts), np.int32)
 
     def block(part: slice, scores: Array, truth: Array) -> None:
         predicted = above(scores, cut, columns, decided[part])

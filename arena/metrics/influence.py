@@ -12,22 +12,23 @@ Application, 1997, section 2.7). It gives the ratio of the two well, which is wh
 from collections.abc import Callable
 from typing import NamedTuple
 
-from arena.metrics.blocks import Array, Matrix, by_tags
+from arena.metrics.blocks import Array, Matrix, by_tags, rows
 from arena.metrics.bootstrap import NO_SPREAD
 from arena.metrics.formulas import f1, safe_divide
 
 import numpy as np
 
 HEADLINE = ("precision", "recall", "f1", "ap")
+POSTS_AT_ONCE = 1 << 16
 LEAST = 0.02  # Of its variance, that a cluster's residual must still show to tell anything.
 
 
 class Influences(NamedTuple):
-    """How the means over tags of the HEADLINE figures are moved: by each post, float64 (posts,),
+    """How the means over tags of the HEADLINE figures are moved: by each post, float64 (posts, 4),
     and how many times as far they spread as resamples of clusters show, at least 1 (`wider`); that
     is not told of precision, whose resamples bootstrap.missed_variance looks after."""
 
-    of_posts: dict[str, Array]
+    of_posts: Array
     wider: dict[str, float]
 
 
@@ -42,7 +43,7 @@ def influences(
     posts, tags = scores.shape
     units = int(clusters.max()) + 1
 
-    def block(part: slice, scores: Array, truth: Array) -> tuple[Array, Array, Array]:
+    def block(part: slice, scores: Array, truth: Array) -> list[_OfTag]:
         predicted = above(part, scores)
         right = predicted & truth
         tp, n, k = (np.count_nonzero(each, axis=1) for each in (right, predicted, truth))
@@ -55,41 +56,53 @@ def influences(
                 [zero, -safe_divide(safe_divide(tp, k), k), -safe_divide(f1(tp, n, k), n + k)],
             ]
         )
-        found, more = np.zeros((len(HEADLINE), posts)), np.zeros((len(HEADLINE), units))
-        own = np.zeros(len(HEADLINE))
+        found = []
         for tag, positive in enumerate(truth):
             some = np.flatnonzero(positive | predicted[tag])
             counted = np.stack([right[tag, some], predicted[tag, some], positive[some]])
-            in_precision, in_recall, in_f1 = by[:, :, tag].T @ counted
-            found[:3, some] += in_precision, in_recall, in_f1
+            moved = by[:, :, tag].T @ counted
             reached, in_ap = of_average_precision(scores[tag], positive)
-            found[3, reached] += in_ap
             near = np.isin(clusters[reached], clusters[positive])
-            for row, (of, moves, size) in enumerate(
-                (
-                    (some, in_recall, counted[2]),
-                    (some, in_f1, counted[1:].sum(axis=0)),
+            further = [
+                residuals(clusters[of], moves, size)
+                for of, moves, size in (
+                    (some, moved[1], counted[2]),
+                    (some, moved[2], counted[1:].sum(axis=0)),
                     (reached[near], in_ap[near], positive[reached[near]]),
-                ),
-                1,
-            ):
-                places, each, of_tag = residuals(clusters[of], moves, size)
+                )
+            ]
+            found.append(_OfTag(some, moved.T, reached, in_ap, further))
+        return found
+
+    total, more = np.zeros((posts, len(HEADLINE))), np.zeros((len(HEADLINE) - 1, units))
+    own = np.zeros(len(more))
+    for _, tags_of_block in by_tags(scores, truth, block):
+        while tags_of_block:  # Each is let go as soon as it is added.
+            one = tags_of_block.pop(0)
+            total[one.posts, :3] += one.moved
+            total[one.reached, 3] += one.in_ap
+            for row, (places, each, of_tag) in enumerate(one.further):
                 more[row, places] += each
                 own[row] += of_tag
-        return found, more, own
-
-    total, more = np.zeros((len(HEADLINE), posts)), np.zeros((len(HEADLINE), units))
-    own = np.zeros(len(HEADLINE))
-    for _, found in by_tags(scores, truth, block):
-        for sums, part in zip((total, more, own), found, strict=True):
-            sums += part
     wider = {}
-    for row, name in enumerate(HEADLINE[1:], 1):
-        together = np.bincount(clusters, total[row])
+    for row, name in enumerate(HEADLINE[1:]):
+        together = np.bincount(clusters, total[:, row + 1])
         true = together + more[row]
         shown, should = float(together @ together), float(true @ true + own[row])
         wider[name] = max(1.0, should / shown) ** 0.5 if shown > NO_SPREAD**2 else 1.0
-    return Influences(dict(zip(HEADLINE, total / tags, strict=True)), wider)
+    total /= tags
+    return Influences(total, wider)
+
+
+class _OfTag(NamedTuple):
+    """How one tag's precision, recall and F1 are moved by some `posts`, `moved` (n, 3), and its AP
+    by those `reached`, `in_ap` (m,); and of recall, F1 and AP what `residuals` gives."""
+
+    posts: Array
+    moved: Array
+    reached: Array
+    in_ap: Array
+    further: list[tuple[Array, Array, float]]
 
 
 def residuals(clusters: Array, influence: Array, size: Array) -> tuple[Array, Array, float]:
@@ -140,14 +153,24 @@ def of_average_precision(scores: Array, truth: Array) -> tuple[Array, Array]:
     return posts, influence / len(positives)
 
 
-def design_effect(influence: Array, clusters: Array) -> float | None:
+def design_effects(
+    influence: Matrix, clusters: Array, less: Matrix | None = None
+) -> dict[str, float | None]:
     """Variance with clusters over variance of as many independent posts, known as deff (Kish,
-    Survey Sampling, 1965): of a figure's influence (posts,) and int clusters (posts,) from 0 on.
+    Survey Sampling, 1965), of each of HEADLINE: from the figures' influence (posts, 4) and int
+    clusters (posts,) from 0 on; `less` another model's influence, of the difference of both.
 
     None where no post moves the figure. Intervals are wider by its root.
     """
-    alone = float(influence @ influence)
-    if alone <= np.finfo(float).eps ** 2:
-        return None
-    together = np.bincount(clusters, influence)
-    return float(together @ together) / alone
+    alone = np.zeros(len(HEADLINE))
+    together = np.zeros((len(HEADLINE), int(clusters.max()) + 1))
+    for start in range(0, len(clusters), POSTS_AT_ONCE):
+        part = slice(start, min(start + POSTS_AT_ONCE, len(clusters)))
+        moved = rows(influence, part) if less is None else rows(influence, part) - rows(less, part)
+        alone += (moved**2).sum(axis=0)
+        for sums, of_posts in zip(together, moved.T, strict=True):
+            np.add.at(sums, clusters[part], of_posts)
+    return {
+        name: float(sums @ sums / single) if single > np.finfo(float).eps ** 2 else None
+        for name, single, sums in zip(HEADLINE, alone, together, strict=True)
+    }

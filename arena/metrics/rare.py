@@ -21,15 +21,13 @@ class Record(TypedDict):
     both_zero: int  # Of the ties, those at zero.
 
 
-def by_min_count(counts: Counts, columns: int) -> dict[tuple[str, str], Array]:
-    """Macro F1 at the own threshold and macro AP over the tags on at least so many posts, in the
-    first `columns` samples: ("30", "f1") is (samples,). None where no tag is on so many.
+def by_min_count(counts: Counts) -> dict[tuple[str, str], Array]:
+    """Macro F1 at the own threshold and macro AP over the tags on at least so many posts, in every
+    sample: ("30", "f1") is (samples,). None where no tag is on so many.
 
     Which tags these are is decided by all posts, in every resample too.
     """
-    some = slice(columns)
-    tp, predicted = (counted[:, some] for counted in counts.own)
-    each = {"f1": f1(tp, predicted, counts.support[:, some]), "ap": counts.ap[:, some]}
+    each = {"f1": f1(*counts.own, counts.support), "ap": counts.ap}
     return {
         (str(least), name): values[inside].mean(axis=0)
         for least in MIN_COUNTS

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from arena.metrics import bootstrap
-from arena.metrics.blocks import Array, Matrix, by_tags, in_samples
+from arena.metrics.blocks import Array, Matrix, by_tags
+from arena.metrics.bootstrap import Samples
 from arena.metrics.figures import Figure, figure, has_interval
 from arena.metrics.formulas import f1, safe_divide
 from arena.metrics.tag_groups import FIGURES, Sums
@@ -20,35 +21,34 @@ MACRO = ("own", "macro")  # Where the means over tags stand in a model's figures
 
 
 def count(
-    group: Array, predicted: Matrix, truth: Matrix, samples: Array, clusters: Array, ap: Array
+    group: Array, predicted: Matrix, truth: Matrix, samples: Samples, clusters: Array, ap: Array
 ) -> Sums:
     """Sums over tags that are not common, from where they are predicted and where they are.
 
-    `predicted` and `truth` are bool (posts, tags), `group` int (tags,), `samples` uint8 (posts,
-    samples) with all posts first, `clusters` (posts,) those that they draw, and `ap` float64 (tags,
-    samples).
+    `predicted` and `truth` are bool (posts, tags), `group` int (tags,), `clusters` (posts,) those
+    that the `samples` draw, and `ap` float64 (tags, samples).
     """
-    tags, width = len(group), samples.shape[1]
-    weights = torch.from_numpy(samples.astype(np.float32))  # Counts every post exactly.
+    tags, width = len(group), samples.count
+    weights = torch.from_numpy(samples.weights.astype(np.float32))  # Counts every post exactly.
     support, tp, all_predicted = np.zeros((3, tags, width))
 
     def block(part: slice, predicted: Array, truth: Array) -> bootstrap.Predicted:
         given = predicted > 0
-        support[part] = _weighed(truth, weights)
-        tp[part] = _weighed(given & truth, weights)
-        all_predicted[part] = _weighed(given, weights)
+        support[part] = _weighed(truth, samples.unit, weights)
+        tp[part] = _weighed(given & truth, samples.unit, weights)
+        all_predicted[part] = _weighed(given, samples.unit, weights)
         return bootstrap.Predicted.of(given, truth, clusters)
 
     once = bootstrap.Predicted.joined([found for _, found in by_tags(predicted, truth, block)])
     return Sums.of(group, support, tp, all_predicted, ap, once, {})
 
 
-def _weighed(where: Array, weights: torch.Tensor) -> Array:
-    """The weights (posts, samples) added up over the posts of each row of `where` (tags, posts)."""
+def _weighed(where: Array, unit: Array, weights: torch.Tensor) -> Array:
+    """The weights (units, samples) added up over the posts of each row of `where` (tags, posts)."""
     rows, posts = np.nonzero(where)
-    starts = torch.from_numpy(np.searchsorted(rows, np.arange(len(where))))
+    starts = torch.from_numpy(np.searchsorted(rows, np.arange(len(where))).astype(np.int32))
     found: Array = torch.nn.functional.embedding_bag(
-        torch.from_numpy(posts), weights, starts, mode="sum"
+        torch.from_numpy(unit[posts]), weights, starts, mode="sum"
     ).numpy()
     return found
 
@@ -110,13 +110,13 @@ def all_tags(sums: Sums, wanted: Array, tags: int) -> dict[str, Any]:
     return {"tags": tags, "known": known, "macro": _figures(found, tags, FIGURES[:3])}
 
 
-def micro(tp: Array, predicted: Array, support: Array, samples: Array) -> dict[str, Figure]:
+def micro(tp: Array, predicted: Array, support: Array, samples: Samples) -> dict[str, Figure]:
     """Precision, recall and F1 of all (post, tag) pairs counted together.
 
     `tp`, `predicted` and `support` int (posts,) are each post's right predictions, all predictions
-    and tags; `samples` uint8 (posts, samples) has all posts first.
+    and tags.
     """
-    right, given, true = in_samples(np.stack([tp, predicted, support]), samples)
+    right, given, true = samples.sums(np.stack([tp, predicted, support]))
     found = {
         "precision": safe_divide(right, given),
         "recall": safe_divide(right, true),

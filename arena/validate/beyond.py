@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from arena.metrics import bootstrap, ratings, vocabularies
+from arena.metrics.bootstrap import Samples
 from arena.metrics.tag_groups import Sums
 from arena.metrics.tiles import Tiles
 from arena.posts import CATEGORIES
@@ -22,8 +23,8 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Beyond:
-    """What all models are scored on beyond the common tags; `weights` uint8 (posts, resamples) of
-    `clusters` (posts,).
+    """What all models are scored on beyond the common tags; `samples` of the posts draw `clusters`
+    (posts,).
 
     `models` says which taggers, by their places, each model is made of: one, or those whose mean it
     is. Scratch files lie in `folder`.
@@ -33,13 +34,8 @@ class Beyond:
     models: Sequence[Sequence[int]]
     ground_truth: GroundTruth
     tags: TagSet
-    weights: np.ndarray
+    samples: Samples
     clusters: np.ndarray
-
-    @cached_property
-    def samples(self) -> np.ndarray:
-        """All posts, then the resamples: uint8 (posts, samples)."""
-        return np.column_stack([np.ones(len(self.weights), np.uint8), self.weights])
 
     @cached_property
     def _pairs(self) -> tuple[np.ndarray, np.ndarray]:
@@ -67,7 +63,7 @@ class Beyond:
         known, shared, model = self._known(place), self._shared(place), self.models[place]
         groups = self.tags.groups[len(self.tags.common) :][known]
         # 0 for tags that no other model knows, as no pair is compared on them.
-        ap = np.zeros((len(known), self.samples.shape[1]))
+        ap = np.zeros((len(known), self.samples.count))
         ap[np.isin(known, shared)] = bootstrap.average_precisions(
             given.scores, self._truth(shared), self.samples
         )

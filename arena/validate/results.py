@@ -15,6 +15,7 @@ from arena.metrics import (
     TestSet,
     bootstrap,
     by_age,
+    by_rating,
     compare,
     compare_tags,
     compared_design_effects,
@@ -23,6 +24,7 @@ from arena.metrics import (
     rare,
     simultaneous,
 )
+from arena.metrics.blocks import Matrix, rows
 from arena.metrics.formulas import chance_average_precision
 from arena.metrics.mistakes import mistakes
 from arena.metrics.tiles import Tiles
@@ -52,7 +54,7 @@ from arena.validate.thumbnails import thumbnails
 import numpy as np
 import torch
 
-TRUTH_ROWS = 1024  # Written at a time.
+ROWS = 1024  # Written at a time.
 ENOUGH_POSTS = 100  # Fewer may look like chance by chance.
 SEED = 0  # Of the bootstrap: a rerun prints the same intervals.
 # Figures of which all models are compared at once.
@@ -116,14 +118,14 @@ def score(
     count_of = dict(zip(ground_truth.tags, ground_truth.counts().tolist(), strict=True))
     support = np.array([count_of[tag] for tag in tags])
     drawn = clusters(ground_truth, unit)
-    weights = bootstrap.resamples(len(ids), resamples, SEED, drawn.of_post)
+    samples = bootstrap.resamples(len(ids), resamples, SEED, drawn.of_post)
     groups = tag_set.groups[: len(tags)]
-    by_post = ground_truth.ratings, totals, weights, drawn.of_post
+    by_post = ground_truth.ratings, totals, samples, drawn.of_post
     test = TestSet(truth, ids, categories, *by_post, groups)
     caches = [model.parts[0] for model in models if not model.mean_of]
     place_of = {cache.tagger.name: place for place, cache in enumerate(caches)}
     parts = [[place_of[part.tagger.name] for part in model.parts] for model in models]
-    beyond = Beyond(data.root, parts, ground_truth, tag_set, weights, drawn.of_post)
+    beyond = Beyond(data.root, parts, ground_truth, tag_set, samples, drawn.of_post)
     seen_by = {model.name: model.may_have_seen(ground_truth) for model in models}
     wrong: list[Tiles] = []
 
@@ -133,6 +135,7 @@ def score(
         known = ground_truth.tags_per_post(model.vocabulary())
         found = evaluate(test, held, threshold, known)
         wrong.append(mistakes(data.root, held, truth, threshold))
+        found.results["by_rating"] = by_rating(test, held, threshold)
         found.results["by_age"] = [
             {**each, **of_slice(seen_by[model.name], ground_truth, each["first"], each["last"])}
             for each in by_age(test, held, threshold)
@@ -140,7 +143,7 @@ def score(
         if not model.mean_of:
             warn_if_like_chance(model, found, support, len(ids))
         sums, more = beyond.evaluate(place, model.labels, said, found.sums)
-        found = replace(found, sums=sums)
+        found = replace(found, sums=sums, influence=in_file(data, found.influence))
         found.results.update(more)
         for groups, order in (("by_category", CATEGORIES), ("by_rating", RATINGS)):
             given = found.results[groups]
@@ -247,6 +250,17 @@ def score(
     return {**results, "moved": history.moved(last, results, tags)}, decisions
 
 
+def in_file(data: DataFolder, matrix: Matrix | None) -> Tiles | None:
+    """A matrix (posts, columns) in a scratch file, as those of all models may not fit memory."""
+    if matrix is None:
+        return None
+    posts, columns = matrix.shape
+    found = Tiles.make(data.root, posts, columns, np.float64)
+    for start in range(0, len(matrix), ROWS):
+        found.write(start, rows(matrix, slice(start, min(start + ROWS, len(matrix)))))
+    return found
+
+
 def of_slice(seen: np.ndarray | None, truth: GroundTruth, first: int, last: int) -> dict[str, Any]:
     """What Slice says beside the figures, of the posts from one id to another. `seen` (posts,)."""
     rows = np.flatnonzero((truth.post_ids >= first) & (truth.post_ids <= last))
@@ -278,8 +292,8 @@ def warn_if_like_chance(tagger: Scored, found: Evaluation, support: np.ndarray, 
 def save_truth(out: DataFolder, truth: Tiles, post_ids: np.ndarray, tags: list[str]) -> None:
     """Write ground_truth.pt, validation_post_ids.txt and validation_tags.txt."""
     blocks = (
-        truth.rows(slice(start, min(start + TRUTH_ROWS, len(truth))))
-        for start in range(0, len(truth), TRUTH_ROWS)
+        truth.rows(slice(start, min(start + ROWS, len(truth))))
+        for start in range(0, len(truth), ROWS)
     )
     streamed = tensor_file.Streamed(truth.shape, truth.dtype, blocks)
     contents = {"ground_truth": streamed, "post_ids": post_ids, "tags": tags}

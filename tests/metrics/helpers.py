@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from fractions import Fraction
 from typing import Any
 
-from arena.metrics import Evaluation, TestSet, figures
+from arena.metrics import Evaluation, TestSet, bootstrap, figures
 from arena.metrics.influence import LEAST
 
 import numpy as np
@@ -36,6 +36,12 @@ def cases(draw: st.DrawFn) -> tuple[Array, Array, float]:
     return scores, truth, draw(st.sampled_from([0.3, 0.5, 0.0, 0.999, 1.5]))
 
 
+def drawn(samples: bootstrap.Samples) -> Array:
+    """How often each post is in each resample: uint8 (posts, resamples)."""
+    found: Array = samples.weights[samples.unit, 1:]
+    return found
+
+
 def name_of(path: tuple[str, ...]) -> str:
     """A figure's path as one word: macro_f1 (at the own threshold), equal_macro_f1, macro_ap."""
     if path[0] == "ap":
@@ -53,7 +59,7 @@ def evaluation(scores: Array, truth: Array, threshold: Any, **given: Any) -> Eva
         given.get("categories", ["general"] * tags),
         given.get("ratings", ["g"] * posts),
         given.get("total", known + 1),
-        given.get("weights", np.empty((posts, 0), np.uint8)),
+        given.get("samples", bootstrap.no_resamples(posts)),
         given.get("clusters", np.arange(posts)),
     )
     return figures.evaluate(test, scores, threshold, given.get("known"))

@@ -4,12 +4,13 @@ from typing import Any
 
 from arena.metrics import TestSet, bootstrap, compare, compared_design_effects, evaluate
 from arena.metrics.influence import (
-    design_effect,
+    HEADLINE,
+    design_effects,
     influences,
     of_average_precision,
     residuals,
 )
-from tests.metrics.helpers import Array, ap, cases, evaluation
+from tests.metrics.helpers import Array, ap, cases, drawn, evaluation
 
 import numpy as np
 import pytest
@@ -31,23 +32,61 @@ def test_single_posts_are_drawn_as_ever(posts: int, seed: int) -> None:
     expected = old_resamples(posts, 4, seed)
     other_names = np.random.default_rng(seed).permutation(1000)[:posts]
     for clusters in (None, np.arange(posts), other_names):
-        assert (bootstrap.resamples(posts, 4, seed, clusters) == expected).all()
+        assert (drawn(bootstrap.resamples(posts, 4, seed, clusters)) == expected).all()
 
 
 @given(numbers, st.integers(0, 9))
 def test_clusters_are_drawn_whole_and_as_many_as_there_are(clusters: Array, seed: int) -> None:
-    weights = bootstrap.resamples(len(clusters), 5, seed, clusters)
+    weights = drawn(bootstrap.resamples(len(clusters), 5, seed, clusters))
     firsts = [int(np.flatnonzero(clusters == each)[0]) for each in set(clusters.tolist())]
     for each in set(clusters.tolist()):
         assert (weights[clusters == each] == weights[clusters == each][0]).all()
     assert (weights[firsts].sum(axis=0, dtype=int) == len(firsts)).all()
-    drawn = old_resamples(len(firsts), 5, seed)
-    assert (weights[sorted(firsts)] == drawn).all()
+    assert (weights[sorted(firsts)] == old_resamples(len(firsts), 5, seed)).all()
+
+
+@given(numbers, st.integers(1, 9), st.integers(0, 9))
+def test_more_clusters_than_units_are_drawn_several_together(
+    clusters: Array, most: int, seed: int
+) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(bootstrap, "MOST_UNITS", most)
+        samples = bootstrap.resamples(len(clusters), 5, seed, clusters)
+    own = bootstrap.numbered(clusters)
+    units = min(most, own.max() + 1)
+    of_clusters = samples.unit[np.unique(own, return_index=True)[1]]
+    assert (samples.unit == of_clusters[own]).all()
+    assert samples.weights.shape == (units, 6) and (samples.weights[:, 0] == 1).all()
+    assert (samples.weights.sum(axis=0, dtype=int) == units).all()
+    sizes = np.bincount(of_clusters, minlength=units)
+    assert max(sizes) - min(sizes) <= 1
+
+
+@pytest.mark.slow
+def test_units_of_several_clusters_vary_as_the_clusters_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    scores, truth, clusters = clustered(6000, 12, 2, 1)
+    others = clustered(6000, 12, 2, 2)[0]
+    spreads = []
+    for most in (3000, 600):
+        monkeypatch.setattr(bootstrap, "MOST_UNITS", most)
+        samples = bootstrap.resamples(6000, 1500, 1, clusters)
+        a, b = (
+            evaluation(each, truth, 0.5, samples=samples, clusters=clusters)
+            for each in (scores, others)
+        )
+        spreads.append({path: values.std() for path, values in a.resamples.items()})
+        spreads[-1] |= {
+            ("a - b", *path): (values - b.resamples[path]).std()
+            for path, values in a.resamples.items()
+        }
+    for path, spread in spreads[0].items():
+        if spread > 1e-9:  # By 600 units and 1,500 resamples known to 3.4%.
+            assert spreads[1][path] == pytest.approx(spread, rel=0.12), path
 
 
 @given(numbers)
 def test_halves_keep_clusters_whole_and_are_as_even_as_they_can_be(clusters: Array) -> None:
-    half = bootstrap.halves(clusters)
+    half = bootstrap.halves(bootstrap.numbered(clusters))
     sizes = [int((clusters == each).sum()) for each in set(clusters.tolist())]
     for each in set(clusters.tolist()):
         assert len(set(half[clusters == each].tolist())) == 1
@@ -66,18 +105,18 @@ def test_clusters_that_do_not_fit_are_refused() -> None:
     truth = np.ones((4, 1), bool)
     clusters = np.array([0, 0, 1, 2])
 
-    def test_set(clusters: Array, weights: Array) -> TestSet:
-        return TestSet(truth, np.arange(4), ["general"], [""] * 4, np.ones(4), weights, clusters)
+    def test_set(clusters: Array, samples: bootstrap.Samples) -> TestSet:
+        return TestSet(truth, np.arange(4), ["general"], [""] * 4, np.ones(4), samples, clusters)
 
-    weights = bootstrap.resamples(4, 20, 0, clusters)
-    assert not test_set(clusters, weights).alone
-    with pytest.raises(ValueError, match="the same for all posts of a cluster"):
+    samples = bootstrap.resamples(4, 20, 0, clusters)
+    assert not test_set(clusters, samples).alone
+    with pytest.raises(ValueError, match="must be of one unit"):
         test_set(clusters, bootstrap.resamples(4, 20, 0))
     for wrong in (np.array([1, 1, 0, 2]), np.array([0, 0, 1, 3]), np.array([-1, -1, 0, 1])):
         with pytest.raises(ValueError, match="numbered from 0"):
-            test_set(wrong, weights)
+            test_set(wrong, samples)
     with pytest.raises(ValueError, match="not 4 posts"):
-        test_set(clusters[:3], weights)
+        test_set(clusters[:3], samples)
 
 
 @settings(max_examples=30, deadline=None)
@@ -105,10 +144,10 @@ def test_a_posts_influence_is_the_figures_derivative_by_its_weight(
     for post in {0, posts // 2, posts - 1}:
         more, less = (np.ones(posts) + sign * step * (np.arange(posts) == post) for sign in (1, -1))
         up, down = weighted(more), weighted(less)
-        for name, influence in found.items():
+        for name, influence in zip(HEADLINE, found.T, strict=True):
             slope = (up[name] - down[name]) / (2 * step)
             assert influence[post] == pytest.approx(slope, abs=1e-5), name
-    assert all(influence.sum() == pytest.approx(0, abs=1e-4) for influence in found.values())
+    assert found.sum(axis=0) == pytest.approx(np.zeros(4), abs=1e-4)
 
 
 def plain_ap(scores: Array, truth: Array, weights: Array) -> float:
@@ -138,8 +177,8 @@ def clustered(
 def test_the_design_effect_is_what_resamples_show() -> None:
     scores, truth, clusters = clustered(1200, 12, 3, 1)
     together = bootstrap.resamples(1200, 1000, 1, clusters)
-    by_post = evaluation(scores, truth, 0.5, weights=bootstrap.resamples(1200, 1000, 1))
-    by_cluster = evaluation(scores, truth, 0.5, weights=together, clusters=clusters)
+    by_post = evaluation(scores, truth, 0.5, samples=bootstrap.resamples(1200, 1000, 1))
+    by_cluster = evaluation(scores, truth, 0.5, samples=together, clusters=clusters)
     assert set(by_post.results["design_effect"].values()) == {1.0}
     for name, path in (
         ("recall", ("own", "macro", "recall")),
@@ -155,12 +194,13 @@ def test_the_design_effect_of_a_difference() -> None:
     scores, truth, clusters = clustered(600, 6, 3, 1)
     others = clustered(600, 6, 3, 2)[0]
     given: dict[str, Any] = {"clusters": clusters}
-    weights = bootstrap.resamples(600, 20, 1, clusters)
+    samples = bootstrap.resamples(600, 20, 1, clusters)
     ids = np.arange(600)
     known = truth.sum(axis=1)
-    test = TestSet(truth, ids, ["general"] * 6, [""] * 600, known, weights, **given)
+    test = TestSet(truth, ids, ["general"] * 6, [""] * 600, known, samples, **given)
     a, b = evaluate(test, scores, 0.5), evaluate(test, others, 0.5)
-    apart = a.influence["f1"] - b.influence["f1"]
+    assert isinstance(a.influence, np.ndarray) and isinstance(b.influence, np.ndarray)
+    apart = (a.influence - b.influence)[:, HEADLINE.index("f1")]
     sums = [apart[clusters == cluster].sum() for cluster in range(200)]
     expected = sum(each**2 for each in sums) / (apart**2).sum()
     assert compared_design_effects(test, a, b)["f1"] == pytest.approx(expected)
@@ -169,10 +209,16 @@ def test_the_design_effect_of_a_difference() -> None:
 
 
 def test_copies_have_the_variance_of_one() -> None:
-    influence = np.random.default_rng(0).normal(size=50)
-    assert design_effect(np.repeat(influence, 4), np.repeat(np.arange(50), 4)) == pytest.approx(4)
-    assert design_effect(influence, np.arange(50)) == pytest.approx(1)
-    assert design_effect(np.zeros(50), np.arange(50)) is None
+    influence = np.random.default_rng(0).normal(size=(50, 4))
+    influence[:, 1] = 0
+    four, one = np.repeat(np.arange(50), 4), np.arange(50)
+    for moves, clusters, effect in (
+        (np.repeat(influence, 4, axis=0), four, 4),
+        (influence, one, 1),
+    ):
+        found = design_effects(moves, clusters)
+        assert found.pop("recall") is None
+        assert found == pytest.approx(dict.fromkeys(("precision", "f1", "ap"), effect))
 
 
 def test_influence_on_average_precision_of_a_tag_on_no_post() -> None:
@@ -223,7 +269,7 @@ def test_macro_precision_of_clusters_varies_as_resamples_and_what_they_miss_say(
     right = np.random.default_rng(5).uniform(0.2, 0.9, tags)
     clusters = np.repeat(np.arange(groups), size)
 
-    def drawn(random: np.random.Generator) -> tuple[Array, Array]:
+    def posts(random: np.random.Generator) -> tuple[Array, Array]:
         shape = (groups * size, tags)
         follows = random.random(shape) < alike
         both = (random.random(shape), random.random(shape))
@@ -235,11 +281,11 @@ def test_macro_precision_of_clusters_varies_as_resamples_and_what_they_miss_say(
 
     samples, shown, missed = [], [], []
     for seed in range(200):
-        above, hit = drawn(np.random.default_rng(seed))
+        above, hit = posts(np.random.default_rng(seed))
         tp, n = (above & hit), above
         samples.append(precision(tp.sum(axis=0), n.sum(axis=0)))
         if seed < 30:
-            weights = bootstrap.resamples(len(clusters), 60, seed, clusters).T.astype(np.float32)
+            weights = drawn(bootstrap.resamples(len(clusters), 60, seed, clusters)).T.astype("f4")
             resampled = precision(weights @ tp.astype(np.float32), weights @ n.astype(np.float32))
             shown.append(resampled.var(ddof=1))
             missed.append(bootstrap.missed_variance(bootstrap.Predicted.of(n.T, hit.T, clusters)))

@@ -10,6 +10,7 @@ from tests.metrics.helpers import (
     Array,
     ap,
     cases,
+    drawn,
     evaluate,
     f1_of_posts,
     flat,
@@ -64,11 +65,11 @@ def test_every_figure_and_every_resample_equals_brute_force(
     clusters = bootstrap.numbered(np.random.default_rng(seed).integers(0, posts, posts))
     if seed % 2:
         clusters = np.arange(posts)
-    weights = bootstrap.resamples(posts, 3, seed, clusters)
+    samples = bootstrap.resamples(posts, 3, seed, clusters)
     known = truth.sum(axis=1)
     total = known + 1 + np.arange(posts) % 3
     entry, table = evaluate(
-        scores, truth, threshold, known=known, total=total, weights=weights, clusters=clusters
+        scores, truth, threshold, known=known, total=total, samples=samples, clusters=clusters
     )
     half = np.arange(posts) % 2 if seed % 2 else bootstrap.halves(clusters)
     expected = reference(scores, truth, threshold, half, known, total)
@@ -77,22 +78,22 @@ def test_every_figure_and_every_resample_equals_brute_force(
     bare = {name for name in expected if name.startswith(starts)}
     bare |= set(WIDENED)  # Of few tags.
     assert len(bare) == 40 and table.keys() == expected.keys() - bare
-    drawn = []
-    for number in range(3):
-        rows = np.repeat(np.arange(posts), weights[:, number])
+    resampled = []
+    for times in drawn(samples).T:
+        rows = np.repeat(np.arange(posts), times)
         expected = reference(
             *(scores[rows], truth[rows], threshold, half[rows], known[rows], total[rows]),
             resampled_from=truth,
         )
-        drawn.append({name: expected[name] for name in table.keys() - set(WIDENED)})
-    factors = dict.fromkeys(drawn[0], 1.0)
+        resampled.append({name: expected[name] for name in table.keys() - set(WIDENED)})
+    factors = dict.fromkeys(resampled[0], 1.0)
     if clusters[-1] < posts - 1:
         factors |= wider(scores, truth, threshold, clusters)
         of_f1 = factors["macro_f1"]
         factors |= {"equal_macro_recall": factors["macro_recall"], "equal_macro_f1": of_f1}
         factors["equal_macro_mcc"] = of_f1
     for name, factor in factors.items():
-        values = np.array([each[name] for each in drawn])
+        values = np.array([each[name] for each in resampled])
         expected_values = values.mean() + (values - values.mean()) * factor
         np.testing.assert_allclose(table[name], expected_values, rtol=0, atol=1e-9, err_msg=name)
 
@@ -112,13 +113,13 @@ def test_memory_maps_column_slices_and_a_threshold_for_each_tag(tmp_path: Path) 
 
 def test_blocks_do_not_change_the_result(monkeypatch: pytest.MonkeyPatch) -> None:
     scores, truth = sample(300, 11)
-    weights = bootstrap.resamples(300, 20, 5)
-    whole = evaluate(scores, truth, 0.4, weights=weights)
+    samples = bootstrap.resamples(300, 20, 5)
+    whole = evaluate(scores, truth, 0.4, samples=samples)
     monkeypatch.setattr(tiles, "TAGS_PER_BLOCK", 2)
     monkeypatch.setattr(tiles, "POSTS_PER_STEP", 7)
     monkeypatch.setattr(blocks, "PAIRS_PER_BLOCK", 100)
     monkeypatch.setattr(bootstrap, "CELLS", 1500)
-    parts = evaluate(scores, truth, 0.4, weights=weights)
+    parts = evaluate(scores, truth, 0.4, samples=samples)
     for name, values in whole[1].items():
         np.testing.assert_allclose(parts[1][name], values, rtol=0, atol=1e-12)
     assert flat(parts[0]["overall"]) == pytest.approx(flat(whole[0]["overall"]))
@@ -128,7 +129,7 @@ def test_blocks_do_not_change_the_result(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_the_same_seed_gives_the_same_numbers_and_another_does_not() -> None:
     scores, truth = sample(150, 6)
     first, again, other = (
-        evaluate(scores, truth, 0.4, weights=bootstrap.resamples(150, 30, seed))
+        evaluate(scores, truth, 0.4, samples=bootstrap.resamples(150, 30, seed))
         for seed in (1, 1, 2)
     )
     assert json.dumps(first[0]) == json.dumps(again[0])
@@ -186,10 +187,10 @@ def test_decided_tags_are_counted_as_predicted_and_ranked_by_score(
     predicted[:, columns] = decided.predicted
     weights = random.integers(0, 4, (posts, 3)).astype(np.uint8)
     weights[0] += 1
+    with_all = np.column_stack([np.ones(posts, np.uint8), weights])
     given: dict[str, Any] = {
-        "weights": weights,
+        "samples": bootstrap.Samples(np.arange(posts, dtype=np.int32), with_all),
         "categories": [("general", "character")[tag % 2] for tag in range(tags)],
-        "ratings": [("g", "e")[post % 2] for post in range(posts)],
     }
     entry, table = evaluate(scores, truth, decided, **given)
     plainly, other = evaluate(scores, truth, threshold, **given)
@@ -206,12 +207,8 @@ def test_decided_tags_are_counted_as_predicted_and_ranked_by_score(
             range(3) if f"macro_{name}" in table and f"macro_{name}" not in WIDENED else ()
         ):
             rows = np.repeat(np.arange(posts), weights[:, column])
-            drawn = [plain(predicted[rows, tag], truth[rows, tag])[name] for tag in range(tags)]
-            assert table[f"macro_{name}"][column] == pytest.approx(np.mean(drawn))
-        for rating, group in entry["by_rating"].items():
-            rows = np.flatnonzero(np.array(given["ratings"]) == rating)
-            pooled = plain(predicted[rows].ravel(), truth[rows].ravel())[name]
-            assert group["micro"][name]["value"] == pytest.approx(pooled)
+            found = [plain(predicted[rows, tag], truth[rows, tag])[name] for tag in range(tags)]
+            assert table[f"macro_{name}"][column] == pytest.approx(np.mean(found))
         for category, group in entry["by_category"].items():
             some = [tag for tag in range(tags) if given["categories"][tag] == category]
             pooled = plain(predicted[:, some].ravel(), truth[:, some].ravel())[name]

@@ -2,7 +2,7 @@
 
 import json
 
-from arena.metrics import bootstrap, figures
+from arena.metrics import TestSet, bootstrap, by_rating, figures
 from tests.metrics.helpers import Array, best_threshold, cases, evaluate, plain, sample, values_of
 
 import numpy as np
@@ -16,7 +16,7 @@ def test_groups_of_tags_and_posts_equal_the_figures_of_those_alone() -> None:
     ratings = random.choice(["g", "s", "e"], 2000)
     truth[:, 0] &= ratings != "g"  # A tag that is on no general post.
     categories = ["general", "artist", "meta"] * 4
-    entry, _ = evaluate(scores, truth, 0.4, categories=categories, ratings=ratings.tolist())
+    entry, _ = evaluate(scores, truth, 0.4, categories=categories)
 
     def expected(posts: Array, tags: Array) -> tuple[dict[str, float], dict[str, float]]:
         inside = np.ix_(posts, tags)
@@ -38,8 +38,12 @@ def test_groups_of_tags_and_posts_equal_the_figures_of_those_alone() -> None:
         assert values_of(group["macro"], macro) == pytest.approx(macro)
         assert values_of(group["micro"]) == pytest.approx(micro)
     assert list(entry["by_category"]) == ["artist", "general", "meta"]
-    assert list(entry["by_rating"]) == ["e", "g", "s"]
-    for rating, group in entry["by_rating"].items():
+    totals, ids = truth.sum(axis=1), np.arange(2000)
+    none = bootstrap.no_resamples(2000)
+    test = TestSet(truth, ids, categories, ratings.tolist(), totals, none, ids)
+    rated = by_rating(test, scores, 0.4)
+    assert list(rated) == ["e", "g", "s"]
+    for rating, group in rated.items():
         posts = np.flatnonzero(ratings == rating)
         macro, _ = expected(posts, np.flatnonzero(truth[posts].any(axis=0)))
         assert group["posts"] == len(posts)
@@ -111,7 +115,7 @@ def test_score_histograms_are_numpys() -> None:
 
 def test_intervals_of_a_group_of_all_tags_are_those_over_all_tags() -> None:
     scores, truth = sample(300, 120)
-    found, _ = evaluate(scores, truth, 0.4, weights=bootstrap.resamples(300, 100, 0))
+    found, _ = evaluate(scores, truth, 0.4, samples=bootstrap.resamples(300, 100, 0))
     own, group = found["overall"]["own"], found["by_category"]["general"]
     assert group["macro"]["ap"] == pytest.approx(found["overall"]["ap"]["macro"])
     for way, name in (("macro", "f1"), ("macro", "recall"), ("micro", "f1"), ("micro", "mcc")):

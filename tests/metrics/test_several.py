@@ -20,7 +20,7 @@ def given(values: list[float], resamples: Array) -> list[Evaluation]:
     none = np.zeros((0, 1))
     sums = Sums.of(none[:, 0], none, none, none, none, Predicted(*[none[:, 0]] * 6), {})
     return [
-        Evaluation({PATH: value}, {PATH: drawn}, {}, {}, sums)
+        Evaluation({PATH: value}, {PATH: drawn}, None, {}, sums)
         for value, drawn in zip(values, resamples, strict=True)
     ]
 

@@ -14,6 +14,7 @@ from tests.metrics.helpers import (
     cases,
     centred,
     cross_fitted,
+    drawn,
     evaluate,
     evaluation,
     f1_of_posts,
@@ -32,7 +33,7 @@ from sklearn.metrics import f1_score, precision_recall_curve
 def fits(
     scores: Array, truth: Array, half: Array, categories: list[str], fewest: int
 ) -> dict[str, Fit]:
-    once = np.ones((len(scores), 1), np.uint8)
+    once = bootstrap.no_resamples(len(scores))
     counts = bootstrap.count(scores, truth, thresholds(0.5, len(categories)), once, half)
     return terms.fits(counts, categories, fewest)
 
@@ -82,8 +83,8 @@ def test_near_duplicates_on_both_sides_of_a_cross_fit_flatter_it() -> None:
 
 def test_recall_at_a_precision_when_there_are_more_scores_than_steps() -> None:
     scores, truth = sample(3000, 20)
-    weights = bootstrap.resamples(3000, 5, 1)
-    entry, table = evaluate(scores, truth, 0.4, weights=weights)
+    samples = bootstrap.resamples(3000, 5, 1)
+    entry, table = evaluate(scores, truth, 0.4, samples=samples)
 
     def expected(rows: Array) -> dict[str, float]:
         precision, recall, _ = precision_recall_curve(truth[rows].ravel(), scores[rows].ravel())
@@ -94,15 +95,15 @@ def test_recall_at_a_precision_when_there_are_more_scores_than_steps() -> None:
     for name, value in expected(np.arange(3000)).items():
         assert overall[name[:-5]][name[-4:]]["value"] == pytest.approx(value, abs=1e-12)
     for number in range(5):
-        for name, value in expected(np.repeat(np.arange(3000), weights[:, number])).items():
+        for name, value in expected(np.repeat(np.arange(3000), drawn(samples)[:, number])).items():
             assert table[name][number] == pytest.approx(value, abs=2e-3)
 
 
 def test_figures_of_images_and_gaps_on_common_tags_have_intervals() -> None:
     scores, truth = sample(2000, 9)
-    weights = bootstrap.resamples(2000, 100, 1)
-    overall = evaluate(scores, truth, 0.4, weights=weights)[0]["overall"]
-    rows = [np.repeat(np.arange(2000), drawn) for drawn in weights.T]
+    samples = bootstrap.resamples(2000, 100, 1)
+    overall = evaluate(scores, truth, 0.4, samples=samples)[0]["overall"]
+    rows = [np.repeat(np.arange(2000), times) for times in drawn(samples).T]
     predicted = scores >= np.float32(0.4)
 
     def check(figure: dict[str, float], of: Any) -> None:
@@ -158,12 +159,12 @@ def test_a_pair_says_which_tags_are_won() -> None:
 
 def test_the_gap_on_common_tags_is_that_of_these_tags_alone() -> None:
     scores, truth = sample(400, 12)
-    weights = bootstrap.resamples(400, 100, 1)
-    a, b = (evaluation(each, truth, 0.4, weights=weights) for each in (scores, np.sqrt(scores)))
+    samples = bootstrap.resamples(400, 100, 1)
+    a, b = (evaluation(each, truth, 0.4, samples=samples) for each in (scores, np.sqrt(scores)))
     common = truth.sum(axis=0) >= 100
     assert 0 < common.sum() < 12
     alone = [
-        evaluation(each[:, common], truth[:, common], 0.4, weights=weights)
+        evaluation(each[:, common], truth[:, common], 0.4, samples=samples)
         for each in (scores, np.sqrt(scores))
     ]
     expected = compare(*alone)

@@ -68,17 +68,17 @@ def test_figures_are_those_of_arrays_bit_for_bit(tmp_path: Path, decided: bool) 
     truth = random.random((400, 131)) < 0.1
     noise = random.random(truth.shape, np.float32)
     scores = (0.4 * truth + 0.6 * noise).astype(np.float32)
-    weights = bootstrap.resamples(400, 100, 0)
+    samples = bootstrap.resamples(400, 100, 0)
     tags = np.array([3, 70, 130])
     by_outputs = Decided(np.full(131, 0.5), tags, scores[:, tags] > 0.6)
     threshold = by_outputs if decided else 0.5
-    whole = TestSet.plain(truth, weights)
+    whole = TestSet.plain(truth, samples)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tiles, "PAIRS_PER_TILE", 1 << 13)  # Several bands of posts.
         in_files = held(tmp_path, scores, 37), held(tmp_path, truth, 64)
         totals = truth.sum(axis=1)
         tiled = TestSet(
-            in_files[1], whole.post_ids, whole.categories, whole.ratings, totals, weights,
+            in_files[1], whole.post_ids, whole.categories, whole.ratings, totals, samples,
             whole.clusters,
         )  # fmt: skip
         found = evaluate(tiled, in_files[0], threshold)

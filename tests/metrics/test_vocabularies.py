@@ -62,9 +62,8 @@ class Drawn:
         self.known = random.random((MODELS, self.tags)) < 0.6
         self.known[:, 0] = True  # Something is common.
         self.common = np.flatnonzero(self.known.all(axis=0))
-        self.weights = bootstrap.resamples(self.posts, 4, seed)
-        self.samples = np.column_stack([np.ones(self.posts, np.uint8), self.weights])
-        self.rows = [np.repeat(np.arange(self.posts), column) for column in self.samples.T]
+        self.samples = bootstrap.resamples(self.posts, 4, seed)
+        self.rows = [np.repeat(np.arange(self.posts), column) for column in self.samples.weights.T]
         # A group is who knows a tag, and its category.
         self.group = self.known.T @ (1 << np.arange(MODELS)) * 2 + self.category
 
@@ -77,7 +76,7 @@ class Drawn:
             ["general"] * len(common),
             [""] * self.posts,
             self.truth.sum(axis=1),
-            self.weights,
+            self.samples,
             np.arange(self.posts),
             self.group[common],
         )
@@ -176,8 +175,8 @@ def test_on_the_common_tags_a_pair_has_the_headline_figures() -> None:
 def test_average_precisions_of_no_and_of_all_posts() -> None:
     scores = np.array([[0.5, 0.5], [0.1, 0.2], [0.9, 0.2]], np.float32)
     truth = np.array([[False, True], [False, True], [False, True]])
-    samples = np.ones((3, 2), np.uint8)
-    assert bootstrap.average_precisions(scores, truth, samples).tolist() == [[0, 0], [1, 1]]
+    samples = bootstrap.no_resamples(3)
+    assert bootstrap.average_precisions(scores, truth, samples).tolist() == [[0], [1]]
 
 
 @pytest.mark.slow
@@ -190,7 +189,7 @@ def test_ratings_equal_scikit_learn(seed: int, posts: int, classes: int, levels:
         scores = np.round(scores, 1)
     truth = random.integers(-1, classes, posts)
     truth[0] = random.integers(classes)
-    samples = np.column_stack([np.ones(posts, np.uint8), bootstrap.resamples(posts, 5, seed)])
+    samples = bootstrap.resamples(posts, 5, seed)
     found = ratings.evaluate(scores, truth, samples)
     kept = truth >= 0
     given, true = scores[kept].argmax(axis=1), truth[kept]
@@ -198,7 +197,7 @@ def test_ratings_equal_scikit_learn(seed: int, posts: int, classes: int, levels:
     assert found["posts"] == len(true)
     assert found["confusion"] == confusion_matrix(true, given, labels=range(classes)).tolist()
     accuracy, macro = [], []
-    for column in samples.T:
+    for column in samples.weights.T:
         rows = np.repeat(np.arange(posts), column)
         rows = rows[truth[rows] >= 0]
         if not len(rows):  # A resample of posts without a rating.
@@ -216,4 +215,4 @@ def test_ratings_equal_scikit_learn(seed: int, posts: int, classes: int, levels:
 
 def test_ratings_of_no_post_are_refused() -> None:
     with pytest.raises(ValueError, match="no post has a rating"):
-        ratings.evaluate(np.ones((2, 4), np.float32), np.array([-1, -1]), np.ones((2, 1), np.uint8))
+        ratings.evaluate(np.ones((2, 4), np.float32), np.array([-1, -1]), bootstrap.no_resamples(2))

@@ -8,6 +8,7 @@ from typing import Any
 
 from arena.cli import plain
 from arena.report import page as report
+from tests.helpers import until
 from tests.report.metrics_sample import HOSTILE_LABELS, OWN, as_own_images, metrics_sample
 from tests.report.posts_sample import Posts
 from tests.report.test_layout import WIDTHS
@@ -16,7 +17,7 @@ from tests.report.test_page import Opened, open_tag
 import numpy as np
 import pytest
 from PIL import Image
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import Browser, FloatRect, Locator, Page
 
 pytestmark = pytest.mark.slow
 
@@ -299,6 +300,19 @@ def test_one_model_and_models_that_are_switched_off(browser: Browser, tmp_path: 
     page.close()
 
 
+def box_of(element: Locator) -> FloatRect:
+    """Where an element is on the page, once it is there: a new width draws it anew."""
+    boxes: list[FloatRect] = []
+
+    def there() -> bool:
+        box = element.bounding_box()
+        boxes.extend([box] if box else [])
+        return bool(boxes)
+
+    until(there)
+    return boxes[0]
+
+
 @pytest.mark.parametrize(("models", "scheme"), [(2, "light"), (9, "dark")])
 def test_nothing_of_the_dialog_is_cut_off(
     browser: Browser, tmp_path: Path, models: int, scheme: Any
@@ -319,6 +333,6 @@ def test_nothing_of_the_dialog_is_cut_off(
         assert page.locator("#post").evaluate("(it) => it.scrollWidth <= it.clientWidth")
         assert page.evaluate(CUT) == []
         for place in ("#post .close", "#post-image img", "#post-tags section"):
-            box = page.locator(place).first.bounding_box()
-            assert box and box["x"] >= 0 and box["x"] + box["width"] <= width
+            box = box_of(page.locator(place).first)
+            assert box["x"] >= 0 and box["x"] + box["width"] <= width
     page.close()
