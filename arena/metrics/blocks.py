@@ -21,7 +21,8 @@ Matrix = Array | Tiles
 T = TypeVar("T")
 
 PAIRS_PER_BLOCK = 1 << 20  # (post, tag) pairs in a block of posts.
-POSTS_AT_ONCE = 3 << 23  # Of all tags that are worked on together, each of which takes 60 bytes.
+POSTS_PER_BLOCK = 1024  # In a block of posts: of few tags there may be more to count than pairs.
+POSTS_AT_ONCE = 1 << 23  # Of all tags that are worked on together: each takes up to 100 bytes.
 
 
 def _blocks(
@@ -84,7 +85,8 @@ def by_posts(
     def block(part: slice) -> T:
         return work(part, np.ascontiguousarray(rows(scores, part), np.float32), rows(truth, part))
 
-    return _blocks(block, len(scores), max(1, PAIRS_PER_BLOCK // max(1, scores.shape[1])))
+    size = min(POSTS_PER_BLOCK, PAIRS_PER_BLOCK // max(1, scores.shape[1]))
+    return _blocks(block, len(scores), max(1, size))
 
 
 def some_tags(matrix: Matrix, tags: Array) -> Array:

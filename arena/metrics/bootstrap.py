@@ -42,7 +42,8 @@ COARSE = np.uint32(0xFFFFFE00)  # Of a score's 32 bits: its sign, exponent and 1
 RECALL_STEPS = 1024  # Steps of recall in which the resamples' micro AP is added up.
 EXACT_HALF = 2048  # Half precision holds every whole number up to here.
 CELLS = 1 << 18  # Cuts x samples counted at a time: a megabyte an array, to stay in the cache.
-MIN_WIDTH = 8  # Samples counted at a time, at least.
+MIN_WIDTH = 8  # Samples counted at a time, at least,
+MOST_CELLS = 1 << 23  # unless they would take more than some arrays of so many cells.
 
 
 @dataclass(frozen=True)
@@ -507,7 +508,7 @@ def count(scores: Matrix, truth: Matrix, threshold: Array, samples: Samples, hal
             for name, value in in_halves.items():
                 getattr(of_halves, name)[tag] = value
             # A tag on many posts has as many cuts: take the samples a few at a time.
-            width = max(MIN_WIDTH, CELLS // (len(ranked.found) + len(GRID)))
+            width = _width(len(ranked.found) + len(GRID))
             for first in range(0, columns, width):
                 some = slice(first, min(first + width, columns))
                 counted = ranked.count(table if width >= columns else table[:, some].contiguous())
@@ -545,6 +546,12 @@ def _halved(samples: Samples) -> tuple[torch.Tensor, int]:
     return torch.from_numpy(samples.weights).to(torch.float16), step
 
 
+def _width(cuts: int) -> int:
+    """In how many samples a tag with so many cuts is counted at a time."""
+    cuts = max(1, cuts)
+    return max(1, min(max(MIN_WIDTH, CELLS // cuts), MOST_CELLS // cuts))
+
+
 def average_precisions(scores: Matrix, truth: Matrix, samples: Samples) -> Array:
     """Each tag's average precision in every sample, and nothing else: float64 (tags, samples)."""
     found = np.empty((scores.shape[1], samples.count))
@@ -557,7 +564,7 @@ def average_precisions(scores: Matrix, truth: Matrix, samples: Samples) -> Array
             posts = _ordered(falling, cuts[-1] if len(cuts) else -np.inf)
             predicted = _Ranked.at(posts, samples.unit, falling, cuts, step)
             right = _Ranked.at(posts[positive[posts]], samples.unit, falling, cuts, step)
-            width = max(MIN_WIDTH, CELLS // max(1, len(cuts)))
+            width = _width(len(cuts))
             for first in range(0, samples.count, width):
                 some = table[:, first : first + width].contiguous()
                 tp, above = right.counts(some), predicted.counts(some)

@@ -58,7 +58,7 @@ def influences(
         )
         found = []
         for tag, positive in enumerate(truth):
-            some = np.flatnonzero(positive | predicted[tag])
+            some = np.flatnonzero(positive | predicted[tag]).astype(np.int32)
             counted = np.stack([right[tag, some], predicted[tag, some], positive[some]])
             moved = by[:, :, tag].T @ counted
             reached, in_ap = of_average_precision(scores[tag], positive)
@@ -140,8 +140,8 @@ def of_average_precision(scores: Array, truth: Array) -> tuple[Array, Array]:
     """
     positives = np.sort(scores[truth])
     if not len(positives):
-        return np.zeros(0, np.int64), np.zeros(0)
-    posts = np.flatnonzero(scores >= positives[0])
+        return np.zeros(0, np.int32), np.zeros(0)
+    posts = np.flatnonzero(scores >= positives[0]).astype(np.int32)
     values, right = scores[posts], truth[posts]
     n = len(posts) - np.searchsorted(np.sort(values), positives)
     precision = (len(positives) - np.searchsorted(positives, positives)) / n
