@@ -197,7 +197,14 @@ def wider(scores: Array, truth: Array, threshold: float, clusters: Array) -> dic
     found = {}
     for name in names:
         squares, should = (shown[name] ** 2).sum(), (true[name] ** 2).sum() + own[name]
-        found[name] = max(1.0, should / squares) ** 0.5 if squares > 1e-18 else 1.0
+        found[name] = 1.0
+        if squares > 1e-18:
+            fourth = (true[name] ** 4).sum() / (true[name] ** 2).sum() ** 2
+            degrees = max(4.0, 2 / max(fourth - 1 / units, 1e-15))
+            # Of the same two terms.
+            reach = 1.96 + (1.96**3 + 1.96) / 4 / degrees
+            reach += (5 * 1.96**5 + 16 * 1.96**3 + 3 * 1.96) / 96 / degrees**2
+            found[name] = max(1.0, should / squares) ** 0.5 * reach / 1.96
     return found
 
 

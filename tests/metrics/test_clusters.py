@@ -6,9 +6,11 @@ from arena.metrics import TestSet, bootstrap, compare, compared_design_effects, 
 from arena.metrics.influence import (
     HEADLINE,
     design_effects,
+    freedom,
     influences,
     of_average_precision,
     residuals,
+    student,
 )
 from tests.metrics.helpers import Array, ap, cases, drawn, evaluation
 
@@ -16,6 +18,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import t
 
 numbers = st.lists(st.integers(-3, 12), min_size=1, max_size=40).map(np.array)
 
@@ -330,3 +333,27 @@ def test_a_cluster_that_is_all_there_is_of_a_tag_is_left_as_it_is() -> None:
         influence = np.linspace(-1, 1, sum(sizes))
         _, more, own = residuals(clusters, influence, np.ones(sum(sizes)))
         assert more[0] == 0 and np.isfinite([*more, own]).all()
+
+
+def test_a_normal_distributions_spread_has_as_many_degrees_of_freedom_as_numbers() -> None:
+    moves = np.random.default_rng(0).standard_normal(100_000)
+    assert freedom(moves) == pytest.approx(100_000, rel=0.05)
+    assert freedom(np.ones(50)) > 1e9  # Every square is the same.
+    assert freedom(np.eye(1000)[0]) == pytest.approx(2, rel=0.01)  # One cluster is all there is.
+
+
+@pytest.mark.parametrize("degrees", [5, 8, 20, 50, 199, 5000])
+def test_students_reach_is_scipys(degrees: float) -> None:
+    assert 1.96 * student(degrees) == pytest.approx(t.ppf(0.975, degrees), rel=0.012)
+
+
+def test_intervals_from_few_clusters_hold_by_their_freedom() -> None:
+    random, held = np.random.default_rng(1), []
+    for _ in range(20_000):
+        values = random.standard_normal(15)
+        moves = (values - values.mean()) * (15 / 14) ** 0.5
+        spread = float(moves @ moves) ** 0.5
+        reach = 1.96 * student(freedom(moves))
+        held.append([abs(values.sum()) <= 1.96 * spread, abs(values.sum()) <= reach * spread])
+    normal, by_freedom = np.mean(held, axis=0)
+    assert normal < 0.936 < 0.943 < by_freedom < 0.957
