@@ -14,6 +14,7 @@ from string import Template
 from typing import Any
 
 from arena.cli import plain
+from arena.report.over_time import on_lines
 from arena.report.packing import packed
 from arena.report.posts import ByPost
 from arena.report.text import Metrics, labels, lost_tags, moved, verdicts
@@ -59,7 +60,7 @@ def html(
     sentences = {"verdicts": verdicts, "lost": lost_tags, "moved": moved}
     said = {name: of(metrics) for name, of in sentences.items()}
     data = {**metrics, "models": models, "resized": resized, "said": said}
-    data["runs"] = _shown(runs, {model["name"] for model in models})
+    data["runs"] = on_lines(runs[-RUNS:], models)
     data["by_post"] = by_post._asdict()
     own = "\n".join((FOLDER / name).read_text(encoding="utf-8") for name in SCRIPTS)
     scripts = [
@@ -80,14 +81,6 @@ def html(
         thumbnails=json.dumps(images),
         scripts="\n".join(f"<script>{script}</script>" for script in scripts),
     )
-
-
-def _shown(runs: Sequence[Mapping[str, Any]], names: set[str]) -> list[dict[str, Any]]:
-    """Of the newest RUNS runs, what they say of the models of these names."""
-    return [
-        {**run, "models": [model for model in run["models"] if model["name"] in names]}
-        for run in runs[-RUNS:]
-    ]
 
 
 def _script(path: Path) -> str:
