@@ -239,6 +239,8 @@ def test_where_it_comes_from(shown: tuple[Page, dict[str, Any]]) -> None:
     for wanted in (metrics["created"], metrics["command"], metrics["device"], *hashes):
         assert wanted in said
     assert "size 448, pad square, resize area, channels BGR" in said
+    kept = opened.locator("#run dt", has_text="Scores kept in").locator("xpath=following::dd[1]")
+    assert kept.all_inner_texts() == [model["store"] for model in metrics["models"]]
 
 
 @pytest.mark.slow

@@ -74,3 +74,21 @@ def test_parts_of_both_kinds_are_one_half_file(
     assert held.dtype == np.float16
     ok(validate(tmp_path, model, more=(*QUICK, "--fresh")))
     assert_rounded(held, saved(tmp_path, "a")["predictions"])
+
+
+def test_results_say_what_scores_are_kept_in(tmp_path: Path) -> None:
+    make_data(tmp_path, 12)
+    a, b = (make_model(tmp_path, name, TAGS, seed=seed) for seed, name in enumerate("ab"))
+    ok(validate(tmp_path, a, more=HALF))
+    given = shutil.copy(tmp_path / "a_predictions.pt", tmp_path / "given_predictions.pt")
+    ok(validate(tmp_path, a, b, given, "a+b", "a+given"))
+    found = {
+        model["name"]: model["store"] for model in content(tmp_path / "metrics.json")["models"]
+    }
+    assert found == {
+        "a": "float16",
+        "b": "float32",
+        "given": "float16",
+        "a+b": "float16 + float32",
+        "a+given": "float16",
+    }
