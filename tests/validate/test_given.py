@@ -1,10 +1,11 @@
 """Predictions files in place of models: by path, by folder, by data set, by a card's name."""
 
 import json
+import pickletools
 import resource
 import shutil
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -442,3 +443,55 @@ def test_archives_that_claim_more_than_they_are(tmp_path: Path, ran: Path, name:
     with pytest.raises(UserError, match=words):
         given.read(path, mappings(DataFolder(ran)))
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 500_000  # Kilobytes.
+
+
+def test_many_small_steps_are_counted_before_torch_takes_them(
+    tmp_path: Path, ran: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "x_predictions.pt"
+    lists = b"\x80\x02" + b"]" * 8_000_000 + b"."
+    archive(
+        path,
+        ran / "a_predictions.pt",
+        lambda name, content: lists if name.endswith("pkl") else content,
+        zipfile.ZIP_STORED,
+    )
+    genops, counted, loaded = pickletools.genops, [0], []
+
+    def counting(pickled: bytes) -> Iterator[Any]:
+        for step in genops(pickled):
+            counted[0] += 1
+            yield step
+
+    monkeypatch.setattr(pickletools, "genops", counting)
+    monkeypatch.setattr(torch, "load", lambda *args, **options: loaded.append(args))
+    with pytest.raises(UserError, match="more than 1048576 single values") as ended:
+        given.read(path, mappings(DataFolder(ran)))
+    assert str(path) in str(ended.value) and str(ended.value).isprintable()
+    assert counted[0] <= given.MOST_STEPS + 1 and not loaded
+
+
+def test_steps_that_are_none(tmp_path: Path, ran: Path) -> None:
+    path = tmp_path / "x_predictions.pt"
+    archive(
+        path,
+        ran / "a_predictions.pt",
+        lambda name, content: b"\xff" * 2**21 if name.endswith("pkl") else content,
+        zipfile.ZIP_STORED,
+    )
+    with pytest.raises(UserError, match="not a predictions file"):
+        given.read(path, mappings(DataFolder(ran)))
+
+
+def test_as_many_tags_as_any_model_has_are_read(tmp_path: Path) -> None:
+    count = 100_000
+    held = {
+        "predictions": np.full((2, count), 0.5, np.float32),
+        "post_ids": np.array([5, 6]),
+        "tags": [f"a_tag_of_some_length_{number}" for number in range(count)],
+        "categories": ["general", "character"] * (count // 2),
+        "threshold": [number / count for number in range(count)],
+    }
+    path = write(tmp_path / "x_predictions.pt", held)
+    make_data(tmp_path, 1)
+    assert len(given.read(path, mappings(DataFolder(tmp_path))).tags) == count
