@@ -15,6 +15,7 @@ from typing import Any
 
 from arena.cli import plain
 from arena.posts import OWN
+from arena.report.limits import cut
 from arena.report.over_time import model_name
 
 Metrics = Mapping[str, Any]  # As validate.py makes them, and metrics.json holds.
@@ -147,9 +148,11 @@ def _markdown(text: str) -> str:
 
 
 def _figure(figure: dict[str, float | None], ci: bool) -> str:
+    """A share, as precision is, of one model."""
     shown = f"{figure['value']:.4f}"
     if ci and figure["low"] is not None:
-        shown += f" ({figure['low']:.4f} to {figure['high']:.4f})"
+        ends = cut(figure)
+        shown += f" ({ends['low']:.4f} to {ends['high']:.4f})"
     return shown
 
 
