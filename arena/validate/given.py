@@ -9,14 +9,12 @@ Such a file may come from anybody, so all of it is checked before any of it is u
 
 import hashlib
 import math
-import pickletools
 import re
 import struct
 import zipfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import chain, islice
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -26,6 +24,7 @@ from arena.post_ids import PostIds
 from arena.seen import Training
 from arena.tagger import About, ImageSettings, Network, Origin
 from arena.validate import predictions, speed
+from arena.validate.pickle_work import work
 from arena.validate.predictions import DamagedError, rows_at_once
 from arena.validate.speed import Speed
 from danbooru_metadata import TagMappings
@@ -36,9 +35,7 @@ import torch
 SUFFIX = "_predictions.pt"
 UNKNOWN_THRESHOLD = 0.5
 LARGEST_TEXT = 2**24  # Bytes of all that is no number: 100,000 tags with category take 6 million.
-# Opcodes that these are made of, each of which takes torch microseconds: that many tags with
-# category and threshold take half a million.
-MOST_STEPS = 2**20
+MOST_WORK = 2**20  # To load these, as pickle_work.py counts it: such tags take half of it.
 LONGEST_TAG, LONGEST_TEXT, MOST_FILES = 500, 300, 1000
 # What zipfile raises for a file that is none of its.
 NO_ZIP = (
@@ -263,11 +260,10 @@ def _check_archive(path: Path) -> set[int]:
                     f"{path} has {length} bytes of tags and other texts, where {LARGEST_TEXT} are"
                     " enough for any model: leave it out"
                 )
-            # A step is at least a byte, so that most files need no count.
-            if length > MOST_STEPS and _steps(archive, texts) > MOST_STEPS:
+            if sum(work(archive.read(entry), MOST_WORK) for entry in texts) > MOST_WORK:
                 raise UserError(
-                    f"{path} has more than {MOST_STEPS} single values and steps between them, where"
-                    " these are enough for any model: leave it out"
+                    f"{path} has tags and other texts that take more than {MOST_WORK} steps to"
+                    " read, which are enough for any model: leave it out"
                 )
             # Of what torch lets a file make, the one thing that takes memory by its number alone.
             if any(b"bytearray\n" in archive.read(entry) for entry in texts):
@@ -275,12 +271,6 @@ def _check_archive(path: Path) -> set[int]:
             return {entry.file_size for entry in entries}
     except NO_ZIP:
         _refuse_damaged(path)
-
-
-def _steps(archive: zipfile.ZipFile, texts: Iterable[zipfile.ZipInfo]) -> int:
-    """How many opcodes there are in the pickles of an archive; no more are counted than matter."""
-    found = chain.from_iterable(pickletools.genops(archive.read(entry)) for entry in texts)
-    return sum(1 for _ in islice(found, MOST_STEPS + 1))
 
 
 def _check_arrays(path: Path, found: dict[Any, Any], sizes: set[int]) -> None:

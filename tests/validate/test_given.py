@@ -445,15 +445,30 @@ def test_archives_that_claim_more_than_they_are(tmp_path: Path, ran: Path, name:
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 500_000  # Kilobytes.
 
 
-def test_many_small_steps_are_counted_before_torch_takes_them(
-    tmp_path: Path, ran: Path, monkeypatch: pytest.MonkeyPatch
+def of_tuples(levels: int) -> bytes:
+    """A pickle of a dict whose key is a tuple of a tuple twice, of so many levels."""
+    inner = b"".join(b"h%ch%c\x86q%c" % (level, level, level + 1) for level in range(levels))
+    return b"\x80\x02)q\x00" + inner + b"}h%cNs." % levels
+
+
+# The first takes torch a minute; the second, of 500 bytes, would never end.
+LONG_WORK = {
+    "many opcodes": b"\x80\x02" + b"]" * 8_000_000 + b".",
+    "tuples of tuples": of_tuples(60),
+    "a long text again and again": b"\x80\x02X" + (2**20).to_bytes(4, "little") + b"x" * 2**20
+    + b"q\x00" + b"c_codecs\nencode\nh\x00\x85R" * 1000 + b".",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", LONG_WORK)
+def test_a_pickle_of_much_work_is_refused_before_torch_reads_it(
+    tmp_path: Path, ran: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     path = tmp_path / "x_predictions.pt"
-    lists = b"\x80\x02" + b"]" * 8_000_000 + b"."
     archive(
         path,
         ran / "a_predictions.pt",
-        lambda name, content: lists if name.endswith("pkl") else content,
+        lambda within, content: LONG_WORK[name] if within.endswith("pkl") else content,
         zipfile.ZIP_STORED,
     )
     genops, counted, loaded = pickletools.genops, [0], []
@@ -465,18 +480,21 @@ def test_many_small_steps_are_counted_before_torch_takes_them(
 
     monkeypatch.setattr(pickletools, "genops", counting)
     monkeypatch.setattr(torch, "load", lambda *args, **options: loaded.append(args))
-    with pytest.raises(UserError, match="more than 1048576 single values") as ended:
+    with pytest.raises(UserError, match="more than 1048576 steps to read") as ended:
         given.read(path, mappings(DataFolder(ran)))
     assert str(path) in str(ended.value) and str(ended.value).isprintable()
-    assert counted[0] <= given.MOST_STEPS + 1 and not loaded
+    assert 0 < counted[0] <= given.MOST_WORK + 1 and not loaded
 
 
-def test_steps_that_are_none(tmp_path: Path, ran: Path) -> None:
+@pytest.mark.parametrize(
+    "pickled", [b"", b"\xff" * 2**21, b"\x80\x02\x86.", b"\x80\x02h\x05.", b"\x80\x02tu."]
+)
+def test_pickles_that_are_none(tmp_path: Path, ran: Path, pickled: bytes) -> None:
     path = tmp_path / "x_predictions.pt"
     archive(
         path,
         ran / "a_predictions.pt",
-        lambda name, content: b"\xff" * 2**21 if name.endswith("pkl") else content,
+        lambda name, content: pickled if name.endswith("pkl") else content,
         zipfile.ZIP_STORED,
     )
     with pytest.raises(UserError, match="not a predictions file"):
