@@ -35,7 +35,8 @@ def test_the_bench_of_the_gpu_runs_on_a_bare_machine(kind: str) -> None:
     assert done.returncode == 0, done.stderr
     first, compared, measured = done.stdout.splitlines()
     assert first.startswith("CPU, ") and "torch " in first and "onnxruntime" in first
-    assert "squares up to 0 levels apart, scores up to 0.0e+00" in compared
-    assert compared.endswith("fine")
+    assert "squares up to 0 levels apart" in compared and compared.endswith("fine")
+    # A library may add in another order where memory lies elsewhere.
+    assert float(compared.split("scores up to ")[1].split()[0]) <= 1e-5
     for part in ("decoding alone", "preprocessing alone", "networks alone", "was not measured"):
         assert part in measured

@@ -7,6 +7,7 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
+from arena.report.limits import all_cut
 from arena.report.text import Metrics, labels
 
 FOLDER = Path(__file__).parent
@@ -37,7 +38,7 @@ def html(name: str, pairs: list[list[Any]], examples: dict[str, list[int]]) -> s
 
 def lines(metrics: Metrics) -> list[str]:
     """What a run prints of the corrected figures, nothing without them."""
-    audit = metrics.get("audit")
+    audit = all_cut(metrics.get("audit"))
     if not audit:
         return []
     sentences = [

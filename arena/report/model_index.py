@@ -4,6 +4,7 @@ https://huggingface.co/docs/hub/model-cards#evaluation-results says what the hub
 """
 
 from arena.cli import UserError, plain
+from arena.report.limits import cut
 from arena.report.text import Metrics
 
 from huggingface_hub import EvalResult, ModelCardData
@@ -56,4 +57,5 @@ def _told(title: str, figure: Metrics) -> str:
     """The title with the figure's 95% interval, where it has one."""
     if figure["low"] is None:
         return title
-    return f"{title} (95% interval {figure['low']:.4f} to {figure['high']:.4f})"
+    ends = cut(figure)
+    return f"{title} (95% interval {ends['low']:.4f} to {ends['high']:.4f})"

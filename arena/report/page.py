@@ -14,6 +14,8 @@ from string import Template
 from typing import Any
 
 from arena.cli import plain
+from arena.report.limits import FIGURE, all_cut
+from arena.report.over_time import on_lines
 from arena.report.packing import packed
 from arena.report.posts import ByPost
 from arena.report.text import Metrics, labels, lost_tags, moved, verdicts
@@ -26,7 +28,6 @@ SECTIONS = (
     *("leaderboard", "shared", "terms", "speed", "curves", "scatter", "groups", "ratings", "age"),
     *("corrected", "calibration", "tags", "posts", "history", "run"),
 )
-FIGURE = {"value", "low", "high"}
 RUNS = 200  # As many of the runs that there have been are shown.
 # In the order in which they run, as one script.
 SCRIPTS = (
@@ -58,8 +59,9 @@ def html(
     ]
     sentences = {"verdicts": verdicts, "lost": lost_tags, "moved": moved}
     said = {name: of(metrics) for name, of in sentences.items()}
-    data = {**metrics, "models": models, "resized": resized, "said": said}
-    data["runs"] = _shown(runs, {model["name"] for model in models})
+    data = all_cut({**metrics, "models": models, "runs": on_lines(runs[-RUNS:], models)})
+    data["pairs"] = [{**pair, "shared": all_cut(pair["shared"])} for pair in metrics["pairs"]]
+    data.update(resized=resized, said=said)
     data["by_post"] = by_post._asdict()
     own = "\n".join((FOLDER / name).read_text(encoding="utf-8") for name in SCRIPTS)
     scripts = [
@@ -80,14 +82,6 @@ def html(
         thumbnails=json.dumps(images),
         scripts="\n".join(f"<script>{script}</script>" for script in scripts),
     )
-
-
-def _shown(runs: Sequence[Mapping[str, Any]], names: set[str]) -> list[dict[str, Any]]:
-    """Of the newest RUNS runs, what they say of the models of these names."""
-    return [
-        {**run, "models": [model for model in run["models"] if model["name"] in names]}
-        for run in runs[-RUNS:]
-    ]
 
 
 def _script(path: Path) -> str:

@@ -15,6 +15,8 @@ from typing import Any
 
 from arena.cli import plain
 from arena.posts import OWN
+from arena.report.limits import cut
+from arena.report.over_time import model_name
 
 Metrics = Mapping[str, Any]  # As validate.py makes them, and metrics.json holds.
 
@@ -32,12 +34,14 @@ FEWEST = 30  # Clusters of posts for a verdict: the spread of fewer is itself gu
 
 def labels(metrics: Metrics) -> list[str]:
     """Each model's label, with its name added where two models have the same label."""
-    found = [plain(model["label"]) for model in metrics["models"]]
-    times = Counter(found)
-    return [
-        f"{label} ({plain(model['name'])})" if times[label] > 1 else label
-        for label, model in zip(found, metrics["models"], strict=True)
-    ]
+    times = Counter(plain(model["label"]) for model in metrics["models"])
+    return [_label(model, times[plain(model["label"])] > 1) for model in metrics["models"]]
+
+
+def _label(model: Mapping[str, Any], several: bool) -> str:
+    """A model's label, with its name where several have that label."""
+    label = plain(model["label"])
+    return f"{label} ({plain(model['name'])})" if several else label
 
 
 def markdown_table(metrics: Metrics, ci: bool = False) -> str:
@@ -105,19 +109,26 @@ def history_table(runs: Sequence[Mapping[str, Any]], ci: bool = False) -> list[s
     if not runs:
         return ["No run is recorded yet."]
     sets: dict[str, int] = {}
+    names: dict[str, set[str]] = {}  # The models that have a label, of any run.
+    prints: dict[str, set[str]] = {}
+    for model in (model for run in runs for model in run["models"]):
+        names.setdefault(plain(model["label"]), set()).add(model["name"])
+        prints.setdefault(model_name(model["name"]), set()).add(model["fingerprint"])
     rows = [
         [
             *(run["date"], str(run["posts"]), str(run["tags"])),
             str(sets.setdefault(run["selection"], len(sets) + 1)),
-            _markdown(label),
+            _markdown(_label(model, len(names[plain(model["label"])]) > 1)),
             _markdown(plain(model["fingerprint"][:8])),
             *(_figure(model[name], ci) for name in ("f1", "ap")),
         ]
         for run in runs
-        for model, label in zip(run["models"], labels(run), strict=True)
+        for model in run["models"]
     ]
-    said = "Runs of one set had the same posts and tags: only these can be compared."
-    return [*_aligned([[*RUN_COLUMNS], *rows]), "", said]
+    said = ["Runs of one set had the same posts and tags: only these can be compared."]
+    if any(len(found) > 1 for found in prints.values()):
+        said.append("A model with another fingerprint has other weights, settings or precision.")
+    return [*_aligned([[*RUN_COLUMNS], *rows]), "", *said]
 
 
 def _aligned(rows: Sequence[Sequence[str]], least: Sequence[int] = ()) -> list[str]:
@@ -137,9 +148,11 @@ def _markdown(text: str) -> str:
 
 
 def _figure(figure: dict[str, float | None], ci: bool) -> str:
+    """A share, as precision is, of one model."""
     shown = f"{figure['value']:.4f}"
     if ci and figure["low"] is not None:
-        shown += f" ({figure['low']:.4f} to {figure['high']:.4f})"
+        ends = cut(figure)
+        shown += f" ({ends['low']:.4f} to {ends['high']:.4f})"
     return shown
 
 

@@ -24,6 +24,7 @@ from arena.post_ids import PostIds
 from arena.seen import Training
 from arena.tagger import About, ImageSettings, Network, Origin
 from arena.validate import predictions, speed
+from arena.validate.pickle_work import work
 from arena.validate.predictions import DamagedError, rows_at_once
 from arena.validate.speed import Speed
 from danbooru_metadata import TagMappings
@@ -34,6 +35,7 @@ import torch
 SUFFIX = "_predictions.pt"
 UNKNOWN_THRESHOLD = 0.5
 LARGEST_TEXT = 2**24  # Bytes of all that is no number: 100,000 tags with category take 6 million.
+MOST_WORK = 2**20  # To load these, as pickle_work.py counts it: such tags take half of it.
 LONGEST_TAG, LONGEST_TEXT, MOST_FILES = 500, 300, 1000
 # What zipfile raises for a file that is none of its.
 NO_ZIP = (
@@ -257,6 +259,11 @@ def _check_archive(path: Path) -> set[int]:
                 raise UserError(
                     f"{path} has {length} bytes of tags and other texts, where {LARGEST_TEXT} are"
                     " enough for any model: leave it out"
+                )
+            if sum(work(archive.read(entry), MOST_WORK) for entry in texts) > MOST_WORK:
+                raise UserError(
+                    f"{path} has tags and other texts that take more than {MOST_WORK} steps to"
+                    " read, which are enough for any model: leave it out"
                 )
             # Of what torch lets a file make, the one thing that takes memory by its number alone.
             if any(b"bytearray\n" in archive.read(entry) for entry in texts):

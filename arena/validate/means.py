@@ -21,7 +21,7 @@ from arena.validate import history, scores
 from arena.validate.given import Given, stem
 from arena.validate.ground_truth import GroundTruth, may_have_seen
 from arena.validate.outputs import RATING_OF, rating_outputs
-from arena.validate.predictions import Cache, rows_at_once
+from arena.validate.predictions import Cache, rows_at_once, store
 from arena.validate.speed import Speed
 
 import numpy as np
@@ -140,6 +140,11 @@ class Scored:
     def precision(self) -> str:
         """Of the sums that the scores come from; of a mean with two, both."""
         return " + ".join(dict.fromkeys(part.precision for part in self.parts))
+
+    @property
+    def store(self) -> str:
+        """What the scores are kept in: float32 or float16; of a mean with both, both."""
+        return " + ".join(dict.fromkeys(store(part.path) for part in self.parts))
 
     @property
     def fingerprint(self) -> str:

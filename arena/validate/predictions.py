@@ -154,9 +154,14 @@ def _is_whole(found: Any) -> bool:
     )
 
 
+def store(path: Path) -> str:
+    """What a predictions file holds its scores in: `float32` or `float16`."""
+    return str(load(path)["predictions"].dtype).removeprefix("torch.")
+
+
 def _is_half(path: Path) -> bool:
     """Whether a predictions file holds float16."""
-    return bool(load(path)["predictions"].dtype == torch.float16)
+    return store(path) == "float16"
 
 
 def _unreadable_now(path: Path, reason: str) -> UserError:

@@ -211,6 +211,7 @@ def score(
                     "mean_of": model.mean_of,
                     "images": model.images(),
                     "precision": model.precision,
+                    "store": model.store,
                     "fingerprint": model.fingerprint,
                     "outputs_sha256": model.outputs_sha256,
                     "speed": speed.rated(model.speed()),

@@ -138,6 +138,7 @@ class ModelResults(About):
     by_age: list[Slice]  # The oldest posts first.
 
     precision: str  # Of the sums that its scores come from: float32, tf32, float16 or bfloat16.
+    store: str  # What its scores are kept in: float32, or float16 with --store half.
     fingerprint: str  # A hash of all that decides its scores: weights, image settings, precision.
     outputs_sha256: str  # Of its outputs' tags, after aliases, and thresholds.
     # Posts that it may have been trained on, or on one of their family; None: it is not known.

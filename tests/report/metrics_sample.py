@@ -378,6 +378,7 @@ def _model(
         "held_out": None,
         "validated_on": None,
         "precision": "float32",
+        "store": "float16" if index == 1 else "float32",
         "fingerprint": f"{index:064x}",
         "outputs_sha256": f"{index:064x}",
         "maybe_seen": 5571 if index == 3 else 0,

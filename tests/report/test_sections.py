@@ -35,11 +35,17 @@ def pair(metrics: dict[str, Any]) -> dict[str, Any]:
     return metrics["pairs"][0]  # type: ignore[no-any-return]
 
 
-def open_page(browser: Browser, folder: Path, metrics: dict[str, Any]) -> Page:
-    """The report of `metrics`, drawn."""
+def open_page(
+    browser: Browser,
+    folder: Path,
+    metrics: dict[str, Any],
+    runs: list[dict[str, Any]] | None = None,
+) -> Page:
+    """The report of `metrics`, drawn, with the runs there have been."""
     path = folder / "report.html"
     by_post = posts_sample(metrics).by_post
-    path.write_text(page.html(metrics, by_post, runs=runs_sample(metrics)), encoding="utf-8")
+    there = runs_sample(metrics) if runs is None else runs
+    path.write_text(page.html(metrics, by_post, runs=there), encoding="utf-8")
     opened = browser.new_page(viewport={"width": 1280, "height": 800})
     opened.set_default_timeout(PATIENCE * 1000)
     errors: list[str] = []
@@ -233,6 +239,8 @@ def test_where_it_comes_from(shown: tuple[Page, dict[str, Any]]) -> None:
     for wanted in (metrics["created"], metrics["command"], metrics["device"], *hashes):
         assert wanted in said
     assert "size 448, pad square, resize area, channels BGR" in said
+    kept = opened.locator("#run dt", has_text="Scores kept in").locator("xpath=following::dd[1]")
+    assert kept.all_inner_texts() == [model["store"] for model in metrics["models"]]
 
 
 @pytest.mark.slow
@@ -255,3 +263,33 @@ def test_runs_over_time(shown: tuple[Page, dict[str, Any]]) -> None:
     assert (newest[3], oldest[3]) == ("2", "1")
     assert newest[4] == f"{metrics['models'][0]['overall']['own']['macro']['f1']['value']:.4f}"
     assert oldest[6:] == ["–"] * 8
+
+
+@pytest.mark.slow
+def test_two_checkpoints_of_one_label_are_two_lines(browser: Browser, tmp_path: Path) -> None:
+    metrics = metrics_sample(12, labels=["JoyTag", "JoyTag"])
+    first, second = metrics["models"]
+    names = "joytag", f"joytag-{second['fingerprint'][:16]}"
+    for pair in metrics["pairs"]:
+        pair.update(a=names[0], b=names[1])
+    for model, name in zip(metrics["models"], names, strict=True):
+        model["name"] = name
+    metrics["best"] = {key: list(names) for key in metrics["best"]}
+    runs = [run for run in runs_sample(metrics) if len(run["models"]) == 2]
+    swapped = runs[-2]["models"]  # The other one was named first.
+    for model, name in zip(swapped, reversed(names), strict=True):
+        model["name"] = name
+    opened = open_page(browser, tmp_path, metrics, runs)
+    lines = "document.getElementById('history-f1').data.map((t) => [t.name, t.y, t.opacity])"
+    drawn = {name: y for name, y, opacity in opened.evaluate(lines) if opacity == 1}
+    here = [run for run in runs if run["selection"] == runs[-1]["selection"]]
+    for model, name in zip((first, second), names, strict=True):
+        of = [
+            row["f1"]["value"]
+            for run in here
+            for row in run["models"]
+            if row["fingerprint"] == model["fingerprint"]
+        ]
+        assert drawn.pop(f"JoyTag ({name})") == pytest.approx(of, abs=1e-4)
+    assert not drawn
+    opened.close()

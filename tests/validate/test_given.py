@@ -1,10 +1,11 @@
 """Predictions files in place of models: by path, by folder, by data set, by a card's name."""
 
 import json
+import pickletools
 import resource
 import shutil
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from demo.server import serve
 from demo.tiny import make_data, make_model, make_onnx, write_mappings
 from tests.helpers import call, refused
 from tests.test_hub_client import point
-from tests.validate.helpers import QUICK, TAGS, ok, saved, to_run, validate
+from tests.validate.helpers import QUICK, TAGS, assert_alike, ok, saved, to_run, validate
 from tests.validate.test_means import entries
 
 import huggingface_hub
@@ -278,7 +279,7 @@ def test_a_shared_arena(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
         ended = ok(validate(second, second / "new.toml", "datasets/org/arena", more=more))
         assert len(to_run(ended)) == 1
         for name, model in entries(first).items():
-            assert entries(second)[name]["per_tag"] == model["per_tag"]
+            assert_alike(entries(second)[name]["per_tag"], model["per_tag"])
         one = "datasets/org/arena/b_predictions.pt"
         ok(validate(second, one, "datasets/org/arena/a_predictions.pt@v1.0", more=more))
         assert list(entries(second)) == ["b", "a"]
@@ -442,3 +443,73 @@ def test_archives_that_claim_more_than_they_are(tmp_path: Path, ran: Path, name:
     with pytest.raises(UserError, match=words):
         given.read(path, mappings(DataFolder(ran)))
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 500_000  # Kilobytes.
+
+
+def of_tuples(levels: int) -> bytes:
+    """A pickle of a dict whose key is a tuple of a tuple twice, of so many levels."""
+    inner = b"".join(b"h%ch%c\x86q%c" % (level, level, level + 1) for level in range(levels))
+    return b"\x80\x02)q\x00" + inner + b"}h%cNs." % levels
+
+
+# The first takes torch a minute; the second, of 500 bytes, would never end.
+LONG_WORK = {
+    "many opcodes": b"\x80\x02" + b"]" * 8_000_000 + b".",
+    "tuples of tuples": of_tuples(60),
+    "a long text again and again": b"\x80\x02X" + (2**20).to_bytes(4, "little") + b"x" * 2**20
+    + b"q\x00" + b"c_codecs\nencode\nh\x00\x85R" * 1000 + b".",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", LONG_WORK)
+def test_a_pickle_of_much_work_is_refused_before_torch_reads_it(
+    tmp_path: Path, ran: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    path = tmp_path / "x_predictions.pt"
+    archive(
+        path,
+        ran / "a_predictions.pt",
+        lambda within, content: LONG_WORK[name] if within.endswith("pkl") else content,
+        zipfile.ZIP_STORED,
+    )
+    genops, counted, loaded = pickletools.genops, [0], []
+
+    def counting(pickled: bytes) -> Iterator[Any]:
+        for step in genops(pickled):
+            counted[0] += 1
+            yield step
+
+    monkeypatch.setattr(pickletools, "genops", counting)
+    monkeypatch.setattr(torch, "load", lambda *args, **options: loaded.append(args))
+    with pytest.raises(UserError, match="more than 1048576 steps to read") as ended:
+        given.read(path, mappings(DataFolder(ran)))
+    assert str(path) in str(ended.value) and str(ended.value).isprintable()
+    assert 0 < counted[0] <= given.MOST_WORK + 1 and not loaded
+
+
+@pytest.mark.parametrize(
+    "pickled", [b"", b"\xff" * 2**21, b"\x80\x02\x86.", b"\x80\x02h\x05.", b"\x80\x02tu."]
+)
+def test_pickles_that_are_none(tmp_path: Path, ran: Path, pickled: bytes) -> None:
+    path = tmp_path / "x_predictions.pt"
+    archive(
+        path,
+        ran / "a_predictions.pt",
+        lambda name, content: pickled if name.endswith("pkl") else content,
+        zipfile.ZIP_STORED,
+    )
+    with pytest.raises(UserError, match="not a predictions file"):
+        given.read(path, mappings(DataFolder(ran)))
+
+
+def test_as_many_tags_as_any_model_has_are_read(tmp_path: Path) -> None:
+    count = 100_000
+    held = {
+        "predictions": np.full((2, count), 0.5, np.float32),
+        "post_ids": np.array([5, 6]),
+        "tags": [f"a_tag_of_some_length_{number}" for number in range(count)],
+        "categories": ["general", "character"] * (count // 2),
+        "threshold": [number / count for number in range(count)],
+    }
+    path = write(tmp_path / "x_predictions.pt", held)
+    make_data(tmp_path, 1)
+    assert len(given.read(path, mappings(DataFolder(tmp_path))).tags) == count

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +74,54 @@ def test_a_line_a_run(tmp_path: Path) -> None:
     for varying in ("date", "run"):
         del first[varying], second[varying]
     assert first == second
+
+
+def page_lines(data: Path) -> Any:
+    """The runs on each model's line of the page, by the model's label, and its F1 in them."""
+    found = re.findall(r'id="data">([^<]*)<', (data / "report.html").read_text())[0]
+    page = json.loads(found)
+    return {
+        model["label"]: [
+            (at, row["f1"]["value"])
+            for at, run in enumerate(page["runs"])
+            for row in run["models"]
+            if row["name"] == model["name"]
+        ]
+        for model in page["models"]
+    }
+
+
+def test_checkpoints_of_one_run_are_lines_of_their_own(run: Path, tmp_path: Path) -> None:
+    make_data(tmp_path, 12)
+    files = []
+    for seed, folder in enumerate((tmp_path / "first", tmp_path / "second")):
+        shutil.copytree(run, folder)
+        make_onnx(folder / "a.onnx", len(TAGS), seed=seed)
+        ok(validate(folder, folder / "a.toml"))
+        files.append(folder / "a_predictions.pt")
+    first, second = files
+    for file in files:
+        ok(validate(tmp_path, file))
+    f1 = [line["models"][0]["figures"]["f1"]["value"] for line in lines(tmp_path)]
+    one, other = (pytest.approx(value, abs=1e-4) for value in f1)
+    # One checkpoint a run: the line is the model's progress.
+    assert page_lines(tmp_path) == {"Tiny": [(0, one), (1, other)]}
+    # Two rows of one run, whichever of them has the name to itself.
+    ok(validate(tmp_path, first, second))
+    ok(validate(tmp_path, second, first))
+    prints = [line["models"][0]["fingerprint"] for line in lines(tmp_path)[:2]]
+    assert page_lines(tmp_path) == {
+        "Tiny (a)": [(1, other), (2, other), (3, other)],
+        f"Tiny (a-{prints[0][:16]})": [(0, one), (2, one), (3, one)],
+    }
+    *rows, _, _, said = printed_history(tmp_path)[2:]
+    assert "another fingerprint" in said
+    cells = [[cell.strip() for cell in row[1:-1].split("|")] for row in rows]
+    assert [cell[5] for cell in cells] == [prints[each][:8] for each in (0, 1, 0, 1, 1, 0)]
+    assert all(cell[4].startswith("Tiny (a") for cell in cells)
+    # Once more a run of one of them.
+    ok(validate(tmp_path, first))
+    assert page_lines(tmp_path) == {"Tiny": [(0, one), (2, one), (3, one), (4, one)]}
 
 
 def test_a_model_with_few_tags_moves_the_others(tmp_path: Path) -> None:
@@ -215,7 +264,8 @@ def test_hostile_lines_are_left_out_of_the_table(run: Path, tmp_path: Path) -> N
     (tmp_path / "history.jsonl").write_text(text)
     ended = ok(call("validate.py", "--data", tmp_path, "--history"))
     assert f"history.jsonl: skipped {len(damaged)} lines that are not of a run" in ended.err
-    head, rule, *rows = ended.out.splitlines()[:-2]
+    head, rule, *rows, empty, _, _ = ended.out.splitlines()
+    assert empty == ""
     cells = [[cell.strip() for cell in row[1:-1].split(" | ")] for row in rows]
     assert [row[3] for row in cells] == ["1", "2", "1"]
     assert len({len(re.findall(r"\|", row)) for row in (head, rule, *rows)}) == 1

@@ -6,7 +6,7 @@ from pathlib import Path
 from arena.data_folder import DataFolder
 from arena.validate import inference
 from demo.tiny import make_data, make_model
-from tests.validate.helpers import QUICK, TAGS, content, ok, saved, to_run, validate
+from tests.validate.helpers import QUICK, TAGS, assert_rounded, content, ok, saved, to_run, validate
 
 import numpy as np
 import pytest
@@ -25,10 +25,11 @@ def test_half_is_float32_rounded_and_stays_half(tmp_path: Path) -> None:
     assert "half precision" not in ended.out  # As there is no file that becomes it.
     half = saved(tmp_path, "a")
     assert half["fingerprint"] == exact["fingerprint"]
-    np.testing.assert_array_equal(half["predictions"], exact["predictions"].astype(np.float16))
-    before, results = content(tmp_path / "a_predictions.pt"), content(tmp_path / "metrics.json")
+    assert_rounded(half["predictions"], exact["predictions"])
+    before = (tmp_path / "a_predictions.pt").read_bytes()
+    results = content(tmp_path / "metrics.json")
     assert to_run(ok(validate(tmp_path, model))) == [0]
-    assert content(tmp_path / "a_predictions.pt") == before
+    assert (tmp_path / "a_predictions.pt").read_bytes() == before
     assert content(tmp_path / "metrics.json") == results
     # More posts without the option: what is new is float32, and the file stays what it is.
     make_data(tmp_path, 40)
@@ -72,4 +73,22 @@ def test_parts_of_both_kinds_are_one_half_file(
     held = saved(tmp_path, "a")["predictions"]
     assert held.dtype == np.float16
     ok(validate(tmp_path, model, more=(*QUICK, "--fresh")))
-    np.testing.assert_array_equal(held, saved(tmp_path, "a")["predictions"].astype(np.float16))
+    assert_rounded(held, saved(tmp_path, "a")["predictions"])
+
+
+def test_results_say_what_scores_are_kept_in(tmp_path: Path) -> None:
+    make_data(tmp_path, 12)
+    a, b = (make_model(tmp_path, name, TAGS, seed=seed) for seed, name in enumerate("ab"))
+    ok(validate(tmp_path, a, more=HALF))
+    given = shutil.copy(tmp_path / "a_predictions.pt", tmp_path / "given_predictions.pt")
+    ok(validate(tmp_path, a, b, given, "a+b", "a+given"))
+    found = {
+        model["name"]: model["store"] for model in content(tmp_path / "metrics.json")["models"]
+    }
+    assert found == {
+        "a": "float16",
+        "b": "float32",
+        "given": "float16",
+        "a+b": "float16 + float32",
+        "a+given": "float16",
+    }

@@ -57,9 +57,10 @@
     when: models.some((_, index) => times(index) > 1),
     build(body) {
       body.append(
-        note("Models that were in several runs. A line joins the runs that can be compared: those over the same posts and tags. Runs " +
-          "over others than this report's are pale. Where a joined line moves, the model's weights " +
-          "or settings did."),
+        note("Models that were in several runs. A line is a model's progress: where it moves, the " +
+          "model's weights or settings did. Checkpoints of one name that were in one run have a " +
+          "line each. Lines join the runs that can be compared: those over the same posts and " +
+          "tags. Runs over others than this report's are pale."),
         el("p", { id: "history-none", className: "read" },
           "No model that is switched on was in an earlier run."),
         el("div", { className: "pair", id: "history-plots" }, figure("history-f1", "F1, run by run"),

@@ -27,8 +27,9 @@
     ? el("span", {}, ...Object.entries(files).flatMap(([name, hash]) =>
       [el("span", { className: "file" }, el("bdi", {}, name), " ", code(hash))])) : "");
 
-  const madeBy = ({ precision, fingerprint, weights, tags_file: tags, images }) => facts(
-    ["Precision of its sums", precision], ["Weights, SHA-256", hashes(weights)],
+  const madeBy = ({ precision, store, fingerprint, weights, tags_file: tags, images }) => facts(
+    ["Precision of its sums", precision], ["Scores kept in", store],
+    ["Weights, SHA-256", hashes(weights)],
     ["Tags, SHA-256", hashes(tags)],
     ["Images", el("span", {}, ...images.map((image) =>
       el("span", { className: "file" }, settings(image))))],
