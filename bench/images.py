@@ -1,9 +1,13 @@
 """Images to measure with, which need only NumPy and Pillow."""
 
+import os
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
+
+NAMES = 60_000  # Of one file; ext4 takes up to 65,000.
 
 
 def make_images(folder: Path, count: int) -> list[Path]:
@@ -20,3 +24,14 @@ def make_images(folder: Path, count: int) -> list[Path]:
         paths.append(folder / f"{number}.webp")
         Image.fromarray(noisy).save(paths[-1], "WEBP", quality=80)
     return paths
+
+
+def same_file(paths: Sequence[str], content: bytes) -> Iterator[tuple[int, Sequence[str]]]:
+    """Make files of one content, millions of them in little time and few inodes: (number of the
+    first, paths) of each group that is one file under many names."""
+    for start in range(0, len(paths), NAMES):
+        group = paths[start : start + NAMES]
+        Path(group[0]).write_bytes(content)
+        for path in group[1:]:  # As texts: millions of Paths would take their time.
+            os.link(group[0], path)
+        yield start, group

@@ -23,6 +23,7 @@ from arena.validate.ground_truth import mappings
 from arena.validate.predictions import Cache, Merged, image_state
 from arena.validate.tensor_file import Streamed
 from bench import measure
+from bench.images import same_file
 from demo.tiny import make_model, write_mappings
 
 import numpy as np
@@ -60,16 +61,18 @@ def make_folder(
         found[carriers[some, tags] - start, tags] = True
         return found
 
-    states = np.empty((posts, 3), np.int64)
+    states = np.zeros((posts, 3), np.int64)
+    paths = [f"{folder}/resized/{post_id}.webp" for post_id in ids.tolist()]
+    for start, group in same_file(paths, b"x"):
+        states[start : start + len(group), :2] = image_state(Path(group[0]))
     with (folder / "posts.jsonl").open("w") as file:
         for start in range(0, posts, ROWS):
             for row, carried in enumerate(truth(start), start):
-                image = folder / "resized" / f"{ids[row]}.webp"
-                image.write_bytes(b"x")
-                states[row] = (*image_state(image), 0)
                 text = " ".join(shared[tag] for tag in np.flatnonzero(carried))
-                post = {"id": int(ids[row]), "rating": "g", "tag_string": text}
-                file.write(json.dumps({**post, "tag_string_general": text}) + "\n")
+                post = {"id": int(ids[row]), "rating": "gsqe"[row % 4], "tag_string": text}
+                parent = int(ids[row]) - 1 if row % 6 == 2 else None
+                more = {"parent_id": parent, "created_at": f"20{10 + row % 15}-01-01T00:00:00Z"}
+                file.write(json.dumps({**post, **more, "tag_string_general": text}) + "\n")
     made = []
     for number, width in enumerate(widths):
         tags = shared + [f"only_{number}_{rest}" for rest in range(width - common)]

@@ -56,7 +56,8 @@ class Overall(TypedDict):
 
 
 class Group(TypedDict, total=False):
-    """Figures of some tags or posts at the own threshold, with `ap` under `macro`."""
+    """Figures of some tags or posts at the own threshold, with `ap` under `macro`. Of a rating only
+    micro precision, recall and F1 have intervals."""
 
     tags: int  # How many tags; of a rating, those on any of its posts.
     posts: int  # Of a rating: how many posts.

@@ -460,7 +460,11 @@ def _model(
             if category in categories
         },
         "by_rating": {
-            rating: {"posts": posts // 4, **_group(macro + shift)}
+            rating: {
+                "posts": posts // 4,
+                **_group(macro + shift),
+                "micro": _group(macro + shift, bootstrap)["micro"],
+            }
             for rating, shift in zip("gsqe", (0.03, 0.01, -0.02, -0.01), strict=True)
         },
         "by_frequency": [

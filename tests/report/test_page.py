@@ -7,6 +7,7 @@ import json
 import re
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -214,6 +215,26 @@ def test_switching_models(small: Opened) -> None:
     states = [switch.get_attribute("aria-checked") for switch in switches.all()]
     assert states == ["false", "false", "true"]
     assert page.locator("#by-rating .barlayer .trace").count() == 1
+
+
+BARS = "([plot, count]) => document.querySelectorAll(`#${plot} path.xerror`).length === count"
+
+
+@pytest.mark.slow
+def test_bars_have_the_ranges_that_their_figures_have(small: Opened) -> None:
+    page = small.page
+    models = small.metrics["models"]
+    found = {
+        "by-category": [group for model in models for group in model["by_category"].values()],
+        "by-rating": [group for model in models for group in model["by_rating"].values()],
+        "by-frequency": [group for model in models for group in model["by_frequency"]],
+    }
+    for way, name in (("macro", "f1"), ("micro", "f1"), ("micro", "recall")):
+        page.select_option("#groups-figure", f"{way} {name}")
+        for plot, groups in found.items():
+            ranges = sum(group[way][name]["low"] is not None for group in groups)
+            assert ranges == (0 if (plot, way) == ("by-rating", "macro") else len(groups))
+            until(partial(page.evaluate, BARS, [plot, ranges]))
 
 
 @pytest.mark.slow

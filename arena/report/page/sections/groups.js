@@ -73,8 +73,9 @@
       choice = made;
       body.append(
         note("Compare the bars within a group: a model that leads overall may lag in one category, " +
-          "one rating, or on rare tags. Thin lines are 95% ranges, where a figure has one. Pale " +
-          `bars rest on few: under ${THIN.tags} tags or ${THIN.posts} posts.`),
+          "one rating, or on rare tags. Thin lines are 95% ranges, where a figure has one: not macro " +
+          "figures by rating, which with other posts would be over other tags, nor macro precision. " +
+          `Pale bars rest on few: under ${THIN.tags} tags or ${THIN.posts} posts.`),
         controls(label),
         el("div", { className: "pair" }, ...GROUPINGS.map(([id, name]) => figure(id, name))),
         el("details", {}, el("summary", {}, "The same numbers as tables"),
