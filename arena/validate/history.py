@@ -175,33 +175,40 @@ def _tags_of(data: DataFolder, wanted: str) -> set[str] | None:
 
 
 def moved(last: Last | None, results: Mapping[str, Any], tags: Sequence[str]) -> Moved | None:
-    """What other common tags than the last run's did to this run's figures; None for the same."""
+    """What other common tags than the last run's did to this run's figures; None for the same.
+
+    Of two checkpoints of one model the name says which came first in --models, so a model is first
+    looked up by its scores.
+    """
     if last is None or last.line["tags"]["sha256"] == results["tags"]["sha256"]:
         return None
     line, posts = last.line, results["posts"]
     before = {model["name"]: model for model in line["models"]}
     now = {model["name"]: model for model in results["models"]}
+    scored = {_scores_of(model): name for name, model in before.items()}
+    same = {name: scored[of] for name, model in now.items() if (of := _scores_of(model)) in scored}
     found: Moved = {
         "tags": [line["tags"]["count"], len(tags)],
         "both": None if last.tags is None else len(last.tags & set(tags)),
         "same_posts": all(
             line["posts"][key] == posts[key] for key in ("sha256", "ground_truth_sha256")
         ),
-        "came": [name for name in now if name not in before],
-        "went": [model["label"] for name, model in before.items() if name not in now],
+        "came": [name for name in now if name not in before and name not in same],
+        "went": [
+            model["label"]
+            for name, model in before.items()
+            if name not in now and name not in same.values()
+        ],
         "models": [],
         "rescored": [],
     }
     if not found["same_posts"]:
         return found
     for name, model in now.items():
-        if name not in before:
+        if name not in same:
+            found["rescored"] += [name] if name in before else []
             continue
-        old = before[name]
-        if any(old[key] != model[key] for key in ("fingerprint", "outputs_sha256")):
-            found["rescored"].append(name)
-            continue
-        figures, then = _figures(model), old["figures"]
+        figures, then = _figures(model), before[same[name]]["figures"]
         found["models"].append(
             {
                 "name": name,
@@ -210,6 +217,10 @@ def moved(last: Last | None, results: Mapping[str, Any], tags: Sequence[str]) ->
             }
         )
     return found
+
+
+def _scores_of(model: Mapping[str, Any]) -> tuple[str, str]:
+    return model["fingerprint"], model["outputs_sha256"]
 
 
 def entry(results: Mapping[str, Any]) -> dict[str, Any]:

@@ -122,6 +122,15 @@ def test_checkpoints_of_one_run_are_lines_of_their_own(run: Path, tmp_path: Path
     # Once more a run of one of them.
     ok(validate(tmp_path, first))
     assert page_lines(tmp_path) == {"Tiny": [(0, one), (2, one), (3, one), (4, one)]}
+    ok(validate(tmp_path, second, first))
+    # With other tags, and in another order: each is known by its scores.
+    tags = (tmp_path / "validation_tags.txt").read_text().splitlines()
+    (tmp_path / "few.txt").write_text("\n".join(tags[:3]))
+    some = (*QUICK, "--tags", tmp_path / "few.txt")
+    said = moved(ok(validate(tmp_path, first, second, more=some)))
+    assert len(said) == 2 and "came in" not in said[0] and "went out" not in said[0]
+    found = json.loads((tmp_path / "metrics.json").read_text())["moved"]
+    assert [model["f1"][0] for model in found["models"]] == f1 and found["rescored"] == []
 
 
 def test_a_model_with_few_tags_moves_the_others(tmp_path: Path) -> None:
