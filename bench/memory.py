@@ -1,7 +1,8 @@
 """Peak memory of merging and scoring predictions that are larger than it.
 
     python -m bench.memory                                      # 32,768 posts x 100,000 outputs
-    python -m bench.memory --posts 50000 200000 --outputs 4000  # and a line to a million posts
+    python -m bench.memory --posts 50000 200000 --outputs 4000
+    python -m bench.memory --posts 1000000 10000000 --outputs 24 --tags 24    # hours
 
 Builds data folders with synthetic predictions in parts, in the system's folder for temporary files
 (TMPDIR), and runs validate.py twice: the first run merges the parts and scores, the second scores.
@@ -15,7 +16,6 @@ from pathlib import Path
 from bench.rerun import make_folder, validate
 
 PARTS = 3
-MILLION = 1_000_000
 
 
 def main() -> None:
@@ -44,8 +44,7 @@ def main() -> None:
             )
     if len(peaks) > 1:
         slope = (peaks[-1] - peaks[0]) / (args.posts[-1] - args.posts[0])
-        at_million = peaks[0] + slope * (MILLION - args.posts[0])
-        print(f"On the line through the first and the last, a million posts: {at_million:.1f} GB")
+        print(f"From the first to the last, with resamples: {slope * 1e9:.0f} bytes a post")
 
 
 if __name__ == "__main__":

@@ -3,10 +3,11 @@
     python -m bench.scale
 
 Two models of 9,083 and 5,813 tags, 4,000 in common; the networks' own time is left out (see
-bench.gpu). Preparing is measured per image, scoring at two sizes, through which a line is drawn;
-both in hours of one core, as what else runs on the machine hardly changes these. Disk is that of
-the bench's images and of the form of the predictions. How long a download takes is for the line and
-the site to say: assumed are originals of 2.5 MB, as Danbooru's are, and 100 Mbit/s.
+bench.gpu), and so is memory, which is no line (see bench.memory). Preparing is measured per image,
+scoring at two sizes, through which a line is drawn; both in hours of one core, as what else runs on
+the machine hardly changes these. Disk is that of the bench's images and of the form of the
+predictions. How long a download takes is for the line and the site to say: assumed are originals of
+2.5 MB, as Danbooru's are, and 100 Mbit/s.
 """
 
 import argparse
@@ -55,22 +56,20 @@ def main() -> None:
                 runs.append(validate(Path(name), models, resamples))
     print(f"Computed from {args.posts[0]} and {args.posts[1]} posts:\n")
     columns = ["Posts", "Download", "originals/", "Preparing images", "resized/", "Predictions"]
-    columns += ["Scoring", "with intervals", "Memory"]
+    columns += ["Scoring", "with intervals"]
     print(f"| {' | '.join(columns)} |")
     print("|" + "|".join("-" * (len(column) + 2) for column in columns) + "|")
     low, high = args.posts
-    peaks = [run.peak / 1e9 for run in measured[200]]
     for at in SCALES:
         plain, resampled = (
             line((low, runs[0].processor), (high, runs[1].processor), at)
             for runs in measured.values()
         )
-        memory = line((low, peaks[0]), (high, peaks[1]), at)
         print(
             f"| {at:,} | {at * ORIGINAL / LINE / 3600:,.1f} h | {at * ORIGINAL / 1e9:,.0f} GB"
             f" | {at * prepared / 3600:.1f} core h | {at * webp / 1e9:.0f} GB"
             f" | {at * 4 * sum(WIDTHS) / 1e9:.1f} GB | {plain / 3600:.2f} core h"
-            f" | {resampled / 3600:.2f} core h | {memory:.1f} GB |"
+            f" | {resampled / 3600:.2f} core h |"
         )
 
 
