@@ -64,10 +64,11 @@ MIN_TAGS_PRECISION = 100
 Path = tuple[str, ...]  # Where a figure is in the results: ("equal", "macro", "f1").
 # Means over tags that vary more than resamples of clusters show, by the HEADLINE figure that says
 # by how much: where precision equals recall the tags' clusters are much the same.
-WIDER: dict[str, tuple[Path, ...]] = {
-    "recall": (("own", "macro", "recall"), ("equal", "macro", "recall")),
-    "f1": (("own", "macro", "f1"), ("equal", "macro", "f1"), ("equal", "macro", "mcc")),
-    "ap": (("ap", "macro"),),
+WIDER: dict[Path, str] = {
+    **{(section, "macro", name): name for section in ("own", "equal") for name in ("recall", "f1")},
+    ("equal", "macro", "mcc"): "f1",
+    ("ap", "macro"): "ap",
+    **{("min_count", str(least), name): name for least in rare.MIN_COUNTS for name in ("f1", "ap")},
 }
 
 
@@ -516,9 +517,8 @@ def evaluate(
             scores, truth, lambda part, scores: above(part, scores, cut, decided), test.clusters
         )
         influence, wider = moved.of_posts, moved.wider
-        for name, paths in WIDER.items():
-            for path in paths:
-                figures[path][1:] = bootstrap.scaled(figures[path][1:], wider[name])
+        for path in WIDER.keys() & figures.keys():
+            figures[path][1:] = bootstrap.scaled(figures[path][1:], wider[WIDER[path]])
     values = {path: float(found[0]) for path, found in figures.items()}
     resamples = {path: found[1:] for path, found in figures.items() if has_interval(path, tags)}
     alone = {path: of for path, of in resamples.items() if path[0] not in INTERVAL_OF_PAIRS}

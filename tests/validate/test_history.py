@@ -124,8 +124,8 @@ def test_checkpoints_of_one_run_are_lines_of_their_own(run: Path, tmp_path: Path
     assert page_lines(tmp_path) == {"Tiny": [(0, one), (2, one), (3, one), (4, one)]}
     ok(validate(tmp_path, second, first))
     # With other tags, and in another order: each is known by its scores.
-    tags = (tmp_path / "validation_tags.txt").read_text().splitlines()
-    (tmp_path / "few.txt").write_text("\n".join(tags[:3]))
+    there = (tmp_path / "validation_tags.txt").read_text().splitlines()
+    (tmp_path / "few.txt").write_text("\n".join(there[:3]))
     some = (*QUICK, "--tags", tmp_path / "few.txt")
     said = moved(ok(validate(tmp_path, first, second, more=some)))
     assert len(said) == 2 and "came in" not in said[0] and "went out" not in said[0]
