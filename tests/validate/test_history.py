@@ -127,8 +127,8 @@ def test_checkpoints_of_one_run_are_lines_of_their_own(run: Path, tmp_path: Path
     there = (tmp_path / "validation_tags.txt").read_text().splitlines()
     (tmp_path / "few.txt").write_text("\n".join(there[:3]))
     some = (*QUICK, "--tags", tmp_path / "few.txt")
-    said = moved(ok(validate(tmp_path, first, second, more=some)))
-    assert len(said) == 2 and "came in" not in said[0] and "went out" not in said[0]
+    told = moved(ok(validate(tmp_path, first, second, more=some)))
+    assert len(told) == 2 and "came in" not in told[0] and "went out" not in told[0]
     found = json.loads((tmp_path / "metrics.json").read_text())["moved"]
     assert [model["f1"][0] for model in found["models"]] == f1 and found["rescored"] == []
 
