@@ -13,7 +13,7 @@ from arena.metrics.tiles import Tiles
 from arena.posts import CATEGORIES
 from arena.tagger import Labels
 from arena.validate import outputs, scores
-from arena.validate.ground_truth import GroundTruth
+from arena.validate.ground_truth import GroundTruth, Pairs
 from arena.validate.outputs import Outputs
 from arena.validate.tag_set import TagSet
 
@@ -23,7 +23,7 @@ import numpy as np
 @dataclass(frozen=True)
 class Beyond:
     """What all models are scored on beyond the common tags; `weights` uint8 (posts, resamples) of
-    `clusters` (posts,).
+    `clusters` (posts,); `totals` int (posts,): how many tags each post carries.
 
     `models` says which taggers, by their places, each model is made of: one, or those whose mean it
     is. Scratch files lie in `folder`.
@@ -35,6 +35,7 @@ class Beyond:
     tags: TagSet
     weights: np.ndarray
     clusters: np.ndarray
+    totals: np.ndarray
 
     @cached_property
     def samples(self) -> np.ndarray:
@@ -42,13 +43,9 @@ class Beyond:
         return np.column_stack([np.ones(len(self.weights), np.uint8), self.weights])
 
     @cached_property
-    def _pairs(self) -> tuple[np.ndarray, np.ndarray]:
+    def _pairs(self) -> Pairs:
         # Of tags that nobody knows there may be more than can be written out for every post.
         return self.ground_truth.pairs(self.tags.carried)
-
-    @cached_property
-    def _totals(self) -> np.ndarray:
-        return self.ground_truth.tags_per_post()
 
     def outputs(self, place: int, labels: Labels) -> Outputs:
         """What is to be given the scores of a model; `place` is its place in the run."""
@@ -78,7 +75,7 @@ class Beyond:
         frequent = self.tags.frequent
         all_tags = vocabularies.all_tags(sums, self.tags.wanted(model), sum(frequent.values()))
         all_tags["micro"] = vocabularies.micro(
-            given.right, given.predicted, self._totals, self.samples
+            given.right, given.predicted, self.totals, self.samples
         )
         all_tags["by_category"] = {
             category: vocabularies.all_tags(
@@ -129,8 +126,10 @@ class Beyond:
     def _ratings(self, labels: Labels, of_ratings: np.ndarray) -> dict[str, Any] | None:
         """How it rates the posts, None where it does not or none of the posts has a rating."""
         names = list(outputs.rating_outputs(labels))
-        place = {letter: number for number, name in enumerate(names) for letter in name}
-        truth = np.array([place.get(rating, -1) for rating in self.ground_truth.ratings])
+        truth = np.full(len(of_ratings), -1, np.int8)
+        for number, name in enumerate(names):
+            for letter in name:
+                truth[self.ground_truth.ratings == letter] = number
         if not names or (truth < 0).all():
             return None
         return {"names": names, **ratings.evaluate(of_ratings, truth, self.samples)}

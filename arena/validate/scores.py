@@ -12,7 +12,8 @@ from arena.cli import UserError
 from arena.metrics import Decided
 from arena.metrics.tiles import Tiles
 from arena.tagger import Labels
-from arena.validate.predictions import load, taken
+from arena.validate.ground_truth import Pairs
+from arena.validate.predictions import let_go, load, rows_of, taken
 
 import numpy as np
 
@@ -25,11 +26,11 @@ def read(path: Path, post_ids: np.ndarray, rows: int) -> Iterator[tuple[slice, n
     Raises UserError where the file lacks a post, and for scores outside 0 to 1.
     """
     found = load(path)
-    row_of = {post_id: row for row, post_id in enumerate(found["post_ids"].tolist())}
-    if lacking := sum(post_id not in row_of for post_id in post_ids.tolist()):
+    held = found["post_ids"].numpy()
+    where = rows_of(held, post_ids)
+    let_go(held)
+    if lacking := np.count_nonzero(where < 0):
         raise UserError(f"{path} lacks {lacking} posts: run the same command again")
-    where = np.array([row_of[post_id] for post_id in post_ids.tolist()])
-    del row_of
     predictions = found["predictions"].numpy()
     for start in range(0, len(where), rows):
         block = taken(predictions, where[start : start + rows])
@@ -97,26 +98,18 @@ class Columns:
         return Decided(self.threshold, np.array(self.apart), predicted)
 
 
-def truth(
-    folder: Path,
-    posts: int,
-    pairs: tuple[np.ndarray, np.ndarray],
-    places: np.ndarray,
-    tags: int,
-) -> Tiles:
+def truth(folder: Path, posts: int, pairs: Pairs, places: np.ndarray, tags: int) -> Tiles:
     """Which of so many posts carries which of so many tags, bool (posts, tags).
 
-    `pairs` are rows, ascending, and numbers of tags, of which `places` has each one's place among
-    the tags, -1 where it is none of them.
+    `places` has for each tag of the pairs its place among the tags, -1 where it is none of them.
     """
     found = Tiles.make(folder, posts, tags, np.bool_)
-    rows, numbers = pairs
     size = max(1, TRUTH_AT_ONCE // max(1, tags))
     for start in range(0, posts if tags else 0, size):
         block = np.zeros((min(size, posts - start), tags), np.bool_)
-        some = slice(*np.searchsorted(rows, [start, start + size]))
-        column = places[numbers[some]]
+        rows, numbers = pairs.of(slice(start, start + len(block)))
+        column = places[numbers]
         inside = column >= 0
-        block[rows[some][inside] - start, column[inside]] = True
+        block[rows[inside], column[inside]] = True
         found.write(start, block)
     return found

@@ -1,11 +1,14 @@
 """Which posts are drawn together, against a search of the graph."""
 
+import tempfile
+from pathlib import Path
 from typing import Any
 
 from arena.families import Links
 from arena.validate import clusters as room
 from arena.validate.clusters import Clusters, clusters
 from arena.validate.ground_truth import GroundTruth
+from arena.validate.post_tags import Numbers, PostTags
 
 import numpy as np
 import pytest
@@ -19,14 +22,17 @@ def posts(artists: list[set[str]], parents: dict[int, int]) -> GroundTruth:
     """Posts 1, 2, … with such artists; parents also of posts that are not among them."""
     tags = ["1girl", *ARTISTS]
     rows = [[0, *sorted(tags.index(name) for name in names)] for names in artists]
+    with tempfile.TemporaryDirectory() as folder:
+        numbers = Numbers(Path(folder))
+    for row in rows:
+        numbers.add(row)
     return GroundTruth(
         post_ids=np.arange(1, len(artists) + 1),
-        ratings=[""] * len(artists),
-        days=[""] * len(artists),
+        ratings=np.array([""] * len(artists)),
+        days=np.full(len(artists), -1),
         tags=tags,
         categories=["general", *["artist"] * len(ARTISTS)],
-        indices=np.array([tag for row in rows for tag in row], np.int64),
-        starts=np.cumsum([0, *(len(row) for row in rows)]),
+        own=PostTags.of(numbers, np.array([len(row) for row in rows])),
         implications=[],
         links=Links(
             np.array([*parents], dtype=np.int64), np.array([*parents.values()], dtype=np.int64)

@@ -169,10 +169,10 @@ def test_the_lowest_posts_of_a_file_in_any_order(tmp_path: Path) -> None:
     found = read(data, wanted, 100, mappings(data))  # The rest is let go several times on the way.
     lowest = sorted(wanted)[:100]
     assert found.post_ids.tolist() == lowest
-    assert found.ratings == [posts[post_id]["rating"] for post_id in lowest]
-    assert found.days == [str(posts[post_id]["created_at"])[:10] for post_id in lowest]
+    assert found.ratings.tolist() == [posts[post_id]["rating"] for post_id in lowest]
     for row, post_id in enumerate(lowest):
-        own = found.indices[found.starts[row] : found.starts[row + 1]]
+        assert found.day(row) == str(posts[post_id]["created_at"])[:10]
+        _, own = found.own.pairs(slice(row, row + 1))
         assert {found.tags[tag] for tag in own} == set(str(posts[post_id]["tag_string"]).split())
 
 
