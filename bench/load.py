@@ -60,9 +60,9 @@ usable = ground_truth.usable_posts(data)
 links = families.links(data.posts)
 truth = replace(ground_truth.read(data, usable, limit, mappings), links=links)
 kept = usable, truth.tags_per_post(), clusters(truth, "artist")
-common = [truth.tags[tag] for tag in np.argsort(-truth.counts())[:64]]
-given = len(truth.post_ids), truth.pairs(common), np.arange(len(common)), len(common)
-tiles = scores.truth(data.root, *given)
+known = [truth.tags[tag] for tag in np.argsort(-truth.counts())[:10_000]]
+carried = truth.carried(known)
+tiles = scores.truth(data.root, carried, known, known[:64])
 truth.digest()
 print(len(truth.post_ids), "posts")
 """

@@ -13,8 +13,8 @@ from arena.metrics.tiles import Tiles
 from arena.posts import CATEGORIES
 from arena.tagger import Labels
 from arena.validate import outputs, scores
-from arena.validate.ground_truth import GroundTruth, Pairs
 from arena.validate.outputs import Outputs
+from arena.validate.post_tags import PostTags
 from arena.validate.tag_set import TagSet
 
 import numpy as np
@@ -22,8 +22,9 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Beyond:
-    """What all models are scored on beyond the common tags; `weights` uint8 (posts, resamples) of
-    `clusters` (posts,); `totals` int (posts,): how many tags each post carries.
+    """What all models are scored on beyond the common tags: which of `tags.carried` each post
+    carries, its rating and, `totals` int (posts,), how many tags it carries in all; `weights` uint8
+    (posts, resamples) of `clusters` (posts,).
 
     `models` says which taggers, by their places, each model is made of: one, or those whose mean it
     is. Scratch files lie in `folder`.
@@ -31,29 +32,23 @@ class Beyond:
 
     folder: Path
     models: Sequence[Sequence[int]]
-    ground_truth: GroundTruth
+    carried: PostTags
     tags: TagSet
+    ratings: np.ndarray
+    totals: np.ndarray
     weights: np.ndarray
     clusters: np.ndarray
-    totals: np.ndarray
 
     @cached_property
     def samples(self) -> np.ndarray:
         """All posts, then the resamples: uint8 (posts, samples)."""
         return np.column_stack([np.ones(len(self.weights), np.uint8), self.weights])
 
-    @cached_property
-    def _pairs(self) -> Pairs:
-        # Of tags that nobody knows there may be more than can be written out for every post.
-        return self.ground_truth.pairs(self.tags.carried)
-
     def outputs(self, place: int, labels: Labels) -> Outputs:
         """What is to be given the scores of a model; `place` is its place in the run."""
         names = self._names(self._known(place))
         shared = self._names(self._shared(place))
-        posts = len(self.ground_truth.post_ids)
-        given = labels, posts, self._pairs, self.tags.carried
-        return Outputs(self.folder, *given, names, shared)
+        return Outputs(self.folder, labels, self.carried, self.tags.carried, names, shared)
 
     def evaluate(
         self, place: int, labels: Labels, given: Outputs, common: Sums
@@ -118,10 +113,7 @@ class Beyond:
 
     def _truth(self, numbers: np.ndarray) -> Tiles:
         """Which post carries the further tags of these numbers: bool (posts, tags)."""
-        position = {tag: place for place, tag in enumerate(self._names(numbers))}
-        places = np.array([position.get(tag, -1) for tag in self.tags.carried], dtype=np.int64)
-        posts = len(self.ground_truth.post_ids)
-        return scores.truth(self.folder, posts, self._pairs, places, len(numbers))
+        return scores.truth(self.folder, self.carried, self.tags.carried, self._names(numbers))
 
     def _ratings(self, labels: Labels, of_ratings: np.ndarray) -> dict[str, Any] | None:
         """How it rates the posts, None where it does not or none of the posts has a rating."""
@@ -129,7 +121,7 @@ class Beyond:
         truth = np.full(len(of_ratings), -1, np.int8)
         for number, name in enumerate(names):
             for letter in name:
-                truth[self.ground_truth.ratings == letter] = number
+                truth[self.ratings == letter] = number
         if not names or (truth < 0).all():
             return None
         return {"names": names, **ratings.evaluate(of_ratings, truth, self.samples)}

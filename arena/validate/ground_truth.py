@@ -102,15 +102,30 @@ class GroundTruth:
     def matrix(self, wanted: Sequence[str]) -> np.ndarray:
         """bool (posts, wanted): whether the post carries the tag."""
         truth = np.zeros((len(self.post_ids), len(wanted)), bool)
-        pairs = self.pairs(wanted)
-        for some in self.own.chunks():
-            rows, places = pairs.of(some)
+        pairs = self.carried(wanted)
+        for some in pairs.chunks():
+            rows, places = pairs.pairs(some)
             truth[some][rows, places] = True
         return truth
 
-    def pairs(self, wanted: Sequence[str]) -> "Pairs":
-        """The pairs of a post and one of these tags."""
-        return Pairs(self, wanted)
+    def carried(self, wanted: Sequence[str]) -> PostTags:
+        """Which of these tags each post carries, as places in `wanted`, in a scratch file of their
+        own. For many tags, most of which are on few posts."""
+        position = {tag: place for place, tag in enumerate(wanted)}
+        place_of = np.array([position.get(tag, -1) for tag in self.tags], dtype=np.int32)
+        found = Numbers(self.own.numbers.folder)
+        lengths = np.empty(len(self.post_ids), np.int32)
+        for chunk in self._chunks():
+            alone = place_of[chunk.numbers]
+            rows, places = [chunk.rows[alone >= 0]], [alone[alone >= 0]]
+            for group, carriers in chunk.implied:
+                for place in place_of[group][place_of[group] >= 0]:
+                    rows.append(carriers.astype(np.int32))
+                    places.append(np.full(len(carriers), place, np.int32))
+            every = np.concatenate(rows)
+            found.write(np.concatenate(places)[np.argsort(every, kind="stable")])
+            lengths[chunk.posts] = np.bincount(every, minlength=len(chunk))
+        return PostTags.of(found, lengths)
 
     def digest(self) -> str:
         """A hash of how many posts carry each tag: a change of tags or aliases changes it."""
@@ -129,69 +144,17 @@ class GroundTruth:
             found[chunk.posts] = of_chunk
         return found
 
-    @cached_property
-    def _concerned(self) -> np.ndarray:
-        """Which tags are in a group of `implications`: bool (tags,)."""
-        found = np.zeros(len(self.tags), bool)
-        for group, _ in self.implications:
-            found[group] = True
-        return found
-
     def _chunks(self) -> Iterator[_Chunk]:
-        """All posts, some at a time."""
-        return map(self.chunk, self.own.chunks())
-
-    def chunk(self, some: slice) -> _Chunk:
-        """Some posts and what they carry."""
-        rows, numbers = self.own.pairs(some)
-        concerned = self._concerned[numbers]
-        given = rows[concerned], numbers[concerned], some.stop - some.start
-        implied = implications.carriers(self.implications, *given)
-        alone = ~concerned
-        return _Chunk(some, rows[alone], numbers[alone], implied)
-
-
-class Pairs:
-    """The pairs of a post and a tag, of one range of posts at a time: for many tags, most of which
-    are on few posts. Ranges that follow each other are the fastest."""
-
-    def __init__(self, truth: GroundTruth, wanted: Sequence[str]) -> None:
-        position = {tag: place for place, tag in enumerate(wanted)}
-        self._place = np.array([position.get(tag, -1) for tag in truth.tags], dtype=np.int32)
-        self._truth = truth
-        self._chunks = [*truth.own.chunks()]
-        self._last: tuple[slice, np.ndarray, np.ndarray] | None = None
-
-    def of(self, some: slice) -> tuple[np.ndarray, np.ndarray]:
-        """All pairs of some posts: rows, which ascend from 0 for the first of these posts, and
-        places in what was `wanted`; int32 (pairs,) each."""
-        found = [(np.zeros(0, np.int32),) * 2]
-        for chunk in self._chunks:
-            if chunk.start < some.stop and some.start < chunk.stop:
-                rows, places = self._of_chunk(chunk)
-                # Bounds of another type would have all rows turned into it.
-                bounds = np.array([some.start, some.stop], np.int64) - chunk.start
-                bounds = bounds.clip(0, len(self._truth.post_ids)).astype(np.int32)
-                part = slice(*np.searchsorted(rows, bounds))
-                found.append((rows[part] + np.int32(chunk.start - some.start), places[part]))
-        every, of_tags = zip(*found, strict=True)
-        return np.concatenate(every), np.concatenate(of_tags)
-
-    def _of_chunk(self, some: slice) -> tuple[np.ndarray, np.ndarray]:
-        """All pairs of a chunk, the last of which is kept."""
-        if self._last is None or self._last[0] != some:
-            self._last = None
-            chunk = self._truth.chunk(some)
-            alone = self._place[chunk.numbers]
-            rows, places = [chunk.rows[alone >= 0]], [alone[alone >= 0]]
-            for group, carriers in chunk.implied:
-                for place in self._place[group][self._place[group] >= 0]:
-                    rows.append(carriers.astype(np.int32))
-                    places.append(np.full(len(carriers), place, np.int32))
-            all_rows = np.concatenate(rows)
-            order = np.argsort(all_rows, kind="stable")
-            self._last = some, all_rows[order], np.concatenate(places)[order]
-        return self._last[1:]
+        """All posts and what they carry, some at a time."""
+        concerned = np.zeros(len(self.tags), bool)
+        for group, _ in self.implications:
+            concerned[group] = True
+        for some in self.own.chunks():
+            rows, numbers = self.own.pairs(some)
+            here = concerned[numbers]
+            given = rows[here], numbers[here], some.stop - some.start
+            implied = implications.carriers(self.implications, *given)
+            yield _Chunk(some, rows[~here], numbers[~here], implied)
 
 
 def mappings(data: DataFolder) -> TagMappings:

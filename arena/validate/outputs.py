@@ -9,7 +9,7 @@ from pathlib import Path
 
 from arena.metrics.tiles import Tiles
 from arena.tagger import Labels
-from arena.validate.ground_truth import Pairs
+from arena.validate.post_tags import PostTags
 from arena.validate.scores import Columns
 
 import numpy as np
@@ -52,16 +52,14 @@ class Outputs:
         self,
         folder: Path,
         labels: Labels,
-        posts: int,
-        carried: Pairs,
+        carried: PostTags,
         tags: Sequence[str],
         further: Sequence[str],
         scored: Sequence[str],
     ) -> None:
-        """`carried` are the pairs of a post and one of `tags`, which are all that it knows and any
-        post carries, and may be more. It knows all of `further` and `scored`. Where several outputs
-        carry one tag, it is predicted where any of them reaches its own threshold. The scratch
-        files lie in `folder`.
+        """`carried` says which of `tags` the posts carry: all that it knows, and maybe more. It
+        knows all of `further` and `scored`. Where several outputs carry one tag, it is predicted
+        where any of them reaches its own threshold. The scratch files lie in `folder`.
         """
         self._cuts = labels.thresholds().astype(np.float32)
         self._is_tag = np.array([category != "rating" for category in labels.categories])
@@ -70,7 +68,7 @@ class Outputs:
         for column, tag in enumerate(labels.tags):
             if self._is_tag[column] and first.setdefault(tag, column) != column:
                 self._repeats.append((first[tag], column))
-        self._carried = carried
+        self._carried, posts = carried, len(carried)
         self._column_of = np.array([first.get(tag, -1) for tag in tags], dtype=np.int32)
         self._further = np.array([first[tag] for tag in further], dtype=np.int64)
         self._scored = Columns.of(labels, scored)
@@ -88,7 +86,7 @@ class Outputs:
             above[:, to] |= above[:, column]
             above[:, column] = False
         self.predicted[some] = np.count_nonzero(above, axis=1)
-        rows, numbers = self._carried.of(some)
+        rows, numbers = self._carried.pairs(some)
         columns = self._column_of[numbers]
         rows, columns = rows[columns >= 0], columns[columns >= 0]
         self.right[some] = np.bincount(rows[above[rows, columns]], minlength=len(block))

@@ -380,15 +380,17 @@ class Cache:
         source, row = np.zeros((2, len(ids)), np.int32)
         found = _Rows(ids, source, row, np.zeros(len(ids), bool), renewed)
         for number, path in enumerate(sources):
-            held, images = (load(path)[key].numpy() for key in ("post_ids", "images"))
+            of_file = load(path)
+            held, images = of_file["post_ids"].numpy(), of_file["images"].numpy()
             for start in range(0, len(held), IDS_AT_ONCE):
                 some = held[start : start + IDS_AT_ONCE]
+                states = images[start : start + IDS_AT_ONCE]
                 rows, places = start + np.arange(len(some)), np.searchsorted(ids, some)
                 unsure = ~found.sure[places]
                 found.source[places[unsure]], found.row[places[unsure]] = number, rows[unsure]
                 asked = np.flatnonzero(unsure & (rows_of(wanted, some) >= 0))
-                said = images[start : start + IDS_AT_ONCE][asked].tolist()
-                for at, (size, mtime, content) in zip(asked.tolist(), said, strict=True):
+                said = zip(asked.tolist(), states[asked].tolist(), strict=True)
+                for at, (size, mtime, content) in said:
                     place, post_id = int(places[at]), int(some[at])
                     if found.sure[place]:
                         continue
@@ -399,8 +401,8 @@ class Cache:
                             continue
                         renewed.extend((post_id, *state))
                     found.sure[place], found.row[place] = True, rows[at]
-            let_go(held)
-            let_go(images)
+                let_go(some)
+                let_go(states)
         return found
 
     def _merged(self, sources: Sequence[Path], rows: "_Rows", half: bool) -> Merged:
@@ -412,7 +414,10 @@ class Cache:
             mine = np.flatnonzero(rows.source == number)
             if len(mine):  # Else all of it is in another source as well.
                 speeds += found.get("speed", [])
-                images[mine] = found["images"].numpy()[rows.row[mine]]
+                mapped = found["images"].numpy()
+                for start in range(0, len(mine), IDS_AT_ONCE):
+                    some = mine[start : start + IDS_AT_ONCE]
+                    images[some] = copied(mapped, rows.row[some])
         # Another machine's copies have other times, and nobody wants to read them all once more.
         renewed = np.asarray(rows.renewed).reshape(-1, 3)
         images[np.searchsorted(rows.ids, renewed[:, 0]), :2] = renewed[:, 1:]
@@ -523,11 +528,16 @@ def let_go(mapped: np.ndarray) -> None:
     ctypes.CDLL(None).madvise(ctypes.c_void_p(begin), size, mmap.MADV_DONTNEED)
 
 
-def taken(mapped: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """A copy, float32, of some rows of a mapped matrix, of which nothing stays in memory."""
+def copied(mapped: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """A copy of some rows of a mapped matrix, of which nothing stays in memory."""
     found: np.ndarray = mapped[rows]
     let_go(mapped[rows.min() : rows.max() + 1])
-    return found.astype(np.float32, copy=False)
+    return found
+
+
+def taken(mapped: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """As `copied`, of scores, float32."""
+    return copied(mapped, rows).astype(np.float32, copy=False)
 
 
 def _in_order(

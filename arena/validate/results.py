@@ -104,9 +104,9 @@ def score(
     after results of another selection have been moved away.
     """
     ids, tags = ground_truth.post_ids, tag_set.common
-    truth = scores.truth(
-        data.root, len(ids), ground_truth.pairs(tags), np.arange(len(tags)), len(tags)
-    )
+    # Of tags that nobody knows there may be more than can be written out for every post.
+    carried = ground_truth.carried(tag_set.carried)
+    truth = scores.truth(data.root, carried, tag_set.carried, tags)
     last = history.last(out)
     earlier.put_aside(out, ids, [model.name for model in models], tags)
     save_truth(out, truth, ids, tags)
@@ -118,12 +118,14 @@ def score(
     drawn = clusters(ground_truth, unit)
     weights = bootstrap.resamples(len(ids), resamples, SEED, drawn.of_post)
     groups = tag_set.groups[: len(tags)]
-    by_post = cast(Sequence[str], ground_truth.ratings), totals, weights, drawn.of_post
-    test = TestSet(truth, ids, categories, *by_post, groups)
+    by_post = totals, weights, drawn.of_post
+    test = TestSet(
+        truth, ids, categories, cast(Sequence[str], ground_truth.ratings), *by_post, groups
+    )
     caches = [model.parts[0] for model in models if not model.mean_of]
     place_of = {cache.tagger.name: place for place, cache in enumerate(caches)}
     parts = [[place_of[part.tagger.name] for part in model.parts] for model in models]
-    beyond = Beyond(data.root, parts, ground_truth, tag_set, weights, drawn.of_post, totals)
+    beyond = Beyond(data.root, parts, carried, tag_set, ground_truth.ratings, *by_post)
     seen_by = {model.name: model.may_have_seen(ground_truth) for model in models}
     wrong: list[Tiles] = []
 

@@ -12,7 +12,7 @@ from arena.cli import UserError
 from arena.metrics import Decided
 from arena.metrics.tiles import Tiles
 from arena.tagger import Labels
-from arena.validate.ground_truth import Pairs
+from arena.validate.post_tags import PostTags
 from arena.validate.predictions import let_go, load, rows_of, taken
 
 import numpy as np
@@ -98,17 +98,18 @@ class Columns:
         return Decided(self.threshold, np.array(self.apart), predicted)
 
 
-def truth(folder: Path, posts: int, pairs: Pairs, places: np.ndarray, tags: int) -> Tiles:
-    """Which of so many posts carries which of so many tags, bool (posts, tags).
-
-    `places` has for each tag of the pairs its place among the tags, -1 where it is none of them.
-    """
+def truth(folder: Path, carried: PostTags, names: Sequence[str], wanted: Sequence[str]) -> Tiles:
+    """Which of the posts carries which of the `wanted` tags, bool (posts, tags); `carried` says
+    which of `names`, and so of all that any of them carries, they do."""
+    position = {tag: place for place, tag in enumerate(wanted)}
+    place_of = np.array([position.get(tag, -1) for tag in names], dtype=np.int64)
+    posts, tags = len(carried), len(wanted)
     found = Tiles.make(folder, posts, tags, np.bool_)
     size = max(1, TRUTH_AT_ONCE // max(1, tags))
     for start in range(0, posts if tags else 0, size):
         block = np.zeros((min(size, posts - start), tags), np.bool_)
-        rows, numbers = pairs.of(slice(start, start + len(block)))
-        column = places[numbers]
+        rows, numbers = carried.pairs(slice(start, start + len(block)))
+        column = place_of[numbers]
         inside = column >= 0
         block[rows[inside], column[inside]] = True
         found.write(start, block)

@@ -133,11 +133,11 @@ def test_some_posts_at_a_time_are_all_posts(
             for row, tag in zip(*found.artists(without={"b"}), strict=True)
         }
         assert artists == {(row, "a") for row, p in enumerate(lowest) if "a" in posts[p]}
-        pairs = found.pairs(NAMES)
+        pairs = found.carried(NAMES)
         for _ in range(4):
             start = data.draw(st.integers(0, len(lowest)))
             stop = data.draw(st.integers(start, len(lowest)))
-            rows, places = pairs.of(slice(start, stop))
+            rows, places = pairs.pairs(slice(start, stop))
             assert (np.diff(rows) >= 0).all()
             ours = np.zeros((stop - start, len(NAMES)), int)
             np.add.at(ours, (rows, places), 1)
