@@ -16,6 +16,7 @@ UNITS = ("artist", "family", "none")
 # In the site's category of artists, but nobody: the site has the names of artists who asked for
 # removal imply the first, and the others say that the artist is yet to be found.
 NOBODY = {"banned_artist", "artist_request", "artist_unknown", "unknown_artist"}
+LINKS_AT_ONCE = 1 << 16
 LARGEST = 0.01  # Of the posts, in a component that artists join.
 
 
@@ -50,26 +51,28 @@ def clusters(truth: GroundTruth, unit: str) -> Clusters:
         return Clusters(np.arange(posts), 0)
     family = _families(truth)
     if unit == "family":
-        return Clusters(family, 0)
+        return Clusters(family.astype(np.int64), 0)
     count = int(family.max()) + 1
     post, artist = truth.artists(NOBODY)
+    post, artist = family[post], np.add(artist, count, out=artist)
     # Of each family the first one that artists join it to, which is itself or came before it.
-    first = joined(count + len(truth.tags), family[post].astype(np.int32), count + artist)[:count]
+    first = joined(count + len(truth.tags), post, artist)[:count]
+    del post, artist
     pieces, sizes = np.bincount(first), np.bincount(first[family])
     # Only what artists joined is taken apart: a family stays whole however large it is.
     large = ((sizes > LARGEST * posts) & (pieces > 1))[first]
-    found = _numbered(np.where(large, np.arange(count, dtype=np.int32), first))[family]
+    number = _numbered(np.where(large, np.arange(count, dtype=np.int32), first))
     chained = int(large[family].sum())
     if chained:
         warn(
             f"for the intervals {chained} of the {posts} posts are drawn by family, not by artist:"
             f" artists join them to groups of more than {LARGEST:.0%} of all posts"
         )
-    return Clusters(found, chained)
+    return Clusters(number.astype(np.int64)[family], chained)
 
 
 def _families(truth: GroundTruth) -> np.ndarray:
-    """The family of each post, int64 (posts,), numbered from 0 in the order of their first posts;
+    """The family of each post, int32 (posts,), numbered from 0 in the order of their first posts;
     links of posts that are not scored join those that are."""
     ids = truth.post_ids
     members, family = np.concatenate(truth.links), np.tile(families(*truth.links), 2)
@@ -85,9 +88,10 @@ def _families(truth: GroundTruth) -> np.ndarray:
 
 
 def _numbered(first: np.ndarray) -> np.ndarray:
-    """The number of what each thing belongs to, from 0 in the order of the first things: int64
-    (things,). `first` int (things,) is the place of the first that belongs to the same."""
-    numbers = np.cumsum(first == np.arange(len(first), dtype=np.int32)) - 1
+    """The number of what each thing belongs to, from 0 in the order of the first things: int32
+    (things,). `first` int32 (things,) is the place of the first that belongs to the same."""
+    numbers = np.cumsum(first == np.arange(len(first), dtype=np.int32), dtype=np.int32)
+    numbers -= 1
     found: np.ndarray = numbers[first]
     return found
 
@@ -100,7 +104,9 @@ def joined(nodes: int, a: np.ndarray, b: np.ndarray) -> np.ndarray:
     lowest = np.arange(nodes, dtype=np.int32)
     while len(a):
         # Of two linked components the one whose lowest node is higher is led to the other's.
-        np.minimum.at(lowest, np.maximum(a, b), np.minimum(a, b))
+        for start in range(0, len(a), LINKS_AT_ONCE):
+            ends = a[start : start + LINKS_AT_ONCE], b[start : start + LINKS_AT_ONCE]
+            np.minimum.at(lowest, np.maximum(*ends), np.minimum(*ends))
         while not np.array_equal(further := lowest[lowest], lowest):
             lowest = further
         a, b = lowest[a], lowest[b]
