@@ -15,14 +15,8 @@ from arena import files
 from arena.cli import UserError
 from arena.data_folder import DataFolder
 from arena.validate import distributed
-from arena.validate.predictions import (
-    Cache,
-    Merged,
-    image_state,
-    rows_at_once,
-    stored,
-    without,
-)
+from arena.validate.ids import without
+from arena.validate.predictions import Cache, Merged, image_state, rows_at_once, stored
 from arena.validate.preprocess import content_hash
 from arena.validate.tensor_file import Streamed
 

@@ -23,7 +23,8 @@ from arena.post_ids import PostIds
 from arena.seen import Training
 from arena.tagger import About, ImageSettings, Network, Origin
 from arena.validate import predictions, speed
-from arena.validate.predictions import DamagedError, each_once, rows_at_once
+from arena.validate.ids import each_once
+from arena.validate.predictions import DamagedError, rows_at_once
 from arena.validate.speed import Speed
 from danbooru_metadata import TagMappings
 

@@ -25,7 +25,8 @@ from arena.post_ids import PostIds
 from arena.tagger import Network
 from arena.validate import distributed, exchange, speed
 from arena.validate.given import Given
-from arena.validate.predictions import Batch, Cache, each_once, image_state
+from arena.validate.ids import each_once
+from arena.validate.predictions import Batch, Cache, image_state
 from arena.validate.preprocess import (
     Preprocessed,
     geometry,

@@ -31,6 +31,7 @@ from arena.cli import UserError, say
 from arena.data_folder import DataFolder
 from arena.tagger import Tagger
 from arena.validate import distributed, provenance, speed, tensor_file
+from arena.validate.ids import IDS_AT_ONCE, each_once, rows_of, without
 from arena.validate.preprocess import content_hash
 from arena.validate.speed import Speed
 from arena.validate.tensor_file import Streamed
@@ -38,7 +39,6 @@ from arena.validate.tensor_file import Streamed
 import numpy as np
 import torch
 
-IDS_AT_ONCE = 1 << 16  # Looked up, or handled one by one.
 MOST_ROWS = 1024  # Read at a time,
 MOST_VALUES = 1 << 24  # as long as they are no more scores than these.
 STORED = (torch.float32, torch.float16)  # What scores are kept in.
@@ -491,32 +491,6 @@ def stored(half: bool) -> np.dtype[Any]:
 def rows_at_once(outputs: int) -> int:
     """How many rows of so many scores are read at a time."""
     return max(1, min(MOST_ROWS, MOST_VALUES // max(1, outputs)))
-
-
-def each_once(post_ids: np.ndarray) -> np.ndarray:
-    """The ids (n,), ascending, each once. np.unique would take many times as much memory."""
-    ids = np.sort(post_ids)
-    found: np.ndarray = ids[np.append(True, ids[1:] != ids[:-1])[: len(ids)]]
-    return found
-
-
-def rows_of(held: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-    """The place of each of the ids `wanted` (n,) in `held` (posts,): int32 (n,), -1 where it is not
-    there; of one that is there twice the last."""
-    found = np.full(len(wanted), -1, np.int32)
-    if len(held):
-        order = None if (held[1:] >= held[:-1]).all() else np.argsort(held, kind="stable")
-        for start in range(0, len(wanted), IDS_AT_ONCE):
-            some = wanted[start : start + IDS_AT_ONCE]
-            place = np.searchsorted(held, some, side="right", sorter=order) - 1
-            row = place if order is None else order[place]
-            found[start : start + len(some)] = np.where(held[row] == some, row, -1)
-    return found
-
-
-def without(post_ids: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """The ids (n,) that are not among the others."""
-    return post_ids[rows_of(others, post_ids) < 0]
 
 
 def let_go(mapped: np.ndarray) -> None:

@@ -12,8 +12,9 @@ from arena.cli import UserError
 from arena.metrics import Decided
 from arena.metrics.tiles import Tiles
 from arena.tagger import Labels
+from arena.validate.ids import rows_of
 from arena.validate.post_tags import PostTags
-from arena.validate.predictions import let_go, load, rows_of, taken
+from arena.validate.predictions import let_go, load, taken
 
 import numpy as np
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from arena.data_folder import DataFolder
-from arena.validate import inference, predictions
+from arena.validate import ids, inference, predictions
 from demo.tiny import make_data, make_image, make_model, make_onnx
 from tests.helpers import ROOT, Ended, call, refused, run
 from tests.validate.helpers import QUICK, TAGS, content, ok, saved, to_run, validate
@@ -79,12 +79,12 @@ IDS = st.lists(st.integers(1, 12), max_size=14)
 def test_ids_are_looked_up_as_in_a_dict(held: list[int], wanted: list[int], at_once: int) -> None:
     row_of = {post_id: row for row, post_id in enumerate(held)}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(predictions, "IDS_AT_ONCE", at_once)
+        patch.setattr(ids, "IDS_AT_ONCE", at_once)
         ours = np.array(held, np.int64), np.array(wanted, np.int64)
-        rows, rest = predictions.rows_of(*ours), predictions.without(*ours[::-1])
+        rows, rest = ids.rows_of(*ours), ids.without(*ours[::-1])
     assert rows.tolist() == [row_of.get(post_id, -1) for post_id in wanted]
     assert rest.tolist() == [post_id for post_id in wanted if post_id not in row_of]
-    assert predictions.each_once(ours[0]).tolist() == sorted(row_of)
+    assert ids.each_once(ours[0]).tolist() == sorted(row_of)
 
 
 def test_cards_of_one_name_take_turns(tmp_path: Path) -> None:
