@@ -81,11 +81,15 @@ def families(ids: Array, parent_ids: Array) -> Array:
 def may_have_seen(ids: Array, found: Links, alone: Callable[[Array], Array]) -> Array:
     """Whether each post, or one of its family, may have been trained on: bool (posts,).
 
-    `alone` says it of posts by their ids alone.
+    `ids` int64 (posts,) ascend, each once. `alone` says it of posts by their ids alone.
     """
     members = np.concatenate(found)
     family = np.tile(families(*found), 2)
     seen = np.zeros(len(members), bool)
     seen[family[alone(members)]] = True
-    result: Array = alone(ids) | np.isin(ids, members[seen[family]])
+    result, relatives = alone(ids), members[seen[family]]
+    place = np.searchsorted(ids, relatives)
+    inside = place < len(ids)
+    place, relatives = place[inside], relatives[inside]
+    result[place[ids[place] == relatives]] = True
     return result

@@ -8,10 +8,10 @@ validate.py runs the demo's two models over 512 of them. Peak memory is that of 
 workers together, sampled.
 
 Then (`--finished`) all files are there and all verdicts are ok: posts.jsonl has 35 tags a post
-of a million, most of them rare, and each file is one of a few under many names (hard links).
-download.py finds every post and file and asks for nothing, trainable.py every verdict. Of
-validate.py it is the reading: which posts, and the ground truth of the 32,768 lowest, or of all.
-Peak memory is that of the largest process.
+of a million, most of them rare, and an artist; each file is one of a few under many names (hard
+links). download.py finds every post and file and asks for nothing, trainable.py every verdict. Of
+validate.py it is all that it does but scores: which posts, the ground truth of the 32,768 lowest,
+or of all, and what is made of that. Peak memory is that of the largest process.
 """
 
 import argparse
@@ -38,22 +38,32 @@ NAMES = 60_000  # Of one file; ext4 takes up to 65,000.
 PAGE = 200  # Posts that the site gives at a time.
 TAGS = 35  # A post.
 VOCABULARY = 1_000_000
+ARTISTS = 50_000
 DRAWN = 200_000  # Posts whose tags are drawn; the others have theirs again.
 CONTENT, WEBP = b"original", b"resized"
 MD5 = hashlib.md5(CONTENT).hexdigest()
-# What validate.py reads before it opens a model: `limit` posts of a data folder.
+# What validate.py makes of `limit` posts of a data folder before and beside the scores: what they
+# carry, of the commonest tags post by post, and which belong together.
 READ = """
 import sys
+from dataclasses import replace
 from pathlib import Path
 import validate
 from arena import families
 from arena.data_folder import DataFolder
-from arena.validate import ground_truth
+from arena.validate import ground_truth, scores
+from arena.validate.clusters import clusters
+import numpy as np
 data, limit = DataFolder(Path(sys.argv[1])), int(sys.argv[2])
 mappings = ground_truth.mappings(data)
 usable = ground_truth.usable_posts(data)
 links = families.links(data.posts)
-truth = ground_truth.read(data, usable, limit, mappings)
+truth = replace(ground_truth.read(data, usable, limit, mappings), links=links)
+kept = usable, truth.tags_per_post(), clusters(truth, "artist")
+known = [truth.tags[tag] for tag in np.argsort(-truth.counts())[:10_000]]
+carried = truth.carried(known)
+tiles = scores.truth(data.root, carried, known, known[:64])
+truth.digest()
 print(len(truth.post_ids), "posts")
 """
 
@@ -92,8 +102,9 @@ def tails(count: int) -> list[str]:
             "file_ext": "png",
             "file_size": len(CONTENT),
             "file_url": f"https://site.example/original/{MD5}.png",
-            "tag_string": text,
+            "tag_string": f"{text} artist_{number % ARTISTS}",
             "tag_string_general": text,
+            "tag_string_artist": f"artist_{number % ARTISTS}",
         }
         found.append(json.dumps(post)[1:] + "\n")
     return found

@@ -85,7 +85,7 @@ def test_ground_truth_of_the_recorded_posts(data: Path) -> None:
     mappings = ground_truth.mappings(folder)
     truth = ground_truth.read(folder, set(posts), len(posts), mappings)
     assert truth.post_ids.tolist() == sorted(posts)
-    assert truth.ratings == [posts[number]["rating"] for number in sorted(posts)]
+    assert truth.ratings.tolist() == [posts[number]["rating"] for number in sorted(posts)]
     matrix = truth.matrix(truth.tags)
     for row, number in enumerate(sorted(posts)):
         carried = {tag for column, tag in enumerate(truth.tags) if matrix[row, column]}

@@ -14,8 +14,8 @@ from arena.metrics.tiles import Tiles
 from arena.posts import CATEGORIES
 from arena.tagger import Labels
 from arena.validate import outputs, scores
-from arena.validate.ground_truth import GroundTruth
 from arena.validate.outputs import Outputs
+from arena.validate.post_tags import PostTags
 from arena.validate.tag_set import TagSet
 
 import numpy as np
@@ -23,8 +23,9 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Beyond:
-    """What all models are scored on beyond the common tags; `samples` of the posts draw `clusters`
-    (posts,).
+    """What all models are scored on beyond the common tags: which of `tags.carried` each post
+    carries, its rating and, `totals` int (posts,), how many tags it carries in all; `samples` of
+    the posts draw `clusters` (posts,).
 
     `models` says which taggers, by their places, each model is made of: one, or those whose mean it
     is. Scratch files lie in `folder`.
@@ -32,27 +33,18 @@ class Beyond:
 
     folder: Path
     models: Sequence[Sequence[int]]
-    ground_truth: GroundTruth
+    carried: PostTags
     tags: TagSet
+    ratings: np.ndarray
+    totals: np.ndarray
     samples: Samples
     clusters: np.ndarray
-
-    @cached_property
-    def _pairs(self) -> tuple[np.ndarray, np.ndarray]:
-        # Of tags that nobody knows there may be more than can be written out for every post.
-        return self.ground_truth.pairs(self.tags.carried)
-
-    @cached_property
-    def _totals(self) -> np.ndarray:
-        return self.ground_truth.tags_per_post()
 
     def outputs(self, place: int, labels: Labels) -> Outputs:
         """What is to be given the scores of a model; `place` is its place in the run."""
         names = self._names(self._known(place))
         shared = self._names(self._shared(place))
-        posts = len(self.ground_truth.post_ids)
-        given = labels, posts, self._pairs, self.tags.carried
-        return Outputs(self.folder, *given, names, shared)
+        return Outputs(self.folder, labels, self.carried, self.tags.carried, names, shared)
 
     def evaluate(
         self, place: int, labels: Labels, given: Outputs, common: Sums
@@ -74,7 +66,7 @@ class Beyond:
         frequent = self.tags.frequent
         all_tags = vocabularies.all_tags(sums, self.tags.wanted(model), sum(frequent.values()))
         all_tags["micro"] = vocabularies.micro(
-            given.right, given.predicted, self._totals, self.samples
+            given.right, given.predicted, self.totals, self.samples
         )
         all_tags["by_category"] = {
             category: vocabularies.all_tags(
@@ -117,16 +109,15 @@ class Beyond:
 
     def _truth(self, numbers: np.ndarray) -> Tiles:
         """Which post carries the further tags of these numbers: bool (posts, tags)."""
-        position = {tag: place for place, tag in enumerate(self._names(numbers))}
-        places = np.array([position.get(tag, -1) for tag in self.tags.carried], dtype=np.int64)
-        posts = len(self.ground_truth.post_ids)
-        return scores.truth(self.folder, posts, self._pairs, places, len(numbers))
+        return scores.truth(self.folder, self.carried, self.tags.carried, self._names(numbers))
 
     def _ratings(self, labels: Labels, of_ratings: np.ndarray) -> dict[str, Any] | None:
         """How it rates the posts, None where it does not or none of the posts has a rating."""
         names = list(outputs.rating_outputs(labels))
-        place = {letter: number for number, name in enumerate(names) for letter in name}
-        truth = np.array([place.get(rating, -1) for rating in self.ground_truth.ratings])
+        truth = np.full(len(of_ratings), -1, np.int8)
+        for number, name in enumerate(names):
+            for letter in name:
+                truth[self.ratings == letter] = number
         if not names or (truth < 0).all():
             return None
         return {"names": names, **ratings.evaluate(of_ratings, truth, self.samples)}

@@ -139,7 +139,7 @@ def _tagger(name: str, data: DataFolder, mappings: TagMappings, of_card: OfCard)
         if not path.is_file():
             raise
         found = given.read(path, mappings)
-        warn(f"{found.label} is scored with the {len(found.post_ids)} posts of {path}: {error}")
+        warn(f"{found.label} is scored with the {len(found.posts)} posts of {path}: {error}")
         return found
     return tagger
 

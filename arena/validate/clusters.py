@@ -8,7 +8,6 @@ from typing import NamedTuple
 
 from arena.cli import warn
 from arena.families import families
-from arena.metrics.bootstrap import numbered
 from arena.validate.ground_truth import GroundTruth
 
 import numpy as np
@@ -17,6 +16,7 @@ UNITS = ("artist", "family", "none")
 # In the site's category of artists, but nobody: the site has the names of artists who asked for
 # removal imply the first, and the others say that the artist is yet to be found.
 NOBODY = {"banned_artist", "artist_request", "artist_unknown", "unknown_artist"}
+LINKS_AT_ONCE = 1 << 16
 LARGEST = 0.01  # Of the posts, in a component that artists join.
 
 
@@ -51,49 +51,65 @@ def clusters(truth: GroundTruth, unit: str) -> Clusters:
         return Clusters(np.arange(posts), 0)
     family = _families(truth)
     if unit == "family":
-        return Clusters(family, 0)
+        return Clusters(family.astype(np.int64), 0)
     count = int(family.max()) + 1
     post, artist = truth.artists(NOBODY)
-    both = joined(count + len(truth.tags), family[post], count + artist)[family]
-    _, component, sizes = np.unique(both, return_inverse=True, return_counts=True)
-    large = (sizes > LARGEST * posts)[component]
+    post, artist = family[post], np.add(artist, count, out=artist)
+    # Of each family the first one that artists join it to, which is itself or came before it.
+    first = joined(count + len(truth.tags), post, artist)[:count]
+    del post, artist
+    pieces, sizes = np.bincount(first), np.bincount(first[family])
     # Only what artists joined is taken apart: a family stays whole however large it is.
-    pieces = np.zeros(len(sizes), np.int64)
-    np.add.at(pieces, component[np.unique(family, return_index=True)[1]], 1)
-    large &= pieces[component] > 1
-    found = numbered(np.where(large, family, count + component))
-    chained = int(large.sum())
+    large = ((sizes > LARGEST * posts) & (pieces > 1))[first]
+    number = _numbered(np.where(large, np.arange(count, dtype=np.int32), first))
+    chained = int(large[family].sum())
     if chained:
         warn(
             f"for the intervals {chained} of the {posts} posts are drawn by family, not by artist:"
             f" artists join them to groups of more than {LARGEST:.0%} of all posts"
         )
-    return Clusters(found, chained)
+    return Clusters(number.astype(np.int64)[family], chained)
 
 
 def _families(truth: GroundTruth) -> np.ndarray:
-    """The family of each post, int64 (posts,), numbered from 0 in the order of their first posts;
+    """The family of each post, int32 (posts,), numbered from 0 in the order of their first posts;
     links of posts that are not scored join those that are."""
-    children, parents = truth.links
-    ids = np.union1d(truth.post_ids, children)
-    parent_ids = np.zeros(len(ids), np.int64)
-    parent_ids[np.searchsorted(ids, children)] = parents
-    found = families(ids, parent_ids)
-    return numbered(found[np.searchsorted(ids, truth.post_ids)])
+    ids = truth.post_ids
+    members, family = np.concatenate(truth.links), np.tile(families(*truth.links), 2)
+    row = np.searchsorted(ids, members)
+    scored = row < len(ids)
+    scored[scored] = ids[row[scored]] == members[scored]
+    row, family = row[scored], family[scored]
+    first = np.full(family.max(initial=-1) + 1, len(ids), np.int32)
+    np.minimum.at(first, family, row.astype(np.int32))
+    found = np.arange(len(ids), dtype=np.int32)
+    found[row] = first[family]
+    return _numbered(found)
+
+
+def _numbered(first: np.ndarray) -> np.ndarray:
+    """The number of what each thing belongs to, from 0 in the order of the first things: int32
+    (things,). `first` int32 (things,) is the place of the first that belongs to the same."""
+    numbers = np.cumsum(first == np.arange(len(first), dtype=np.int32), dtype=np.int32)
+    numbers -= 1
+    found: np.ndarray = numbers[first]
+    return found
 
 
 def joined(nodes: int, a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """The connected components of a graph: int64 (nodes,), the same number for a component's nodes.
+    """The connected components of a graph: int32 (nodes,), of each node the lowest of its own.
 
-    `a` and `b` int (links,) are the nodes, 0 to `nodes` - 1, that each link joins.
+    `a` and `b` int32 (links,) are the nodes, 0 to `nodes` - 1, that each link joins.
     """
-    above = list(range(nodes))
-
-    def root(node: int) -> int:
-        while above[node] != node:
-            above[node] = node = above[above[node]]
-        return node
-
-    for one, other in zip(a.tolist(), b.tolist(), strict=True):
-        above[root(one)] = root(other)
-    return np.array([root(node) for node in range(nodes)], np.int64)
+    lowest = np.arange(nodes, dtype=np.int32)
+    while len(a):
+        # Of two linked components the one whose lowest node is higher is led to the other's.
+        for start in range(0, len(a), LINKS_AT_ONCE):
+            ends = a[start : start + LINKS_AT_ONCE], b[start : start + LINKS_AT_ONCE]
+            np.minimum.at(lowest, np.maximum(*ends), np.minimum(*ends))
+        while not np.array_equal(further := lowest[lowest], lowest):
+            lowest = further
+        a, b = lowest[a], lowest[b]
+        apart = a != b
+        a, b = a[apart], b[apart]
+    return lowest

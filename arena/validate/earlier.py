@@ -22,7 +22,7 @@ def put_aside(
     """
     if not out.metrics.exists():
         return
-    posts = history.sha256(map(str, post_ids.tolist()))
+    posts = history.sha256(history.id_lines(post_ids))
     chosen = {"posts": posts, "models": [*models], "tags": [*tags]}
     if _selection(out) == chosen:
         return

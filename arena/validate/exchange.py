@@ -15,6 +15,7 @@ from arena import files
 from arena.cli import UserError
 from arena.data_folder import DataFolder
 from arena.validate import distributed
+from arena.validate.ids import without
 from arena.validate.predictions import Cache, Merged, image_state, rows_at_once, stored
 from arena.validate.preprocess import content_hash
 from arena.validate.tensor_file import Streamed
@@ -85,14 +86,16 @@ def check(caches: Sequence[Cache], post_ids: np.ndarray, keepers: set[int]) -> N
 
 def _sizes(data: DataFolder, post_ids: np.ndarray) -> np.ndarray:
     """The bytes of posts' resized images: int64 (posts,), -1 where there is none."""
-    paths = [data.resized_image(post_id) for post_id in post_ids.tolist()]
-    return np.array([path.stat().st_size if path.is_file() else -1 for path in paths])
+    paths = (data.resized_image(int(post_id)) for post_id in post_ids)
+    sizes = (path.stat().st_size if path.is_file() else -1 for path in paths)
+    return np.fromiter(sizes, np.int64, len(post_ids))
 
 
 def _hashes(data: DataFolder, post_ids: np.ndarray) -> np.ndarray:
     """A hash of each of the posts' resized images: int64 (posts,), -1 where there is none."""
-    paths = [data.resized_image(post_id) for post_id in post_ids.tolist()]
-    return np.array([content_hash(path.read_bytes()) if path.is_file() else -1 for path in paths])
+    paths = (data.resized_image(int(post_id)) for post_id in post_ids)
+    hashes = (content_hash(path.read_bytes()) if path.is_file() else -1 for path in paths)
+    return np.fromiter(hashes, np.int64, len(post_ids))
 
 
 def _differ(who: str, post_ids: Sequence[int]) -> UserError:
@@ -120,9 +123,9 @@ def collect(caches: Sequence[Cache], post_ids: np.ndarray, keepers: set[int]) ->
             elif distributed.rank() == 0:
                 sent = _receive(cache, keeper)
             # After this all that was sent is on process 0's disk.
-            lacking = distributed.from_lead(partial(np.setdiff1d, lacking, sent))
+            lacking = distributed.from_lead(partial(without, lacking, sent))
         if distributed.rank() in others:
-            cache.drop_parts(set(np.setdiff1d(post_ids, lacking).tolist()))
+            cache.drop_parts(without(post_ids, lacking))
 
 
 def _send(held: Merged) -> None:
@@ -139,10 +142,11 @@ def _receive(cache: Cache, keeper: int) -> np.ndarray:
     who, post_ids, images, speed, half = distributed.receive(keeper)
     if not len(post_ids):
         return post_ids
-    paths = [cache.data.resized_image(post_id) for post_id in post_ids.tolist()]
+    own = np.empty((len(post_ids), 3), np.int64)
     # With its own times, by which process 0 knows its images without reading them.
-    states = np.array([image_state(path) for path in paths])
-    own = np.column_stack([states, _hashes(cache.data, post_ids)])
+    for row, post_id in enumerate(post_ids):
+        own[row, :2] = image_state(cache.data.resized_image(int(post_id)))
+    own[:, 2] = _hashes(cache.data, post_ids)
     wrong = post_ids[(own[:, [0, 2]] != images[:, [0, 2]]).any(axis=1)]
     if len(wrong):
         raise _differ(who, wrong.tolist())

@@ -14,7 +14,6 @@ import struct
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cached_property
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -24,6 +23,7 @@ from arena.post_ids import PostIds
 from arena.seen import Training
 from arena.tagger import About, ImageSettings, Network, Origin
 from arena.validate import predictions, speed
+from arena.validate.ids import each_once
 from arena.validate.pickle_work import work
 from arena.validate.predictions import DamagedError, rows_at_once
 from arena.validate.speed import Speed
@@ -62,14 +62,14 @@ class Predicted:
     """A tagger as arena.tagger.Tagger asks, of which there is only a predictions file.
 
     `about_it` is what the file says of it, every key of `KEYS` with its value or that for a missing
-    one. `post_ids` int64 (posts,) are those that have scores.
+    one. `posts` are the ids of those that have scores.
     """
 
     path: Path
     name: str
     tags: list[str]
     about_it: dict[str, Any]
-    post_ids: np.ndarray
+    posts: PostIds
 
     @property
     def label(self) -> str:
@@ -97,11 +97,6 @@ class Predicted:
         """The newest post that it may have been trained on, None where the file does not say."""
         found: int | None = self.about_it["last_post_id"]
         return found
-
-    @cached_property
-    def posts(self) -> PostIds:
-        """The ids of the posts that it has scores of."""
-        return PostIds(map(int, self.post_ids))
 
     def thresholds(self) -> np.ndarray:
         """The file's one number, or that for each output: float (outputs,)."""
@@ -231,7 +226,7 @@ def read(path: Path, mappings: TagMappings) -> Predicted:
     if not told["fingerprint"]:
         told["fingerprint"] = _hash(found["predictions"].numpy())
     tags = [mappings.get_canonical(tag) for tag in found["tags"]]
-    return Predicted(path, name, tags, told, found["post_ids"].numpy().copy())
+    return Predicted(path, name, tags, told, PostIds(map(int, found["post_ids"].numpy())))
 
 
 def _refuse_damaged(path: Path) -> NoReturn:
@@ -300,7 +295,7 @@ def _check_arrays(path: Path, found: dict[Any, Any], sizes: set[int]) -> None:
     (rows, columns), ids = found["predictions"].shape, found["post_ids"].numpy()
     if len(ids) != rows:
         raise UserError(f"{path} has {rows} rows of scores, but {len(ids)} post ids: leave it out")
-    if len(np.unique(ids)) < rows or ids.min() < 1:
+    if len(each_once(ids)) < rows or ids.min() < 1:
         raise UserError(f"{path}: 'post_ids' must be above 0, each once: leave the file out")
     tags = found["tags"]
     if not isinstance(tags, list) or len(tags) != columns:

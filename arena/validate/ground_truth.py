@@ -1,16 +1,15 @@
 """Ground truth: which tags each post carries, after aliases and implications.
 
-What implications add is never written out for all posts, as along one long chain of them it grows
-with the square of the tags. It is worked out tag by tag wherever it is needed.
+It is worked out for some posts at a time: all tags of ten million would not fit the memory.
 """
 
 import hashlib
 import os
 import re
-import sys
 from array import array
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
@@ -21,78 +20,112 @@ from arena.data_folder import DataFolder
 from arena.families import NO_LINKS, Links
 from arena.post_ids import PostIds
 from arena.tagger import Tagger
+from arena.validate import implications
+from arena.validate.implications import Group
+from arena.validate.post_tags import Numbers, PostTags
 from danbooru_metadata import TagMappings
 
 import numpy as np
 
+_DAY = re.compile(r"(\d{4})-(\d{2})-(\d{2})(?=T)", re.ASCII)
+
+
+@dataclass(frozen=True)
+class _Chunk:
+    """Some posts that follow each other and all that they carry, `rows` from 0 for the first of
+    them.
+
+    `rows` and `numbers` (pairs,) are the pairs with tags that no implication concerns, rows
+    ascending; `implied` gives groups of the other tags with the rows of the posts that carry them.
+    """
+
+    posts: slice
+    rows: np.ndarray
+    numbers: np.ndarray
+    implied: Iterator[tuple[list[int], np.ndarray]]
+
+    def __len__(self) -> int:
+        return len(range(self.posts.start, self.posts.stop))
+
 
 @dataclass(frozen=True)
 class GroundTruth:
-    """The tags of posts with ascending ids, as rows of indices into `tags`.
+    """The tags of posts with ascending ids, as numbers: places in `tags`.
 
-    Post i has by itself tags[index] for index in `indices[starts[i] : starts[i + 1]]`, each once;
-    `indices` are int32, as there may be hundreds of millions.
-    Of `implications`, each is a group of tags that imply each other (mostly it is one tag), and the
-    other tags that they imply directly; a group comes before those that it implies. `categories`
-    gives each tag's category by the posts' own fields. `days` are those on which the posts were
-    made, as 2026-01-31, empty where a post does not say. `links` are the parent links of all posts
+    `own` has those that each post carries by itself, and `implications` what they imply.
+    `categories` gives each tag's category by the posts' own fields. `ratings` (posts,) are one
+    letter each, empty where a post has none. `days` int32 (posts,) are those on which the posts
+    were made, as 20260131, -1 where a post does not say. `links` are the parent links of all posts
     of posts.jsonl.
     """
 
     post_ids: np.ndarray
-    ratings: list[str]
-    days: list[str]
+    ratings: np.ndarray
+    days: np.ndarray
     tags: list[str]
     categories: list[str]
-    indices: np.ndarray
-    starts: np.ndarray
-    implications: list[tuple[list[int], list[int]]]
+    own: PostTags
+    implications: list[Group]
     links: Links = NO_LINKS
 
+    def day(self, row: int) -> str:
+        """The day on which a post was made, as 2026-01-31; empty where it does not say."""
+        day = int(self.days[row])
+        return f"{day // 10000:04}-{day // 100 % 100:02}-{day % 100:02}" if day >= 0 else ""
+
     def artists(self, without: Container[str]) -> tuple[np.ndarray, np.ndarray]:
-        """(row of the post, index of the tag) for each post's artists but those in `without`."""
+        """(row of the post, number of the tag) for each post's artists but those in `without`:
+        int32 (pairs,) each."""
         named = zip(self.tags, self.categories, strict=True)
         artist = np.array([kind == "artist" and tag not in without for tag, kind in named], bool)
-        pairs = np.flatnonzero(artist[self.indices])
-        return self._rows()[pairs], self.indices[pairs]
+        found = [(np.zeros(0, np.int32),) * 2]
+        for some in self.own.chunks():
+            rows, numbers = self.own.pairs(some)
+            pairs = artist[numbers]
+            found.append((rows[pairs] + np.int32(some.start), numbers[pairs]))
+        every, tags = zip(*found, strict=True)
+        return np.concatenate(every), np.concatenate(tags)
 
     def counts(self) -> np.ndarray:
         """On how many posts each tag is: int64 (tags,)."""
-        counts = np.bincount(self.indices, minlength=len(self.tags))
-        for group, carriers in self._carriers():
-            counts[group] = len(carriers)
+        return self._counts
+
+    @cached_property
+    def _counts(self) -> np.ndarray:
+        counts = np.zeros(len(self.tags), np.int64)
+        for chunk in self._chunks():
+            counts += np.bincount(chunk.numbers, minlength=len(counts))
+            for group, carriers in chunk.implied:
+                counts[group] += len(carriers)
         return counts
 
     def matrix(self, wanted: Sequence[str]) -> np.ndarray:
         """bool (posts, wanted): whether the post carries the tag."""
-        position = {tag: place for place, tag in enumerate(wanted)}
-        column = np.array([position.get(tag, -1) for tag in self.tags], dtype=np.int64)
-        columns = column[self.indices]
         truth = np.zeros((len(self.post_ids), len(wanted)), bool)
-        truth[self._rows()[columns >= 0], columns[columns >= 0]] = True
-        for group, carriers in self._carriers():
-            for place in column[group]:
-                if place >= 0:
-                    truth[carriers, place] = True
+        pairs = self.carried(wanted)
+        for some in pairs.chunks():
+            rows, places = pairs.pairs(some)
+            truth[some][rows, places] = True
         return truth
 
-    def pairs(self, wanted: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-        """The rows and the places in `wanted` of all pairs of a post and a tag of it, rows
-        ascending: int32 (pairs,) each. For many tags, most of which are on few posts."""
+    def carried(self, wanted: Sequence[str]) -> PostTags:
+        """Which of these tags each post carries, as places in `wanted`, in a scratch file of their
+        own. For many tags, most of which are on few posts."""
         position = {tag: place for place, tag in enumerate(wanted)}
-        column = np.array([position.get(tag, -1) for tag in self.tags], dtype=np.int32)
-        alone = column.copy()
-        for group, _ in self.implications:
-            alone[group] = -1
-        direct = alone[self.indices] >= 0
-        rows, places = [self._rows()[direct]], [alone[self.indices[direct]]]
-        for group, carriers in self._carriers():
-            for place in column[group][column[group] >= 0]:
-                rows.append(carriers.astype(np.int32))
-                places.append(np.full(len(carriers), place, np.int32))
-        all_rows = np.concatenate(rows)
-        order = np.argsort(all_rows, kind="stable")
-        return all_rows[order], np.concatenate(places)[order]
+        place_of = np.array([position.get(tag, -1) for tag in self.tags], dtype=np.int32)
+        found = Numbers(self.own.numbers.folder)
+        lengths = np.empty(len(self.post_ids), np.int32)
+        for chunk in self._chunks():
+            alone = place_of[chunk.numbers]
+            rows, places = [chunk.rows[alone >= 0]], [alone[alone >= 0]]
+            for group, carriers in chunk.implied:
+                for place in place_of[group][place_of[group] >= 0]:
+                    rows.append(carriers.astype(np.int32))
+                    places.append(np.full(len(carriers), place, np.int32))
+            every = np.concatenate(rows)
+            found.write(np.concatenate(places)[np.argsort(every, kind="stable")])
+            lengths[chunk.posts] = np.bincount(every, minlength=len(chunk))
+        return PostTags.of(found, lengths)
 
     def digest(self) -> str:
         """A hash of how many posts carry each tag: a change of tags or aliases changes it."""
@@ -101,54 +134,27 @@ class GroundTruth:
         return hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()
 
     def tags_per_post(self, vocabulary: set[str] | None = None) -> np.ndarray:
-        """How many tags each post carries, of all or of those in `vocabulary`: int64 (posts,)."""
-        counted = np.array([vocabulary is None or tag in vocabulary for tag in self.tags], np.int64)
-        alone = counted.copy()
-        for group, _ in self.implications:
-            alone[group] = 0
-        running = np.concatenate([[0], np.cumsum(alone[self.indices])])
-        found: np.ndarray = running[self.starts[1:]] - running[self.starts[:-1]]
-        for group, carriers in self._carriers():
-            found[carriers] += counted[group].sum()
+        """How many tags each post carries, of all or of those in `vocabulary`: int32 (posts,)."""
+        counted = np.array([vocabulary is None or tag in vocabulary for tag in self.tags], bool)
+        found = np.zeros(len(self.post_ids), np.int32)
+        for chunk in self._chunks():
+            of_chunk = np.bincount(chunk.rows[counted[chunk.numbers]], minlength=len(chunk))
+            for group, carriers in chunk.implied:
+                of_chunk[carriers] += np.count_nonzero(counted[group])
+            found[chunk.posts] = of_chunk
         return found
 
-    def _rows(self) -> np.ndarray:
-        return np.repeat(np.arange(len(self.post_ids), dtype=np.int32), np.diff(self.starts))
-
-    def _carriers(self) -> Iterator[tuple[list[int], np.ndarray]]:
-        """Each group of `implications` with the rows of the posts that carry its tags, ascending.
-
-        The rows are let go as soon as those of all implied tags have been worked out.
-        """
+    def _chunks(self) -> Iterator[_Chunk]:
+        """All posts and what they carry, some at a time."""
         concerned = np.zeros(len(self.tags), bool)
         for group, _ in self.implications:
             concerned[group] = True
-        pairs = np.flatnonzero(concerned[self.indices])
-        pairs = pairs[np.argsort(self.indices[pairs], kind="stable")]
-        rows = self._rows()[pairs]
-        bounds = np.searchsorted(self.indices[pairs], np.arange(len(self.tags) + 1)).tolist()
-        arriving: dict[int, list[np.ndarray]] = {}
-        for group, implied in self.implications:
-            parts = [rows[bounds[tag] : bounds[tag + 1]] for tag in group]
-            for tag in group:
-                parts += arriving.pop(tag, [])
-            carriers = _union(parts, len(self.post_ids))
-            for tag in implied:
-                arriving.setdefault(tag, []).append(carriers)
-            yield group, carriers
-
-
-def _union(parts: list[np.ndarray], posts: int) -> np.ndarray:
-    """The rows, of so many posts, that are in any of the parts: ascending, each once."""
-    parts = list({id(part): part for part in parts if len(part)}.values())
-    if len(parts) < 2:
-        return parts[0] if parts else np.zeros(0, np.int64)
-    if sum(map(len, parts)) < posts / 16:  # Then sorting is faster than a look at every post.
-        return np.unique(np.concatenate(parts))
-    found = np.zeros(posts, bool)
-    for part in parts:
-        found[part] = True
-    return np.flatnonzero(found)
+        for some in self.own.chunks():
+            rows, numbers = self.own.pairs(some)
+            here = concerned[numbers]
+            given = rows[here], numbers[here], some.stop - some.start
+            implied = implications.carriers(self.implications, *given)
+            yield _Chunk(some, rows[~here], numbers[~here], implied)
 
 
 def mappings(data: DataFolder) -> TagMappings:
@@ -186,27 +192,35 @@ def usable_posts(data: DataFolder) -> PostIds:
 class _Kept:
     """The posts that have been read so far, in arrays: there may be ten million."""
 
-    def __init__(self) -> None:
-        self.ids, self.lengths, self.indices = array("q"), array("i"), array("i")
-        self.ratings: list[str] = []
-        self.days: list[str] = []
+    def __init__(self, folder: Path) -> None:
+        self.ids, self.lengths, self.days = array("q"), array("i"), array("i")
+        self.ratings = array("b")  # 0 for none.
+        self.numbers = Numbers(folder)
 
-    def add(self, post_id: int, rating: str, day: str, tags: Iterable[int]) -> None:
+    def add(self, post_id: int, rating: str, day: int, tags: Iterable[int]) -> None:
         """Add a post with the numbers of its tags."""
-        before = len(self.indices)
+        before = len(self.numbers)
         self.ids.append(post_id)
-        self.ratings.append(rating)
-        self.days.append(sys.intern(day))
-        self.indices.extend(tags)
-        self.lengths.append(len(self.indices) - before)
+        self.ratings.append(ord(rating) if rating else 0)
+        self.days.append(day)
+        self.numbers.add(tags)
+        self.lengths.append(len(self.numbers) - before)
 
-    def lowest(self, limit: int) -> "_Kept":
-        """The posts with the `limit` lowest ids, ascending."""
-        found, stops = _Kept(), np.cumsum(np.asarray(self.lengths), dtype=np.int64)
-        for place in np.argsort(np.asarray(self.ids))[:limit]:
-            tags = self.indices[stops[place] - self.lengths[place] : stops[place]]
-            found.add(self.ids[place], self.ratings[place], self.days[place], tags)
-        return found
+    def own(self) -> PostTags:
+        """The tags of the posts."""
+        return PostTags.of(self.numbers, np.asarray(self.lengths))
+
+    def lowest(self, limit: int) -> None:
+        """Go on with the posts with the `limit` lowest ids only, ascending."""
+        order = np.argsort(np.asarray(self.ids))[:limit].astype(np.int32)
+        self.numbers = self.own().taken(order).numbers
+        self.ids, self.lengths = _taken(self.ids, order), _taken(self.lengths, order)
+        self.ratings, self.days = _taken(self.ratings, order), _taken(self.days, order)
+
+
+def _taken(values: "array[int]", places: np.ndarray) -> "array[int]":
+    """The values at these places."""
+    return array(values.typecode, np.asarray(values)[places].tobytes())
 
 
 def read(
@@ -225,7 +239,7 @@ def read(
     problems = jsonl.Problems()
     number_of: dict[str, int] = {}
     votes = array("i")  # Of the posts' own fields: a number for each tag and category.
-    kept = _Kept()
+    kept = _Kept(data.root)
 
     def index(tag: str) -> int:
         number = number_of.setdefault(tag_mappings.get_canonical(tag), len(number_of))
@@ -244,91 +258,33 @@ def read(
         kept.add(post["id"], _rating(post), _day(post), sorted({*own.values()}))
         # So that memory depends on the limit, not on the file.
         if len(kept.ids) > 2 * limit + 1000:
-            kept = kept.lowest(limit)
+            kept.lowest(limit)
         for place, category in enumerate(posts.CATEGORIES):
             named = post.get(f"tag_string_{category}")
             for tag in named.split() if isinstance(named, str) else ():
                 number = own[tag] if tag in own else index(tag)
                 votes[number * len(posts.CATEGORIES) + place] += 1
     problems.tell(path)
-    kept = kept.lowest(limit)
+    kept.lowest(limit)
     by_tag = np.asarray(votes).reshape(-1, len(posts.CATEGORIES))
     told = [
         posts.CATEGORIES[place] if votes_of[place] else ""
         for votes_of, place in zip(by_tag, by_tag.argmax(axis=1), strict=True)
     ]
-    implications = _implications(number_of, tag_mappings.direct_implications)
+    groups = implications.groups(number_of, tag_mappings.direct_implications)
     return GroundTruth(
-        post_ids=np.array(kept.ids, np.int64),
-        ratings=kept.ratings,
-        days=kept.days,
+        post_ids=np.asarray(kept.ids),
+        ratings=np.asarray(kept.ratings).view("S1").astype("U1"),
+        days=np.asarray(kept.days),
         tags=list(number_of),
         # A tag that only an implication brings is in no post's fields, nor are those of captions.
         categories=[
             category or (categories or {}).get(tag, "general")
             for tag, category in zip_longest(number_of, told, fillvalue="")
         ],
-        indices=np.asarray(kept.indices),
-        starts=np.concatenate([[0], np.cumsum(np.asarray(kept.lengths), dtype=np.int64)]),
-        implications=implications,
+        own=kept.own(),
+        implications=groups,
     )
-
-
-def _implications(
-    number_of: dict[str, int], direct: Mapping[str, set[str]]
-) -> list[tuple[list[int], list[int]]]:
-    """What GroundTruth.implications says. Tags that are only implied get a number of their own."""
-    edges: dict[int, list[int]] = {}
-    tags = list(number_of)
-    while tags:
-        tag = tags.pop()
-        for implied in sorted(direct.get(tag, ())):
-            if implied not in number_of:
-                number_of[implied] = len(number_of)
-                tags.append(implied)
-            edges.setdefault(number_of[tag], []).append(number_of[implied])
-    groups = _groups(edges)
-    group_of = {tag: place for place, group in enumerate(groups) for tag in group}
-    return [
-        (
-            group,
-            [to for tag in group for to in edges.get(tag, ()) if group_of[to] != group_of[tag]],
-        )
-        for group in groups
-    ]
-
-
-def _groups(edges: Mapping[int, list[int]]) -> list[list[int]]:
-    """A graph's strongly connected components, each before those it leads to (Kosaraju)."""
-    seen: set[int] = set()
-    finished: list[int] = []
-    for root in edges:
-        stack = [root]
-        while stack:
-            node = stack.pop()
-            if node < 0:  # All that it leads to is finished.
-                finished.append(~node)
-            elif node not in seen:
-                seen.add(node)
-                stack.append(~node)
-                stack += edges.get(node, [])
-    sources: dict[int, list[int]] = {}
-    for node, targets in edges.items():
-        for target in targets:
-            sources.setdefault(target, []).append(node)
-    groups: list[list[int]] = []
-    for root in reversed(finished):
-        group: list[int] = []
-        stack = [root]
-        while stack:
-            node = stack.pop()
-            if node in seen:  # Not yet in a group.
-                seen.remove(node)
-                group.append(node)
-                stack += sources.get(node, [])
-        if group:
-            groups.append(group)
-    return groups
 
 
 def may_have_seen(tagger: Tagger, truth: GroundTruth) -> np.ndarray | None:
@@ -339,11 +295,12 @@ def may_have_seen(tagger: Tagger, truth: GroundTruth) -> np.ndarray | None:
     return families.may_have_seen(truth.post_ids, truth.links, tagger.may_have_seen)
 
 
-def _day(post: dict[str, Any]) -> str:
-    """The day of a post's `created_at`, 2026-01-31T12:00:00.000-05:00, in the site's own time."""
+def _day(post: dict[str, Any]) -> int:
+    """The day of a post's `created_at`, 2026-01-31T12:00:00.000-05:00, in the site's own time, as
+    20260131; -1 where it does not say."""
     created = post.get("created_at")
-    found = re.match(r"\d{4}-\d{2}-\d{2}(?=T)", created) if isinstance(created, str) else None
-    return found[0] if found else ""
+    found = _DAY.match(created) if isinstance(created, str) else None
+    return int("".join(found.groups())) if found else -1
 
 
 def _rating(post: dict[str, Any]) -> str:

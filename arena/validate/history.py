@@ -7,8 +7,9 @@ others: all of that difference is the tags'. So the last line and this run's fig
 import hashlib
 import math
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
+from itertools import islice
 from typing import Any, NamedTuple, TypedDict
 
 from arena import jsonl
@@ -17,6 +18,9 @@ from arena.data_folder import DataFolder
 from arena.metrics.figures import Figure
 from arena.tagger import Tagger
 
+import numpy as np
+
+LINES_AT_ONCE = 1 << 14
 HEADLINE = ("precision", "recall", "f1")  # Means over the common tags, at the own threshold.
 # What is compared must be in a line, in these forms.
 FORMS: dict[str, dict[str, type]] = {
@@ -264,8 +268,23 @@ def _figures(model: Mapping[str, Any]) -> dict[str, Any]:
 
 def sha256(lines: Iterable[str]) -> str:
     """The hash of a text file with these lines, as arena.files writes it."""
-    text = "".join(f"{line}\n" for line in lines)
-    return hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()
+    digest = hashlib.sha256()
+    for some in texts(lines):
+        digest.update(some)
+    return digest.hexdigest()
+
+
+def texts(lines: Iterable[str]) -> Iterator[bytes]:
+    """The bytes of a text file with these lines, some lines at a time: there may be millions."""
+    left = iter(lines)
+    while some := list(islice(left, LINES_AT_ONCE)):
+        yield "".join(f"{line}\n" for line in some).encode("utf-8", "replace")
+
+
+def id_lines(post_ids: np.ndarray) -> Iterator[str]:
+    """Post ids (posts,) as lines of a text file."""
+    for start in range(0, len(post_ids), LINES_AT_ONCE):
+        yield from map(str, post_ids[start : start + LINES_AT_ONCE].tolist())
 
 
 def outputs_sha256(tagger: Tagger) -> str:

@@ -9,6 +9,8 @@ stream of their own, the scores of one batch are checked while the next is under
 thread writes them.
 """
 
+import functools
+import operator
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
@@ -19,9 +21,11 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from arena.cli import UserError, progress, say, warn
+from arena.post_ids import PostIds
 from arena.tagger import Network
 from arena.validate import distributed, exchange, speed
 from arena.validate.given import Given
+from arena.validate.ids import each_once
 from arena.validate.predictions import Batch, Cache, image_state
 from arena.validate.preprocess import (
     Preprocessed,
@@ -80,7 +84,7 @@ def fill(
         distributed.barrier()
         exchange.collect(caches, post_ids, keepers)
         if not complete:
-            posts += len(set().union(*(each.missing.tolist() for each in plans)))
+            posts += len(each_once(np.concatenate([each.missing for each in plans])))
             seconds += time.monotonic() - began
         done = Run(
             posts=posts,
@@ -95,10 +99,10 @@ def fill(
         if complete:
             return done
         plans = plan(caches, post_ids)
-        changed = sorted(set().union(*(each.missing.tolist() for each in plans)))
-        if not changed:
+        changed = each_once(np.concatenate([each.missing for each in plans]))
+        if not len(changed):
             return done
-        first = caches[0].data.resized_image(changed[0])
+        first = caches[0].data.resized_image(int(changed[0]))
         if not alone:
             warn(
                 f"{len(changed)} images are not those that were scored (such as {first}): they"
@@ -162,8 +166,8 @@ def run(
     Processes share the batches, or process 0 runs all of them `alone`. Finished batches are on
     disk when this returns or is interrupted.
     """
-    mine = {runner: set(runner.share(alone).tolist()) for runner in runners}
-    todo = sorted(set().union(*mine.values()))
+    mine = {runner: PostIds(map(int, runner.share(alone))) for runner in runners}
+    todo = functools.reduce(operator.or_, mine.values(), PostIds())
     if not todo:
         return
     data = runners[0].cache.data

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from arena.metrics.tiles import Tiles
 from arena.tagger import Labels
+from arena.validate.post_tags import PostTags
 from arena.validate.scores import Columns
 
 import numpy as np
@@ -40,27 +41,25 @@ def rating_outputs(labels: Labels) -> dict[str, list[int]]:
 class Outputs:
     """What a model says of posts, from blocks of its scores that it is given.
 
-    `predicted` int (posts,) counts the tags that it predicts on each post, of its whole vocabulary,
-    and `right` those of them that the post carries. `further` bool (posts, tags) says where it
-    predicts the tags that were asked for, and `scores` float32 (posts, tags) are those of tags
-    asked for with their scores: both in scratch files. `ratings` float32 (posts, ratings) are the
-    scores of the ratings, without a column where it has none.
+    `predicted` int32 (posts,) counts the tags that it predicts on each post, of its whole
+    vocabulary, and `right` those of them that the post carries. `further` bool (posts, tags) says
+    where it predicts the tags that were asked for, and `scores` float32 (posts, tags) are those of
+    tags asked for with their scores: both in scratch files. `ratings` float32 (posts, ratings) are
+    the scores of the ratings, without a column where it has none.
     """
 
     def __init__(
         self,
         folder: Path,
         labels: Labels,
-        posts: int,
-        carried: tuple[np.ndarray, np.ndarray],
+        carried: PostTags,
         tags: Sequence[str],
         further: Sequence[str],
         scored: Sequence[str],
     ) -> None:
-        """`carried` are the pairs of a post and a tag of it, as rows, ascending, and places in
-        `tags`, which are all that it knows and any post carries, and may be more. It knows all of
-        `further` and `scored`. Where several outputs carry one tag, it is predicted where any of
-        them reaches its own threshold. The scratch files lie in `folder`.
+        """`carried` says which of `tags` the posts carry: all that it knows, and maybe more. It
+        knows all of `further` and `scored`. Where several outputs carry one tag, it is predicted
+        where any of them reaches its own threshold. The scratch files lie in `folder`.
         """
         self._cuts = labels.thresholds().astype(np.float32)
         self._is_tag = np.array([category != "rating" for category in labels.categories])
@@ -69,13 +68,12 @@ class Outputs:
         for column, tag in enumerate(labels.tags):
             if self._is_tag[column] and first.setdefault(tag, column) != column:
                 self._repeats.append((first[tag], column))
-        column_of = np.array([first.get(tag, -1) for tag in tags], dtype=np.int32)
+        self._carried, posts = carried, len(carried)
+        self._column_of = np.array([first.get(tag, -1) for tag in tags], dtype=np.int32)
         self._further = np.array([first[tag] for tag in further], dtype=np.int64)
         self._scored = Columns.of(labels, scored)
         self._ratings = list(rating_outputs(labels).values())
-        carriers, columns = carried[0], column_of[carried[1]]
-        self._carriers, self._columns = carriers[columns >= 0], columns[columns >= 0]
-        self.predicted, self.right = np.zeros((2, posts), np.int64)
+        self.predicted, self.right = np.zeros((2, posts), np.int32)
         self.further = Tiles.make(folder, posts, len(further), np.bool_)
         self.scores = Tiles.make(folder, posts, len(scored), np.float32)
         self.ratings = np.empty((posts, len(self._ratings)), np.float32)
@@ -88,10 +86,10 @@ class Outputs:
             above[:, to] |= above[:, column]
             above[:, column] = False
         self.predicted[some] = np.count_nonzero(above, axis=1)
-        pairs = slice(*np.searchsorted(self._carriers, [some.start, some.stop]))
-        here = self._carriers[pairs] - some.start
-        hit = above[here, self._columns[pairs]]
-        self.right[some] = np.bincount(here[hit], minlength=len(block))
+        rows, numbers = self._carried.pairs(some)
+        columns = self._column_of[numbers]
+        rows, columns = rows[columns >= 0], columns[columns >= 0]
+        self.right[some] = np.bincount(rows[above[rows, columns]], minlength=len(block))
         self.further.write(some.start, above[:, self._further])
         self.scores.write(some.start, self._scored.scores(block))
         for place, outputs in enumerate(self._ratings):

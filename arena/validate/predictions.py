@@ -19,6 +19,7 @@ import pickle
 import re
 import shutil
 import time
+from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -30,6 +31,7 @@ from arena.cli import UserError, say
 from arena.data_folder import DataFolder
 from arena.tagger import Tagger
 from arena.validate import distributed, provenance, speed, tensor_file
+from arena.validate.ids import IDS_AT_ONCE, each_once, rows_of, without
 from arena.validate.preprocess import content_hash
 from arena.validate.speed import Speed
 from arena.validate.tensor_file import Streamed
@@ -68,6 +70,22 @@ class Merged(NamedTuple):
     images: np.ndarray
     scores: Streamed
     speed: list[Speed]
+
+
+class _Rows(NamedTuple):
+    """Which row of several files counts for each post that any of them has.
+
+    `ids` int64 (posts,) ascend; `source` and `row` int32 (posts,) are the number of the file and
+    the row in it. `sure` bool (posts,) says whether that row was made from the post's image as it
+    is now, as far as that was asked. `renewed` has three numbers for each post that is sure though
+    its image has another size or time than the file says: its id, and the image's state.
+    """
+
+    ids: np.ndarray
+    source: np.ndarray
+    row: np.ndarray
+    sure: np.ndarray
+    renewed: "array[int]"
 
 
 class DamagedError(UserError):
@@ -221,8 +239,8 @@ class Cache:
 
     def missing(self, post_ids: np.ndarray) -> np.ndarray:
         """Which of the posts (ids, ascending) have no score of their resized image as it is now."""
-        _, sure = self._rows(self._sources(), post_ids)
-        return np.array([post for post in post_ids.tolist() if post not in sure], dtype=np.int64)
+        rows = self._rows(self._sources(), post_ids)
+        return without(post_ids, rows.ids[rows.sure])
 
     def add(self, batch: Batch | Merged) -> None:
         """Keep finished scores as one more part."""
@@ -232,16 +250,16 @@ class Cache:
         """What there is of the posts in `wanted` (ids, ascending), made from their resized images
         as they are now; float16 where a file that has some of it is."""
         sources = self._sources()
-        place, sure = self._rows(sources, wanted)
-        place = {post_id: place[post_id] for post_id in sure}
-        half = any(_is_half(sources[number]) for number in {number for number, _ in place.values()})
-        return self._merged(sources, place, sure, half)
+        rows = self._rows(sources, wanted)
+        ids, source, row, sure = (each[rows.sure] for each in rows[:4])
+        half = any(_is_half(sources[number]) for number in np.unique(source).tolist())
+        return self._merged(sources, _Rows(ids, source, row, sure, rows.renewed), half)
 
-    def drop_parts(self, post_ids: set[int]) -> None:
-        """Remove the parts that have nothing but scores of these posts."""
+    def drop_parts(self, post_ids: np.ndarray) -> None:
+        """Remove the parts that have nothing but scores of these posts (ids, ascending)."""
         for source in self._sources():
             part = source.parent == self._parts
-            if part and post_ids.issuperset(load(source)["post_ids"].tolist()):
+            if part and not len(without(load(source)["post_ids"].numpy(), post_ids)):
                 source.unlink()
         self._tidy()
 
@@ -261,8 +279,8 @@ class Cache:
             if sources[0] != self.path:
                 sources[0].rename(self.path)
         else:
-            place, sure = self._rows(sources, post_ids)
-            self.save(self.path, self._merged(sources, place, sure, half))
+            rows = self._rows(sources, post_ids)
+            self.save(self.path, self._merged(sources, rows, half))
         # Only what was read: on a shared disk another machine's part may show up late.
         for source in sources:
             if source != self.path:
@@ -351,63 +369,67 @@ class Cache:
             sources.append(path)
         return sources
 
-    def _rows(
-        self, sources: Sequence[Path], wanted: np.ndarray
-    ) -> tuple[dict[int, tuple[int, int]], dict[int, tuple[int, int]]]:
-        """For every post in `sources` the (number of the source, row) that counts, and for those of
-        the posts in `wanted` whose row was made from their image as it is now that image's state.
+    def _rows(self, sources: Sequence[Path], wanted: np.ndarray) -> "_Rows":
+        """What counts for every post in `sources`, of the posts `wanted` (ids, ascending) with a
+        look at their images.
 
         Of a post's rows, one of its image as it is now; where there is none the last, as nothing is
         thrown away. Names and times of parts are no guide: clocks are set back, and another machine
         may see older copies of resized/.
         """
-        place: dict[int, tuple[int, int]] = {}
-        asked, sure = set(wanted.tolist()), dict[int, tuple[int, int]]()
-        states: dict[int, tuple[int, int]] = {}
-        for number, source in enumerate(sources):
-            found = load(source)
-            for row, (post_id, (size, mtime, content)) in enumerate(
-                zip(found["post_ids"].tolist(), found["images"].tolist(), strict=True)
-            ):
-                if post_id in sure:
-                    continue
-                place[post_id] = number, row
-                if post_id in asked:
+        every, renewed = array("q"), array("q")
+        for path in sources:
+            every.frombytes(load(path)["post_ids"].numpy().view(np.uint8).data)
+        ids = each_once(np.asarray(every))
+        del every
+        source, row = np.zeros((2, len(ids)), np.int32)
+        found = _Rows(ids, source, row, np.zeros(len(ids), bool), renewed)
+        for number, path in enumerate(sources):
+            of_file = load(path)
+            held, images = of_file["post_ids"].numpy(), of_file["images"].numpy()
+            for start in range(0, len(held), IDS_AT_ONCE):
+                some = held[start : start + IDS_AT_ONCE]
+                states = images[start : start + IDS_AT_ONCE]
+                rows, places = start + np.arange(len(some)), np.searchsorted(ids, some)
+                unsure = ~found.sure[places]
+                found.source[places[unsure]], found.row[places[unsure]] = number, rows[unsure]
+                asked = np.flatnonzero(unsure & (rows_of(wanted, some) >= 0))
+                said = zip(asked.tolist(), states[asked].tolist(), strict=True)
+                for at, (size, mtime, content) in said:
+                    place, post_id = int(places[at]), int(some[at])
+                    if found.sure[place]:
+                        continue
                     image = self.data.resized_image(post_id)
-                    if post_id not in states:
-                        states[post_id] = image_state(image)
-                    if (
-                        states[post_id] == (size, mtime)
-                        or content_hash(image.read_bytes()) == content
-                    ):
-                        sure[post_id] = states[post_id]
-        return place, sure
+                    state = image_state(image)
+                    if state != (size, mtime):
+                        if content_hash(image.read_bytes()) != content:
+                            continue
+                        renewed.extend((post_id, *state))
+                    found.sure[place], found.row[place] = True, rows[at]
+                let_go(some)
+                let_go(states)
+        return found
 
-    def _merged(
-        self,
-        sources: Sequence[Path],
-        place: dict[int, tuple[int, int]],
-        sure: dict[int, tuple[int, int]],
-        half: bool,
-    ) -> Merged:
-        """Rows of the sources, by post as _rows gives them, ids ascending, as float16 if `half`."""
-        ids = np.array(sorted(place), dtype=np.int64)
-        where = np.array([place[post_id] for post_id in ids.tolist()]).reshape(-1, 2)
-        images = np.empty((len(ids), 3), np.int64)
+    def _merged(self, sources: Sequence[Path], rows: "_Rows", half: bool) -> Merged:
+        """Rows of the sources, ids ascending, as float16 if `half`."""
+        images = np.empty((len(rows.ids), 3), np.int64)
         speeds: list[Speed] = []
         for number, source in enumerate(sources):
             found = load(source)
-            rows = np.flatnonzero(where[:, 0] == number)
-            if len(rows):  # Else all of it is in another source as well.
+            mine = np.flatnonzero(rows.source == number)
+            if len(mine):  # Else all of it is in another source as well.
                 speeds += found.get("speed", [])
-                images[rows] = found["images"].numpy()[where[rows, 1]]
+                mapped = found["images"].numpy()
+                for start in range(0, len(mine), IDS_AT_ONCE):
+                    some = mine[start : start + IDS_AT_ONCE]
+                    images[some] = copied(mapped, rows.row[some])
         # Another machine's copies have other times, and nobody wants to read them all once more.
-        for row, post_id in enumerate(ids.tolist()):
-            images[row, :2] = sure.get(post_id, images[row, :2])
-        shape = len(ids), len(self.tagger.tags)
-        blocks = _in_order(sources, where, shape[1], stored(half))
+        renewed = np.asarray(rows.renewed).reshape(-1, 3)
+        images[np.searchsorted(rows.ids, renewed[:, 0]), :2] = renewed[:, 1:]
+        shape = len(rows.ids), len(self.tagger.tags)
+        blocks = _in_order(sources, rows, shape[1], stored(half))
         scores = Streamed(shape, stored(half), blocks)
-        return Merged(ids, images, scores, speed.add_up(speeds))
+        return Merged(rows.ids, images, scores, speed.add_up(speeds))
 
     def _put_aside(self) -> None:
         """Keep a predictions file of other weights or settings under a name of its own."""
@@ -485,31 +507,37 @@ def let_go(mapped: np.ndarray) -> None:
     ctypes.CDLL(None).madvise(ctypes.c_void_p(begin), size, mmap.MADV_DONTNEED)
 
 
-def taken(mapped: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """A copy, float32, of some rows of a mapped matrix, of which nothing stays in memory."""
+def copied(mapped: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """A copy of some rows of a mapped matrix, of which nothing stays in memory."""
     found: np.ndarray = mapped[rows]
     let_go(mapped[rows.min() : rows.max() + 1])
-    return found.astype(np.float32, copy=False)
+    return found
+
+
+def taken(mapped: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """As `copied`, of scores, float32."""
+    return copied(mapped, rows).astype(np.float32, copy=False)
 
 
 def _in_order(
-    sources: Sequence[Path], where: np.ndarray, outputs: int, kind: np.dtype[Any]
+    sources: Sequence[Path], rows: _Rows, outputs: int, kind: np.dtype[Any]
 ) -> Iterator[np.ndarray]:
-    """The scores of the rows `where`, int (posts, 2): the number of the source and the row in it.
+    """The scores of some rows of the sources, a block of posts at a time.
 
     A source is open from the first block that has rows of it to the last.
     """
-    last = {number: place for place, number in enumerate(where[:, 0].tolist())}
+    last = np.zeros(len(sources), np.int32)
+    np.maximum.at(last, rows.source, np.arange(len(rows.ids), dtype=np.int32))
     opened: dict[int, np.ndarray] = {}
     size = rows_at_once(outputs)
-    for start in range(0, len(where), size):
-        some = where[start : start + size]
-        block = np.empty((len(some), outputs), kind)
-        for number in np.unique(some[:, 0]).tolist():
+    for start in range(0, len(rows.ids), size):
+        source, row = rows.source[start : start + size], rows.row[start : start + size]
+        block = np.empty((len(source), outputs), kind)
+        for number in np.unique(source).tolist():
             if number not in opened:
                 opened[number] = load(sources[number])["predictions"].numpy()
-            inside = some[:, 0] == number
-            block[inside] = taken(opened[number], some[inside, 1])
+            inside = source == number
+            block[inside] = taken(opened[number], row[inside])
             if last[number] < start + size:
                 del opened[number]
         yield block

@@ -106,9 +106,9 @@ def score(
     after results of another selection have been moved away.
     """
     ids, tags = ground_truth.post_ids, tag_set.common
-    truth = scores.truth(
-        data.root, len(ids), ground_truth.pairs(tags), np.arange(len(tags)), len(tags)
-    )
+    # Of tags that nobody knows there may be more than can be written out for every post.
+    carried = ground_truth.carried(tag_set.carried)
+    truth = scores.truth(data.root, carried, tag_set.carried, tags)
     last = history.last(out)
     earlier.put_aside(out, ids, [model.name for model in models], tags)
     save_truth(out, truth, ids, tags)
@@ -120,12 +120,12 @@ def score(
     drawn = clusters(ground_truth, unit)
     samples = bootstrap.resamples(len(ids), resamples, SEED, drawn.of_post)
     groups = tag_set.groups[: len(tags)]
-    by_post = ground_truth.ratings, totals, samples, drawn.of_post
-    test = TestSet(truth, ids, categories, *by_post, groups)
+    by_post = totals, samples, drawn.of_post
+    test = TestSet(truth, ids, categories, ground_truth.ratings, *by_post, groups)
     caches = [model.parts[0] for model in models if not model.mean_of]
     place_of = {cache.tagger.name: place for place, cache in enumerate(caches)}
     parts = [[place_of[part.tagger.name] for part in model.parts] for model in models]
-    beyond = Beyond(data.root, parts, ground_truth, tag_set, samples, drawn.of_post)
+    beyond = Beyond(data.root, parts, carried, tag_set, ground_truth.ratings, *by_post)
     seen_by = {model.name: model.may_have_seen(ground_truth) for model in models}
     wrong: list[Tiles] = []
 
@@ -171,7 +171,7 @@ def score(
             "count": len(ids),
             "min_id": int(ids[0]),
             "max_id": int(ids[-1]),
-            "sha256": history.sha256(map(str, ids.tolist())),
+            "sha256": history.sha256(history.id_lines(ids)),
             "ground_truth_sha256": ground_truth.digest(),
         },
         "site": site(data),
@@ -266,8 +266,8 @@ def of_slice(seen: np.ndarray | None, truth: GroundTruth, first: int, last: int)
     """What Slice says beside the figures, of the posts from one id to another. `seen` (posts,)."""
     rows = np.flatnonzero((truth.post_ids >= first) & (truth.post_ids <= last))
     return {
-        "first_day": truth.days[rows[0]],
-        "last_day": truth.days[rows[-1]],
+        "first_day": truth.day(rows[0]),
+        "last_day": truth.day(rows[-1]),
         "maybe_seen": None if seen is None else int(seen[rows].sum()),
     }
 
@@ -299,7 +299,9 @@ def save_truth(out: DataFolder, truth: Tiles, post_ids: np.ndarray, tags: list[s
     streamed = tensor_file.Streamed(truth.shape, truth.dtype, blocks)
     contents = {"ground_truth": streamed, "post_ids": post_ids, "tags": tags}
     tensor_file.save(out.ground_truth, contents)
-    files.write_text(out.validation_post_ids, "".join(f"{post_id}\n" for post_id in post_ids))
+    with files.atomic(out.validation_post_ids) as file:
+        for some in history.texts(history.id_lines(post_ids)):
+            file.write(some)
     files.write_text(out.validation_tags, "".join(f"{tag}\n" for tag in tags))
 
 

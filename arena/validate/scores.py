@@ -12,7 +12,9 @@ from arena.cli import UserError
 from arena.metrics import Decided
 from arena.metrics.tiles import Tiles
 from arena.tagger import Labels
-from arena.validate.predictions import load, taken
+from arena.validate.ids import rows_of
+from arena.validate.post_tags import PostTags
+from arena.validate.predictions import let_go, load, taken
 
 import numpy as np
 
@@ -25,11 +27,11 @@ def read(path: Path, post_ids: np.ndarray, rows: int) -> Iterator[tuple[slice, n
     Raises UserError where the file lacks a post, and for scores outside 0 to 1.
     """
     found = load(path)
-    row_of = {post_id: row for row, post_id in enumerate(found["post_ids"].tolist())}
-    if lacking := sum(post_id not in row_of for post_id in post_ids.tolist()):
+    held = found["post_ids"].numpy()
+    where = rows_of(held, post_ids)
+    let_go(held)
+    if lacking := np.count_nonzero(where < 0):
         raise UserError(f"{path} lacks {lacking} posts: run the same command again")
-    where = np.array([row_of[post_id] for post_id in post_ids.tolist()])
-    del row_of
     predictions = found["predictions"].numpy()
     for start in range(0, len(where), rows):
         block = taken(predictions, where[start : start + rows])
@@ -97,26 +99,19 @@ class Columns:
         return Decided(self.threshold, np.array(self.apart), predicted)
 
 
-def truth(
-    folder: Path,
-    posts: int,
-    pairs: tuple[np.ndarray, np.ndarray],
-    places: np.ndarray,
-    tags: int,
-) -> Tiles:
-    """Which of so many posts carries which of so many tags, bool (posts, tags).
-
-    `pairs` are rows, ascending, and numbers of tags, of which `places` has each one's place among
-    the tags, -1 where it is none of them.
-    """
+def truth(folder: Path, carried: PostTags, names: Sequence[str], wanted: Sequence[str]) -> Tiles:
+    """Which of the posts carries which of the `wanted` tags, bool (posts, tags); `carried` says
+    which of `names`, and so of all that any of them carries, they do."""
+    position = {tag: place for place, tag in enumerate(wanted)}
+    place_of = np.array([position.get(tag, -1) for tag in names], dtype=np.int64)
+    posts, tags = len(carried), len(wanted)
     found = Tiles.make(folder, posts, tags, np.bool_)
-    rows, numbers = pairs
     size = max(1, TRUTH_AT_ONCE // max(1, tags))
     for start in range(0, posts if tags else 0, size):
         block = np.zeros((min(size, posts - start), tags), np.bool_)
-        some = slice(*np.searchsorted(rows, [start, start + size]))
-        column = places[numbers[some]]
+        rows, numbers = carried.pairs(slice(start, start + len(block)))
+        column = place_of[numbers]
         inside = column >= 0
-        block[rows[some][inside] - start, column[inside]] = True
+        block[rows[inside], column[inside]] = True
         found.write(start, block)
     return found

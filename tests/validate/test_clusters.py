@@ -1,11 +1,16 @@
 """Which posts are drawn together, against a search of the graph."""
 
+import tempfile
+from pathlib import Path
 from typing import Any
 
 from arena.families import Links
 from arena.validate import clusters as room
-from arena.validate.clusters import Clusters, clusters
+from arena.validate import post_tags
+from arena.validate.clusters import Clusters, clusters, joined
 from arena.validate.ground_truth import GroundTruth
+from arena.validate.post_tags import Numbers, PostTags
+from bench import measure
 
 import numpy as np
 import pytest
@@ -19,14 +24,17 @@ def posts(artists: list[set[str]], parents: dict[int, int]) -> GroundTruth:
     """Posts 1, 2, … with such artists; parents also of posts that are not among them."""
     tags = ["1girl", *ARTISTS]
     rows = [[0, *sorted(tags.index(name) for name in names)] for names in artists]
+    with tempfile.TemporaryDirectory() as folder:
+        numbers = Numbers(Path(folder))
+    for row in rows:
+        numbers.add(row)
     return GroundTruth(
         post_ids=np.arange(1, len(artists) + 1),
-        ratings=[""] * len(artists),
-        days=[""] * len(artists),
+        ratings=np.array([""] * len(artists)),
+        days=np.full(len(artists), -1),
         tags=tags,
         categories=["general", *["artist"] * len(ARTISTS)],
-        indices=np.array([tag for row in rows for tag in row], np.int64),
-        starts=np.cumsum([0, *(len(row) for row in rows)]),
+        own=PostTags.of(numbers, np.array([len(row) for row in rows])),
         implications=[],
         links=Links(
             np.array([*parents], dtype=np.int64), np.array([*parents.values()], dtype=np.int64)
@@ -59,15 +67,16 @@ cases = st.tuples(
     st.lists(st.sets(st.sampled_from(ARTISTS), max_size=2), min_size=1, max_size=14),
     st.dictionaries(st.integers(1, 20), st.integers(1, 20), max_size=8),
     st.sampled_from([0.01, 0.25, 0.5, 1.0]),
+    st.integers(1, 14),
 )
 
 
 @settings(deadline=None)
 @given(cases)
 def test_clusters_are_those_of_a_search_of_the_graph(
-    case: tuple[list[set[str]], dict[int, int], float],
+    case: tuple[list[set[str]], dict[int, int], float, int],
 ) -> None:
-    artists, parents, largest = case
+    artists, parents, largest, posts_at_once = case
     ids = list(range(1, len(artists) + 1))
     relatives = [*parents.items()]
     by = [
@@ -79,6 +88,7 @@ def test_clusters_are_those_of_a_search_of_the_graph(
     both = searched(ids, relatives + by)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(room, "LARGEST", largest)
+        patch.setattr(post_tags, "POSTS_AT_ONCE", posts_at_once)
         truth = posts(artists, parents)
         assert clusters(truth, "none").of_post.tolist() == [i - 1 for i in ids]
         assert together(clusters(truth, "family")) == [[b in f for b in ids] for f in family]
@@ -95,6 +105,22 @@ def test_clusters_are_those_of_a_search_of_the_graph(
     ]
     assert firsts == list(range(found.groups))
     assert found.largest == max(np.bincount(found.of_post))
+
+
+NODES = st.integers(0, 11)
+
+
+@given(st.lists(st.tuples(NODES, NODES), max_size=20))
+def test_what_links_join_has_its_lowest_node(links: list[tuple[int, int]]) -> None:
+    found = joined(12, *np.array(links, np.int32).reshape(-1, 2).T)
+    assert found.tolist() == [min(each) for each in searched([*range(12)], [*links])]
+
+
+def test_a_long_chain_of_links_is_joined_in_little_time() -> None:
+    order = np.random.default_rng(0).permutation(200_000).astype(np.int32)
+    taken = measure.call(lambda: joined(len(order), order[1:], order[:-1]))
+    assert isinstance(taken.result, np.ndarray) and not taken.result.any()
+    assert taken.processor < 5
 
 
 def test_artists_that_join_too_many_are_told(capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from arena.data_folder import DataFolder
+from arena.validate import post_tags
 from arena.validate.ground_truth import GroundTruth, mappings, read
 from bench import measure
 from danbooru_metadata import TagMappings
@@ -66,6 +67,84 @@ def test_against_brute_force(
     }
     assert found.tags_per_post().tolist() == [len(tags) for tags in wanted]
     assert found.tags_per_post(vocabulary).tolist() == [len(tags & vocabulary) for tags in wanted]
+
+
+@settings(
+    max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None
+)
+@given(
+    posts=st.dictionaries(st.integers(1, 60), st.lists(TAG, max_size=5), min_size=1, max_size=25),
+    implications=ROWS,
+    chunk=st.integers(1, 6),
+    data=st.data(),
+)
+def test_some_posts_at_a_time_are_all_posts(
+    tmp_path: Path,
+    posts: dict[int, list[str]],
+    implications: Rows,
+    chunk: int,
+    data: st.DataObject,
+) -> None:
+    """Lines in any order, some of them twice, and fewer posts wanted than there are."""
+    source = folder(tmp_path, [], implications, [])
+    order = data.draw(st.permutations([*posts]))
+    if data.draw(st.booleans()):
+        order.sort(reverse=True)  # As download.py walks.
+    lines = [
+        {
+            "id": post_id,
+            "rating": "gsqe?"[post_id % 5],
+            "created_at": f"20{post_id:02}-01-{1 + post_id % 28:02}T00:00:00-05:00"
+            if post_id % 3
+            else None,
+            "tag_string": " ".join(posts[post_id]),
+            "tag_string_artist": "a b",
+        }
+        for post_id in order
+    ]
+    again = data.draw(st.lists(st.sampled_from(order), max_size=3))
+    lines += [{"id": post_id, "tag_string": "twice"} for post_id in again]
+    source.posts.write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    wanted = {post_id for post_id in posts if post_id % 7}
+    limit = data.draw(st.integers(1, len(posts)))
+    lowest = sorted(wanted)[:limit]
+    carried = [set(posts[post_id]) for post_id in lowest]
+    for tags in carried:
+        while more := {c for a, c in implications if a in tags} - tags:
+            tags |= more
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(post_tags, "POSTS_AT_ONCE", chunk)
+        patch.setattr(post_tags, "MOST_WAITING", chunk)
+        found = read(source, wanted, limit, mappings(source))
+        assert found.post_ids.tolist() == lowest
+        assert found.ratings.tolist() == ["gsqe"[p % 5 : p % 5 + 1] for p in lowest]
+        assert [found.day(row) for row in range(len(lowest))] == [
+            f"20{p:02}-01-{1 + p % 28:02}" if p % 3 else "" for p in lowest
+        ]
+        matrix = np.array([[name in tags for name in NAMES] for tags in carried]).reshape(-1, 8)
+        assert (found.matrix(NAMES) == matrix).all()
+        counts = dict(zip(found.tags, found.counts().tolist(), strict=True))
+        assert [counts.get(name, 0) for name in NAMES] == matrix.sum(axis=0).tolist()
+        assert found.tags_per_post().tolist() == [len(tags) for tags in carried]
+        known = data.draw(st.sets(TAG))
+        assert found.tags_per_post(known).tolist() == [len(tags & known) for tags in carried]
+        artists = {
+            (int(row), found.tags[tag])
+            for row, tag in zip(*found.artists(without={"b"}), strict=True)
+        }
+        assert artists == {(row, "a") for row, p in enumerate(lowest) if "a" in posts[p]}
+        pairs = found.carried(NAMES)
+        for _ in range(4):
+            start = data.draw(st.integers(0, len(lowest)))
+            stop = data.draw(st.integers(start, len(lowest)))
+            rows, places = pairs.pairs(slice(start, stop))
+            assert (np.diff(rows) >= 0).all()
+            ours = np.zeros((stop - start, len(NAMES)), int)
+            np.add.at(ours, (rows, places), 1)
+            assert (ours == matrix[start:stop]).all()
+        digest = found.digest()
+    assert read(source, wanted, limit, mappings(source)).digest() == digest
+    assert {path.name for path in tmp_path.iterdir()} == {"metadata", "posts.jsonl"}
 
 
 def chain(length: int) -> Rows:
@@ -169,10 +248,10 @@ def test_the_lowest_posts_of_a_file_in_any_order(tmp_path: Path) -> None:
     found = read(data, wanted, 100, mappings(data))  # The rest is let go several times on the way.
     lowest = sorted(wanted)[:100]
     assert found.post_ids.tolist() == lowest
-    assert found.ratings == [posts[post_id]["rating"] for post_id in lowest]
-    assert found.days == [str(posts[post_id]["created_at"])[:10] for post_id in lowest]
+    assert found.ratings.tolist() == [posts[post_id]["rating"] for post_id in lowest]
     for row, post_id in enumerate(lowest):
-        own = found.indices[found.starts[row] : found.starts[row + 1]]
+        assert found.day(row) == str(posts[post_id]["created_at"])[:10]
+        _, own = found.own.pairs(slice(row, row + 1))
         assert {found.tags[tag] for tag in own} == set(str(posts[post_id]["tag_string"]).split())
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from arena.data_folder import DataFolder
-from arena.validate import inference
+from arena.validate import ids, inference, predictions
 from demo.tiny import make_data, make_image, make_model, make_onnx
 from tests.helpers import ROOT, Ended, call, refused, run
 from tests.validate.helpers import QUICK, TAGS, assert_alike, content, ok, saved, to_run, validate
@@ -15,6 +15,8 @@ from tests.validate.helpers import QUICK, TAGS, assert_alike, content, ok, saved
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 
 def fingerprint(data: Path, name: str) -> str:
@@ -43,8 +45,9 @@ def test_predictions_of_other_weights_are_kept_and_found_again(tmp_path: Path) -
 
 @pytest.mark.slow
 def test_scores_of_any_order_of_weights_settings_and_posts_are_worked_out_once(
-    tmp_path: Path,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(predictions, "IDS_AT_ONCE", 5)
     posts = [post["id"] for post in make_data(tmp_path, 24)]
     model = make_model(tmp_path, "a", TAGS)
     original = model.read_text()
@@ -67,6 +70,21 @@ def test_scores_of_any_order_of_weights_settings_and_posts_are_worked_out_once(
         have |= asked
         assert set(saved(tmp_path, "a")["post_ids"].tolist()) == have
     assert len(known) > 3
+
+
+IDS = st.lists(st.integers(1, 12), max_size=14)
+
+
+@given(held=IDS, wanted=IDS, at_once=st.integers(1, 4))
+def test_ids_are_looked_up_as_in_a_dict(held: list[int], wanted: list[int], at_once: int) -> None:
+    row_of = {post_id: row for row, post_id in enumerate(held)}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ids, "IDS_AT_ONCE", at_once)
+        ours = np.array(held, np.int64), np.array(wanted, np.int64)
+        rows, rest = ids.rows_of(*ours), ids.without(*ours[::-1])
+    assert rows.tolist() == [row_of.get(post_id, -1) for post_id in wanted]
+    assert rest.tolist() == [post_id for post_id in wanted if post_id not in row_of]
+    assert ids.each_once(ours[0]).tolist() == sorted(row_of)
 
 
 def test_cards_of_one_name_take_turns(tmp_path: Path) -> None:
