@@ -2,17 +2,15 @@
 
 It is written a block of posts at a time and read both ways, a block of tags or a block of posts at
 a time, so it lies in tiles: bands of posts, each cut into blocks of tags. Reading either way takes
-few, long pieces. The file has no name: it goes with the process that made it, however that ends.
-Pieces are read into arrays, not mapped, as mapped pages would count as memory.
+few, long pieces.
 """
 
-import errno
-import os
-import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+
+from arena.metrics.scratch import ScratchFile
 
 import numpy as np
 
@@ -34,26 +32,14 @@ def transposed(rows: np.ndarray, out: np.ndarray) -> None:
         out[:, some] = rows[some].T
 
 
-class _File:
-    """An open file, which is closed when nothing needs it any longer."""
-
-    def __init__(self, number: int) -> None:
-        self.number = number
-
-    def __del__(self) -> None:
-        os.close(self.number)
-
-
 @dataclass(frozen=True)
 class Tiles:
     """The posts from number `first` to before `last` of a matrix of `posts` posts in a file.
 
-    What has not been written is 0. Whatever reads or writes raises the OSError of the file system,
-    with the folder's name in it.
+    What has not been written is 0. Whatever reads or writes raises the OSError of the file system.
     """
 
-    file: _File
-    folder: Path
+    file: ScratchFile
     posts: int
     tags: int
     dtype: np.dtype[Any]
@@ -64,9 +50,8 @@ class Tiles:
     def make(cls, folder: Path, posts: int, tags: int, kind: type) -> "Tiles":
         """A matrix of zeros in a new file in a folder, which nobody else sees."""
         dtype = np.dtype(kind)
-        with tempfile.TemporaryFile(dir=folder) as file:
-            file.truncate(posts * tags * dtype.itemsize)
-            return cls(_File(os.dup(file.fileno())), folder, posts, tags, dtype, 0, posts)
+        file = ScratchFile(folder, posts * tags * dtype.itemsize)
+        return cls(file, posts, tags, dtype, 0, posts)
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -91,7 +76,7 @@ class Tiles:
             part = rows[some.start - self.first - start : some.stop - self.first - start]
             for tags in self._tag_blocks():
                 tile = np.ascontiguousarray(part[:, tags], self.dtype)
-                self._move(os.pwritev, tile, self._offset(some.start, band, tags))
+                self.file.write(self._offset(some.start, band, tags), tile)
 
     def columns(self, tags: slice, kind: type) -> np.ndarray:
         """The scores of a block of `width` tags (fewer are in the last) as (tags, posts)."""
@@ -100,7 +85,7 @@ class Tiles:
         buffer = np.empty((tall, tags.stop - tags.start), self.dtype)
         for some, band in self._bands(self.first, self.last):
             tile = buffer[: some.stop - some.start]
-            self._move(os.preadv, tile, self._offset(some.start, band, tags))
+            self.file.read(self._offset(some.start, band, tags), tile)
             transposed(tile, found[:, some.start - self.first : some.stop - self.first])
         return found
 
@@ -111,7 +96,7 @@ class Tiles:
         for some, band in self._bands(start, self.first + posts.stop):
             for tags in self._tag_blocks():
                 tile = np.empty((some.stop - some.start, tags.stop - tags.start), self.dtype)
-                self._move(os.preadv, tile, self._offset(some.start, band, tags))
+                self.file.read(self._offset(some.start, band, tags), tile)
                 found[some.start - start : some.stop - start, tags] = tile
         return found
 
@@ -132,19 +117,6 @@ class Tiles:
         inside = (post - band.start) * (tags.stop - tags.start)
         offset: int = (before + inside) * self.dtype.itemsize
         return offset
-
-    def _move(self, call: Any, tile: np.ndarray, offset: int) -> None:
-        """Read or write a whole tile: a call may move less than it is asked to."""
-        rest = memoryview(tile.reshape(-1).view(np.uint8).data)
-        try:
-            while len(rest):
-                moved = call(self.file.number, [rest], offset)
-                if not moved:
-                    raise OSError(errno.EIO, os.strerror(errno.EIO))
-                rest, offset = rest[moved:], offset + moved
-        except OSError as error:
-            error.filename = error.filename or str(self.folder)
-            raise
 
 
 def rows_of(matrix: "np.ndarray | Tiles", posts: Sequence[int] | np.ndarray) -> Any:

@@ -1,46 +1,29 @@
 """The tags that posts carry by themselves, as numbers in a scratch file: ten million posts have
-hundreds of millions.
+hundreds of millions."""
 
-The file has no name: it goes with the process that made it, however that ends. Pieces are read into
-arrays, not mapped, as mapped pages would count as memory.
-"""
-
-import errno
-import os
-import tempfile
 from array import array
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+
+from arena.metrics.scratch import ScratchFile
 
 import numpy as np
 
 POSTS_AT_ONCE = 1 << 16
 MOST_WAITING = 1 << 18  # Numbers that are not in the file yet.
-
-
-class _File:
-    """A new file in a folder, which nobody else sees; closed when nothing needs it any longer."""
-
-    def __init__(self, folder: Path) -> None:
-        with tempfile.TemporaryFile(dir=folder) as file:
-            self.number = os.dup(file.fileno())
-
-    def __del__(self) -> None:
-        if hasattr(self, "number"):  # Else the folder takes no file.
-            os.close(self.number)
+ITEM = np.dtype(np.int32).itemsize
 
 
 class Numbers:
     """Whole numbers, int32, that are added one after the other and read again in pieces.
 
-    Whatever reads or writes raises the OSError of the file system, with the folder's name in it.
+    Whatever reads or writes raises the OSError of the file system.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._file = _File(folder)
+        self._file = ScratchFile(folder)
         self._written = 0
         self._waiting = array("i")
 
@@ -56,33 +39,20 @@ class Numbers:
     def write(self, numbers: np.ndarray) -> None:
         """Put int32 (n,) at the end."""
         self._flush()
-        self._move(os.pwritev, np.ascontiguousarray(numbers, np.int32), self._written)
+        self._file.write(self._written * ITEM, np.ascontiguousarray(numbers, np.int32))
         self._written += len(numbers)
 
     def read(self, first: int, last: int) -> np.ndarray:
         """The numbers from the one at `first` to before the one at `last`: int32 (n,)."""
         self._flush()
         found = np.empty(last - first, np.int32)
-        self._move(os.preadv, found, first)
+        self._file.read(first * ITEM, found)
         return found
 
     def _flush(self) -> None:
         if waiting := self._waiting:
             self._waiting = array("i")
             self.write(np.asarray(waiting))
-
-    def _move(self, call: Any, numbers: np.ndarray, place: int) -> None:
-        """Read or write all of an array: a call may move less than it is asked to."""
-        rest, offset = memoryview(numbers.view(np.uint8).data), place * numbers.itemsize
-        try:
-            while len(rest):
-                moved = call(self._file.number, [rest], offset)
-                if not moved:
-                    raise OSError(errno.EIO, os.strerror(errno.EIO))
-                rest, offset = rest[moved:], offset + moved
-        except OSError as error:
-            error.filename = error.filename or str(self.folder)
-            raise
 
 
 @dataclass(frozen=True)
