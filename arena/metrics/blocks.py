@@ -22,22 +22,25 @@ T = TypeVar("T")
 
 PAIRS_PER_BLOCK = 1 << 20  # (post, tag) pairs in a block of posts.
 POSTS_PER_BLOCK = 1024  # In a block of posts: of few tags there may be more to count than pairs.
-POSTS_AT_ONCE = 1 << 23  # Of all tags that are worked on together: each takes up to 100 bytes.
+# Of all tags that are worked on together, each of which takes up to 100 bytes a post; and of all
+# blocks whose results may wait to be taken, each of which may have as much.
+POSTS_AT_ONCE, POSTS_WAITING = 1 << 23, 1 << 20
 
 
 def _blocks(
-    work: Callable[[slice], T], count: int, size: int, most: int | None = None
+    work: Callable[[slice], T], count: int, size: int, posts: int = 1
 ) -> Iterator[tuple[slice, T]]:
     """(part, work(part)) for the parts of range(count), in order, worked on by all cores, or by
-    `most` of them."""
-    workers = min(len(os.sched_getaffinity(0)), most or count or 1)
+    fewer where each part is of so many `posts` that all together would not fit the memory."""
+    workers = min(len(os.sched_getaffinity(0)), max(1, POSTS_AT_ONCE // max(1, posts)))
+    waiting = min(workers, POSTS_WAITING // max(1, posts))
     ahead: deque[tuple[slice, Future[T]]] = deque()
     # One torch thread in each of ours: the pool already keeps every core busy.
     with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
         for start in range(0, count, size):
             part = slice(start, min(start + size, count))
             ahead.append((part, pool.submit(work, part)))
-            if len(ahead) > 2 * workers:  # Results that nobody has taken yet would fill the memory.
+            if len(ahead) >= workers + waiting:  # What nobody has taken yet would fill the memory.
                 part, found = ahead.popleft()
                 yield part, found.result()
         while ahead:
@@ -74,7 +77,7 @@ def by_tags(
         return work(part, columns, _columns(truth, part, np.bool_))
 
     size = scores.width if isinstance(scores, Tiles) else tags_per_block(len(scores))
-    return _blocks(block, scores.shape[1], size, max(1, POSTS_AT_ONCE // max(1, len(scores))))
+    return _blocks(block, scores.shape[1], size, len(scores))
 
 
 def by_posts(

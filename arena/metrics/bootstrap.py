@@ -37,13 +37,13 @@ GRID = (np.arange(1, 256) / 256).astype(np.float32)  # Global thresholds: exact 
 FIGURES = ("precision", "recall", "f1", "mcc")
 CALIBRATION_BINS = 16
 MOST_UNITS = 1 << 17  # Their weights are small, and a spread of so many is known to 0.2%.
-MOST_CUTS = 1 << 22  # Thresholds of all pairs together.
+MOST_CUTS = 1 << 21  # Thresholds of all pairs together.
 COARSE = np.uint32(0xFFFFFE00)  # Of a score's 32 bits: its sign, exponent and 14 more.
 RECALL_STEPS = 1024  # Steps of recall in which the resamples' micro AP is added up.
 EXACT_HALF = 2048  # Half precision holds every whole number up to here.
 CELLS = 1 << 18  # Cuts x samples counted at a time: a megabyte an array, to stay in the cache.
 MIN_WIDTH = 8  # Samples counted at a time, at least,
-MOST_CELLS = 1 << 23  # unless they would take more than some arrays of so many cells.
+MOST_CELLS = 1 << 21  # unless they would take more than some arrays of so many cells.
 
 
 @dataclass(frozen=True)

@@ -44,7 +44,12 @@ def influences(
     posts, tags = scores.shape
     units = int(clusters.max()) + 1
 
-    def block(part: slice, scores: Array, truth: Array) -> list[_OfTag]:
+    def nothing() -> tuple[Array, Array, Array]:
+        """What is added up: the influences, and what `residuals` gives of recall, F1 and AP."""
+        further = len(HEADLINE) - 1
+        return np.zeros((posts, len(HEADLINE))), np.zeros((further, units)), np.zeros(further)
+
+    def block(part: slice, scores: Array, truth: Array) -> tuple[Array, Array, Array]:
         predicted = above(part, scores)
         right = predicted & truth
         tp, n, k = (np.count_nonzero(each, axis=1) for each in (right, predicted, truth))
@@ -57,34 +62,31 @@ def influences(
                 [zero, -safe_divide(safe_divide(tp, k), k), -safe_divide(f1(tp, n, k), n + k)],
             ]
         )
-        found = []
+        found, more, own = nothing()
         for tag, positive in enumerate(truth):
             some = np.flatnonzero(positive | predicted[tag]).astype(np.int32)
             counted = np.stack([right[tag, some], predicted[tag, some], positive[some]])
             moved = by[:, :, tag].T @ counted
+            found[some, :3] += moved.T
             reached, in_ap = of_average_precision(scores[tag], positive)
+            found[reached, 3] += in_ap
             near = np.isin(clusters[reached], clusters[positive])
-            further = [
-                residuals(clusters[of], moves, size)
-                for of, moves, size in (
+            for row, (of, moves, size) in enumerate(
+                (
                     (some, moved[1], counted[2]),
                     (some, moved[2], counted[1:].sum(axis=0)),
                     (reached[near], in_ap[near], positive[reached[near]]),
                 )
-            ]
-            found.append(_OfTag(some, moved.T, reached, in_ap, further))
-        return found
-
-    total, more = np.zeros((posts, len(HEADLINE))), np.zeros((len(HEADLINE) - 1, units))
-    own = np.zeros(len(more))
-    for _, tags_of_block in by_tags(scores, truth, block):
-        while tags_of_block:  # Each is let go as soon as it is added.
-            one = tags_of_block.pop(0)
-            total[one.posts, :3] += one.moved
-            total[one.reached, 3] += one.in_ap
-            for row, (places, each, of_tag) in enumerate(one.further):
+            ):
+                places, each, of_tag = residuals(clusters[of], moves, size)
                 more[row, places] += each
                 own[row] += of_tag
+        return found, more, own
+
+    total, more, own = nothing()
+    for _, found in by_tags(scores, truth, block):
+        for sums, part in zip((total, more, own), found, strict=True):
+            sums += part
     wider = {}
     for row, name in enumerate(HEADLINE[1:]):
         together = np.bincount(clusters, total[:, row + 1])
@@ -116,17 +118,6 @@ def student(degrees: float) -> float:
     1964, 26.7.5: 1.393 of 4, where 1.417 is right, and 1.042 of 30."""
     z, n = REACH, max(degrees, 4.0)
     return 1 + (z**2 + 1) / (4 * n) + (5 * z**4 + 16 * z**2 + 3) / (96 * n**2)
-
-
-class _OfTag(NamedTuple):
-    """How one tag's precision, recall and F1 are moved by some `posts`, `moved` (n, 3), and its AP
-    by those `reached`, `in_ap` (m,); and of recall, F1 and AP what `residuals` gives."""
-
-    posts: Array
-    moved: Array
-    reached: Array
-    in_ap: Array
-    further: list[tuple[Array, Array, float]]
 
 
 def residuals(clusters: Array, influence: Array, size: Array) -> tuple[Array, Array, float]:
