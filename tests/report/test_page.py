@@ -259,13 +259,19 @@ def test_leaderboard_follows_the_choice_of_threshold(small: Opened) -> None:
 
 def open_tag(page: Page, row: int) -> None:
     """Open the tag in a row of the table of all tags."""
+    open_row(page, "tags-table", "tag", row)
+
+
+def open_row(page: Page, table: str, dialog: str, row: int) -> None:
+    """Open the dialog of what is in a row of a table."""
 
     def opens() -> bool:
-        # While plots above are still growing, the button may move away from under the mouse.
-        if not page.locator("#tag[open]").count():
+        # While plots above still grow, or the table is drawn anew, the button may move away from
+        # under the mouse.
+        if not page.locator(f"#{dialog}[open]").count():
             with contextlib.suppress(TimeoutError):
-                page.locator("#tags-table button.open").nth(row).click(timeout=1000)
-        return page.locator("#tag[open]").count() == 1
+                page.locator(f"#{table} button.open").nth(row).click(timeout=1000)
+        return page.locator(f"#{dialog}[open]").count() == 1
 
     until(opens)
 

@@ -4,12 +4,15 @@
 const trail = [];  // What was open before, the last one last: how to open it, and what it led to.
 let opened = null;  // What was opened last: its dialog, and how to open it again.
 let goingBack = false;
+let from = null;  // What in the page led to the first of them.
 
 // Shows a dialog; `again` opens it again, and what leads to it is named by it and `key`.
 function enter(name, key, again) {
   const dialog = byId(name);
-  if (!opened?.dialog.open) trail.length = 0;
-  else if (!goingBack) trail.push({ again: opened.again, lead: `${name} ${key}` });
+  if (!opened?.dialog.open) {
+    trail.length = 0;
+    from = `${name} ${key}`;
+  } else if (!goingBack) trail.push({ again: opened.again, lead: `${name} ${key}` });
   opened?.dialog.close();
   opened = { dialog, again };
   dialog.showModal();
@@ -40,6 +43,12 @@ function makeDialogs() {
   for (const dialog of document.querySelectorAll("dialog")) {
     dialog.querySelector(".back").addEventListener("click", back);
     dialog.querySelector(".close").addEventListener("click", () => dialog.close());
+    // A table that was drawn anew meanwhile has another button for the same.
+    dialog.addEventListener("close", () => {
+      const at = document.activeElement;
+      if (opened.dialog.open || (at !== document.body && !dialog.contains(at))) return;
+      document.querySelector(`main [data-lead="${from}"]`)?.focus({ preventScroll: true });
+    });
     dialog.addEventListener("click", (event) => {
       if (event.target === dialog) dialog.close();
     });
