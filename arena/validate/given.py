@@ -283,6 +283,7 @@ def _check_arrays(path: Path, found: dict[Any, Any], sizes: set[int]) -> None:
             and not tensor.requires_grad
             # A view of few numbers can claim to be billions of rows.
             and tensor.is_contiguous()
+            and predictions.is_mapped(tensor)
             # Of a record cut short, torch reads on in the next.
             and tensor.untyped_storage().nbytes() in sizes
         )
@@ -394,7 +395,9 @@ def _are_images(value: Any, rows: int) -> bool:
     return (
         isinstance(value, torch.Tensor)
         and (value.dtype, value.shape) == (torch.int64, (rows, 3))
+        and value.layout == torch.strided
         and value.is_contiguous()
+        and predictions.is_mapped(value)
     )
 
 
