@@ -299,6 +299,19 @@ def nan(held: dict[str, Any]) -> None:
 
 
 Change = Callable[[dict[str, Any]], Any]
+
+
+class Copied:
+    """Numbers that torch is to copy, as what `held` has in them is one number again and again."""
+
+    def __init__(self, held: dict[str, Any]) -> None:
+        self.numbers = torch.zeros(1).expand(held["predictions"].shape)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        copied = torch._utils._rebuild_device_tensor_from_cpu_tensor
+        return copied, (self.numbers, torch.float32, "cpu", False)
+
+
 HOSTILE: dict[str, tuple[Change, str]] = {
     "NaN": (nan, "not from 0 to 1"),
     "above 1": (lambda held: held["predictions"].fill(1.5), "not from 0 to 1"),
@@ -319,11 +332,15 @@ HOSTILE: dict[str, tuple[Change, str]] = {
     ),
     "no numbers at all": (
         lambda held: held.update(predictions=torch.zeros(1, device="meta").expand(40, 12)),
-        "'predictions'",
+        "not a predictions file",
+    ),
+    "numbers that are copied": (
+        lambda held: held.update(predictions=Copied(held)),
+        "not a predictions file",
     ),
     "sparse": (
         lambda held: held.update(predictions=torch.from_numpy(held["predictions"]).to_sparse()),
-        "'predictions'",
+        "not a predictions file",
     ),
     "no posts": (
         lambda held: held.update(
