@@ -151,7 +151,11 @@ def lock(data: DataFolder, script: str) -> Iterator[None]:
             raise UserError(
                 f"{data} is in use by {script}.py ({holder}): wait for it or stop it first"
             ) from None
-        file.truncate(0)
-        file.write(f"process {os.getpid()} on {socket.gethostname()}")
-        file.flush()
+        holder = f"process {os.getpid()} on {socket.gethostname()}"
+        try:
+            file.truncate(0)
+            os.write(file.fileno(), holder.encode())  # What is in a buffer is tried again at close.
+        except OSError as error:
+            error.filename = str(data.lock(script))  # A full disk names no file.
+            raise
         yield

@@ -1,7 +1,7 @@
 """Images to measure with, which need only NumPy and Pillow."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -26,12 +26,9 @@ def make_images(folder: Path, count: int) -> list[Path]:
     return paths
 
 
-def same_file(paths: Sequence[str], content: bytes) -> Iterator[tuple[int, Sequence[str]]]:
-    """Make files of one content, millions of them in little time and few inodes: (number of the
-    first, paths) of each group that is one file under many names."""
-    for start in range(0, len(paths), NAMES):
-        group = paths[start : start + NAMES]
-        Path(group[0]).write_bytes(content)
-        for path in group[1:]:  # As texts: millions of Paths would take their time.
-            os.link(group[0], path)
-        yield start, group
+def same_file(paths: Sequence[str], content: bytes) -> None:
+    """Make up to NAMES files of one content in little time and one inode: one file under many
+    names. As texts: millions of Paths would take their time."""
+    Path(paths[0]).write_bytes(content)
+    for path in paths[1:]:
+        os.link(paths[0], path)

@@ -18,13 +18,13 @@ import argparse
 import hashlib
 import io
 import json
-import os
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 from arena.data_folder import DataFolder
 from bench import measure
+from bench.images import NAMES, same_file
 from demo.server import serve
 from demo.tiny import write_mappings
 
@@ -34,7 +34,6 @@ from PIL import Image
 FIRST_ID = 6_000_000
 SAMPLE = 512
 CHOSEN = 32_768
-NAMES = 60_000  # Of one file; ext4 takes up to 65,000.
 PAGE = 200  # Posts that the site gives at a time.
 TAGS = 35  # A post.
 VOCABULARY = 1_000_000
@@ -127,10 +126,8 @@ def make_finished(data: DataFolder, posts: int) -> None:
             walked.write(json.dumps({**page, "ratings": "egqs", "min_age_days": 60}) + "\n")
     for folder, end, content in ((data.originals, "", CONTENT), (data.resized, ".webp", WEBP)):
         for first in range(1, posts + 1, NAMES):
-            source = f"{folder}/{first}{end}"  # As text: millions of Paths would take their time.
-            Path(source).write_bytes(content)
-            for post_id in range(first + 1, min(posts + 1, first + NAMES)):
-                os.link(source, f"{folder}/{post_id}{end}")
+            numbers = range(first, min(posts + 1, first + NAMES))
+            same_file([f"{folder}/{post_id}{end}" for post_id in numbers], content)
     with data.verdicts.open("w") as verdicts:
         for post_id in range(1, posts + 1):
             if post_id % NAMES == 1:

@@ -23,7 +23,7 @@ from arena.validate.ground_truth import mappings
 from arena.validate.predictions import Cache, Merged, image_state
 from arena.validate.tensor_file import Streamed
 from bench import measure
-from bench.images import same_file
+from bench.images import NAMES, same_file
 from demo.tiny import make_model, write_mappings
 
 import numpy as np
@@ -62,9 +62,11 @@ def make_folder(
         return found
 
     states = np.zeros((posts, 3), np.int64)
-    paths = [f"{folder}/resized/{post_id}.webp" for post_id in ids.tolist()]
-    for start, group in same_file(paths, b"x"):
-        states[start : start + len(group), :2] = image_state(Path(group[0]))
+    for start in range(0, posts, NAMES):
+        some = slice(start, start + NAMES)
+        paths = [f"{folder}/resized/{post_id}.webp" for post_id in ids[some].tolist()]
+        same_file(paths, b"x")
+        states[some, :2] = image_state(Path(paths[0]))
     with (folder / "posts.jsonl").open("w") as file:
         for start in range(0, posts, ROWS):
             for row, carried in enumerate(truth(start), start):

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from arena import jsonl
+from arena import files, jsonl
 from arena.data_folder import DataFolder
 from arena.download.post_file import PostFile
 from demo.tiny import make_data, make_model
@@ -166,3 +166,13 @@ def test_validate_reads_a_last_post_without_its_newline(tmp_path: Path) -> None:
     )
     assert ended.code == 0, ended.err
     assert f"{len(made)} posts, min id {made[0]['id']}" in ended.out  # The file's last post.
+
+
+def test_a_lock_for_which_the_disk_has_no_room_is_named(tmp_path: Path) -> None:
+    with small_disk(tmp_path / "disk", "64k"):
+        data = DataFolder(tmp_path / "disk")
+        free = os.statvfs(data.root)
+        (data.root / "filler").write_bytes(bytes(free.f_bavail * free.f_bsize))
+        with pytest.raises(OSError, match="No space left") as caught, files.lock(data, "validate"):
+            pass
+        assert caught.value.filename == str(data.lock("validate"))

@@ -6,6 +6,8 @@ Pieces are read into arrays, not mapped, as mapped pages would count as memory.
 import errno
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +24,7 @@ class ScratchFile:
     def __init__(self, folder: Path, size: int = 0) -> None:
         """`size` bytes, all 0."""
         self.folder = folder
-        with tempfile.TemporaryFile(dir=folder) as file:
+        with self._telling(), tempfile.TemporaryFile(dir=folder) as file:
             file.truncate(size)
             self._number = os.dup(file.fileno())
 
@@ -41,12 +43,18 @@ class ScratchFile:
     def _move(self, call: Any, offset: int, values: np.ndarray) -> None:
         """Read or write all of an array: a call may move less than it is asked to."""
         rest = memoryview(values.reshape(-1).view(np.uint8).data)
-        try:
+        with self._telling():
             while len(rest):
                 moved = call(self._number, [rest], offset)
                 if not moved:
                     raise OSError(errno.EIO, os.strerror(errno.EIO))
                 rest, offset = rest[moved:], offset + moved
+
+    @contextmanager
+    def _telling(self) -> Iterator[None]:
+        """Name the folder in an OSError: the file has no name, or one that nobody knows."""
+        try:
+            yield
         except OSError as error:
-            error.filename = error.filename or str(self.folder)
+            error.filename = str(self.folder)
             raise

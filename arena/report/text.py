@@ -307,8 +307,9 @@ def _verdict(metrics: Metrics, names: dict[str, str], better: str, worse: str) -
     low, high = found["low"], found["high"]
     posts, clusters = metrics["posts"]["count"], metrics["bootstrap"]["clusters"]
     if clusters < FEWEST:
-        few = f"{posts} posts" if clusters == posts else f"{clusters} clusters of posts"
-        return f"{said}; {few} are too few to tell whether that is more than noise."
+        one, several = ("post", "posts") if clusters == posts else ("cluster", "clusters of posts")
+        few = f"one {one} is" if clusters == 1 else f"{clusters} {several} are"
+        return f"{said}; {few} too few to tell whether that is more than noise."
     if low is None:
         why = (
             "the resamples do not differ, so"

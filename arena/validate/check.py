@@ -4,10 +4,12 @@ Authors and loaders disagree about some models, and a wrong setting does not sto
 makes it worse. Labelled posts can tell.
 """
 
+import tempfile
 from array import array
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from arena.cli import UserError, progress, say
 from arena.data_folder import DataFolder
@@ -75,7 +77,9 @@ def check(
     usable = array("q", ground_truth.usable_posts(data))
     spread = np.linspace(0, len(usable) - 1, min(POSTS, len(usable))).astype(int)
     wanted = PostIds(usable[place] for place in spread)
-    truth = ground_truth.read(data, wanted, POSTS, mappings)
+    # Of few posts: it asks only, and needs no folder that it may write to.
+    scratch = Path(tempfile.gettempdir())
+    truth = ground_truth.read(data, wanted, POSTS, mappings, scratch=scratch)
     columns, matrix = _known(tagger, truth)
     with distributed.explain_gpu_errors(), distributed.stream(device):
         network = tagger.open(device, tagger.precision(device, "auto"))

@@ -10,8 +10,6 @@ Such a file may come from anybody, so all of it is checked before any of it is u
 import hashlib
 import math
 import re
-import struct
-import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -37,15 +35,6 @@ UNKNOWN_THRESHOLD = 0.5
 LARGEST_TEXT = 2**24  # Bytes of all that is no number: 100,000 tags with category take 6 million.
 MOST_WORK = 2**20  # To load these, as pickle_work.py counts it: such tags take half of it.
 LONGEST_TAG, LONGEST_TEXT, MOST_FILES = 500, 300, 1000
-# What zipfile raises for a file that is none of its.
-NO_ZIP = (
-    zipfile.BadZipFile,
-    ValueError,
-    NotImplementedError,
-    OverflowError,
-    EOFError,
-    struct.error,
-)
 
 
 def stem(name: str) -> str:
@@ -241,31 +230,28 @@ def _check_archive(path: Path) -> set[int]:
 
     Raises UserError for what it did not write, before torch spends memory on it.
     """
+    path.open("rb").close()  # torch tells what the system has against it as it tells damage.
     try:
-        with zipfile.ZipFile(path) as archive:
-            entries = archive.infolist()
-            size = path.stat().st_size
-            stored = all(entry.compress_type == zipfile.ZIP_STORED for entry in entries)
-            if not stored or sum(entry.file_size for entry in entries) > size:
-                raise UserError(f"{path} says it holds more than its {size} bytes: leave it out")
-            texts = [entry for entry in entries if entry.filename.endswith("data.pkl")]
-            length = sum(entry.file_size for entry in texts)
-            if length > LARGEST_TEXT:
-                raise UserError(
-                    f"{path} has {length} bytes of tags and other texts, where {LARGEST_TEXT} are"
-                    " enough for any model: leave it out"
-                )
-            if sum(work(archive.read(entry), MOST_WORK) for entry in texts) > MOST_WORK:
-                raise UserError(
-                    f"{path} has tags and other texts that take more than {MOST_WORK} steps to"
-                    " read, which are enough for any model: leave it out"
-                )
-            # Of what torch lets a file make, the one thing that takes memory by its number alone.
-            if any(b"bytearray\n" in archive.read(entry) for entry in texts):
-                _refuse_damaged(path)
-            return {entry.file_size for entry in entries}
-    except NO_ZIP:
+        # torch's own, as archives can be made that other readers take for something else.
+        archive = torch._C.PyTorchFileReader(str(path))
+        sizes = {name: archive.get_record_size(name) for name in archive.get_all_records()}
+        length = archive.get_record_size("data.pkl")
+        size = path.stat().st_size
+        if sum(sizes.values()) > size:
+            raise UserError(f"{path} says it holds more than its {size} bytes: leave it out")
+        if length > LARGEST_TEXT:
+            raise UserError(
+                f"{path} has {length} bytes of tags and other texts, where {LARGEST_TEXT} are"
+                " enough for any model: leave it out"
+            )
+        if work(archive.get_record("data.pkl"), MOST_WORK) > MOST_WORK:
+            raise UserError(
+                f"{path} has tags and other texts that take more than {MOST_WORK} steps to"
+                " read, which are enough for any model: leave it out"
+            )
+    except (RuntimeError, ValueError):
         _refuse_damaged(path)
+    return set(sizes.values())
 
 
 def _check_arrays(path: Path, found: dict[Any, Any], sizes: set[int]) -> None:
@@ -283,6 +269,7 @@ def _check_arrays(path: Path, found: dict[Any, Any], sizes: set[int]) -> None:
             and not tensor.requires_grad
             # A view of few numbers can claim to be billions of rows.
             and tensor.is_contiguous()
+            and predictions.is_mapped(tensor)
             # Of a record cut short, torch reads on in the next.
             and tensor.untyped_storage().nbytes() in sizes
         )
@@ -394,7 +381,9 @@ def _are_images(value: Any, rows: int) -> bool:
     return (
         isinstance(value, torch.Tensor)
         and (value.dtype, value.shape) == (torch.int64, (rows, 3))
+        and value.layout == torch.strided
         and value.is_contiguous()
+        and predictions.is_mapped(value)
     )
 
 

@@ -229,17 +229,19 @@ def read(
     limit: int,
     tag_mappings: TagMappings,
     categories: Mapping[str, str] | None = None,
+    scratch: Path | None = None,
 ) -> GroundTruth:
     """The ground truth of posts of posts.jsonl: the `limit` lowest ids of those in `wanted`.
 
-    `categories` has those of tags of which the posts do not say it. Lines that are no post are
-    skipped with a warning. Raises UserError without the file.
+    `categories` has those of tags of which the posts do not say it. Scratch files lie in the folder
+    `scratch`, by default in the data folder. Lines that are no post are skipped with a warning.
+    Raises UserError without the file.
     """
     path = data.posts
     problems = jsonl.Problems()
     number_of: dict[str, int] = {}
     votes = array("i")  # Of the posts' own fields: a number for each tag and category.
-    kept = _Kept(data.root)
+    kept = _Kept(scratch or data.root)
 
     def index(tag: str) -> int:
         number = number_of.setdefault(tag_mappings.get_canonical(tag), len(number_of))

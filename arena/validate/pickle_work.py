@@ -4,10 +4,18 @@ torch's own reader of untrusted pickles (weights_only) takes microseconds for an
 may have as many opcodes as bytes. What is worse, a value can be used again by its number: a tuple
 of a tuple twice, which is that of another twice, and so on, is a few bytes a level, and twice the
 work a level where Python hashes it. So what is used again counts with all that is in it.
+
+That reader also calls functions that make arrays of any size from a number or two, or whose numbers
+are in no file. torch.save needs but these few for tensors and bytes, so all others are refused.
 """
 
 import pickletools
+import re
 from typing import Any
+
+MAKES = re.compile(
+    r"torch\._utils _rebuild_tensor_v2|torch \w+Storage|collections OrderedDict|_codecs encode"
+)
 
 PUSHES = {
     *("NONE", "NEWTRUE", "NEWFALSE", "BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT"),
@@ -26,7 +34,7 @@ def work(pickled: bytes, most: int) -> int:
     """The opcodes of a pickle, and for values that are used again or given to a function all that
     is in them. It is not counted on above `most`, nor after what torch does not read.
 
-    Raises ValueError for what is no pickle.
+    Raises ValueError for what is no pickle, and for one of more than tensors and plain values.
     """
     done = 0
     stack: list[list[int]] = []  # How much is in each value; a list, as values grow.
@@ -35,6 +43,8 @@ def work(pickled: bytes, most: int) -> int:
     for opcode, argument, _ in pickletools.genops(pickled):
         done += 1
         name = opcode.name
+        if name == "GLOBAL" and not MAKES.fullmatch(str(argument)):
+            raise ValueError("a pickle of more than tensors")
         try:
             if name in PUSHES:
                 stack.append([1 + len(argument) // TEXT if isinstance(argument, str) else 1])

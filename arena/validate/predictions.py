@@ -163,6 +163,7 @@ def _is_whole(found: Any) -> bool:
             and tensor.layout == torch.strided
             and tensor.is_contiguous()
             and not tensor.requires_grad
+            and is_mapped(tensor)
             for tensor, (kinds, shape) in zip(tensors, forms, strict=True)
         )
         and len(found["tags"]) == columns
@@ -170,6 +171,12 @@ def _is_whole(found: Any) -> bool:
         and speed.is_list(found.get("speed") or [])
         and re.fullmatch("[0-9a-f]{64}", found.get("fingerprint") or "0" * 64) is not None
     )
+
+
+def is_mapped(tensor: torch.Tensor) -> bool:
+    """Whether a strided tensor's numbers are in the file that it was read from. A hostile file can
+    have torch make others in memory, which `let_go` would overwrite."""
+    return not tensor.untyped_storage().resizable()
 
 
 def store(path: Path) -> str:

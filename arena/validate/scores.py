@@ -13,7 +13,7 @@ from arena.metrics import Decided
 from arena.metrics.tiles import Tiles
 from arena.tagger import Labels
 from arena.validate.ids import rows_of
-from arena.validate.post_tags import PostTags
+from arena.validate.post_tags import POSTS_AT_ONCE, PostTags
 from arena.validate.predictions import let_go, load, taken
 
 import numpy as np
@@ -106,7 +106,8 @@ def truth(folder: Path, carried: PostTags, names: Sequence[str], wanted: Sequenc
     place_of = np.array([position.get(tag, -1) for tag in names], dtype=np.int64)
     posts, tags = len(carried), len(wanted)
     found = Tiles.make(folder, posts, tags, np.bool_)
-    size = max(1, TRUTH_AT_ONCE // max(1, tags))
+    # Of few tags it is what the posts carry besides that would fill the memory.
+    size = min(POSTS_AT_ONCE, max(1, TRUTH_AT_ONCE // max(1, tags)))
     for start in range(0, posts if tags else 0, size):
         block = np.zeros((min(size, posts - start), tags), np.bool_)
         rows, numbers = carried.pairs(slice(start, start + len(block)))

@@ -2,9 +2,13 @@
 
 import json
 import os
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from arena.metrics import Decided, TestSet, bootstrap, by_age, evaluate, tiles
+from arena.metrics.scratch import ScratchFile
 from arena.metrics.tiles import Tiles
 
 import numpy as np
@@ -98,4 +102,24 @@ def test_a_full_disk_names_the_folder(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(os, "pwritev", full)
     with pytest.raises(OSError, match="No space left") as raised:
         made.write(0, np.zeros((2, 3), np.float32))
+    assert raised.value.filename == str(tmp_path)
+
+
+@contextmanager
+def small_files() -> Iterator[None]:
+    """Let no file be larger than a kilobyte."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_a_file_that_cannot_be_made_names_the_folder(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="No such file") as raised:
+        ScratchFile(tmp_path / "gone")
+    assert raised.value.filename == str(tmp_path / "gone")
+    with small_files(), pytest.raises(OSError, match="File too large") as raised:
+        ScratchFile(tmp_path, 2000)
     assert raised.value.filename == str(tmp_path)

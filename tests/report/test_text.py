@@ -190,6 +190,10 @@ def test_no_verdict_on_too_few_clusters() -> None:
     (said,) = text.verdicts(metrics)
     few = "; 29 clusters of posts are too few to tell whether that is more than noise. Whatever"
     assert few in said and said.endswith("F1 where precision equals recall 0.0040 higher.")
+    metrics["bootstrap"]["clusters"] = 1
+    assert "; one cluster is too few to tell" in text.verdicts(metrics)[0]
+    metrics["posts"]["count"] = 1
+    assert "; one post is too few to tell" in text.verdicts(metrics)[0]
 
 
 def test_what_clusters_change_is_one_sentence() -> None:

@@ -1,6 +1,7 @@
 """--check: every setting planted wrong is found, and right ones are left alone."""
 
 import json
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -108,3 +109,17 @@ def test_too_few_tags_to_tell(tmp_path: Path) -> None:
     make_data(tmp_path, 12)
     card = make_model(tmp_path, "odd", [f"no_{n}" for n in range(12)])
     refused(call("validate.py", "--data", tmp_path, "--check", card), "0 of odd's tags", "'tags'")
+
+
+def test_a_data_folder_that_cannot_be_written_to_will_do(
+    labelled: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = tempfile.TemporaryFile
+
+    def elsewhere(*, dir: Path) -> Any:
+        if dir == labelled:
+            raise PermissionError(13, "Permission denied")
+        return made(dir=dir)
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", elsewhere)
+    assert "is fed as well as by any" in check(labelled, "right").out

@@ -4,6 +4,7 @@ import json
 import pickletools
 import resource
 import shutil
+import struct
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -298,6 +299,19 @@ def nan(held: dict[str, Any]) -> None:
 
 
 Change = Callable[[dict[str, Any]], Any]
+
+
+class Copied:
+    """Numbers that torch is to copy, as what `held` has in them is one number again and again."""
+
+    def __init__(self, held: dict[str, Any]) -> None:
+        self.numbers = torch.zeros(1).expand(held["predictions"].shape)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        copied = torch._utils._rebuild_device_tensor_from_cpu_tensor
+        return copied, (self.numbers, torch.float32, "cpu", False)
+
+
 HOSTILE: dict[str, tuple[Change, str]] = {
     "NaN": (nan, "not from 0 to 1"),
     "above 1": (lambda held: held["predictions"].fill(1.5), "not from 0 to 1"),
@@ -318,11 +332,15 @@ HOSTILE: dict[str, tuple[Change, str]] = {
     ),
     "no numbers at all": (
         lambda held: held.update(predictions=torch.zeros(1, device="meta").expand(40, 12)),
-        "'predictions'",
+        "not a predictions file",
+    ),
+    "numbers that are copied": (
+        lambda held: held.update(predictions=Copied(held)),
+        "not a predictions file",
     ),
     "sparse": (
         lambda held: held.update(predictions=torch.from_numpy(held["predictions"]).to_sparse()),
-        "'predictions'",
+        "not a predictions file",
     ),
     "no posts": (
         lambda held: held.update(
@@ -484,6 +502,44 @@ def test_a_pickle_of_much_work_is_refused_before_torch_reads_it(
         given.read(path, mappings(DataFolder(ran)))
     assert str(path) in str(ended.value) and str(ended.value).isprintable()
     assert 0 < counted[0] <= given.MOST_WORK + 1 and not loaded
+
+
+def two_in_one(path: Path, whole: Path, pickled: bytes) -> None:
+    """An archive with another pickle for torch, which goes by where the list of its files is said
+    to begin, than for Python, which goes by where it ends."""
+    parts = []
+    for content in (None, pickled):
+
+        def change(name: str, held: bytes, new: bytes | None = content) -> bytes:
+            return new if new and name.endswith("pkl") else held
+
+        archive(path, whole, change, zipfile.ZIP_STORED)
+        written = path.read_bytes()
+        end = written.rfind(b"PK\x05\x06")
+        size, start = struct.unpack("<II", written[end + 12 : end + 20])
+        parts.append((written[:start], written[start : start + size], written[end:]))
+    (files, listed, last), (others, others_listed, _) = parts
+    others = others.ljust(len(files), b"\0")
+    last = last[:16] + struct.pack("<I", len(others)) + last[20:]
+    path.write_bytes(others + others_listed + files + listed + last)
+
+
+def test_a_pickle_of_much_work_is_found_wherever_torch_does(tmp_path: Path, ran: Path) -> None:
+    hidden, whole = of_tuples(60), ran / "a_predictions.pt"
+    renamed, doubled = tmp_path / "renamed_predictions.pt", tmp_path / "doubled_predictions.pt"
+    archive(
+        renamed,
+        whole,
+        lambda name, content: hidden if name.endswith("pkl") else content,
+        zipfile.ZIP_STORED,
+    )
+    renamed.write_bytes(renamed.read_bytes().replace(b"/data.pkl", b"/DATA.PKL"))
+    two_in_one(doubled, whole, hidden)
+    with zipfile.ZipFile(whole) as one, zipfile.ZipFile(doubled) as other:
+        assert other.read("archive/data.pkl") == one.read("archive/data.pkl")
+    for path in (renamed, doubled):
+        with pytest.raises(UserError, match="more than 1048576 steps to read"):
+            given.read(path, mappings(DataFolder(ran)))
 
 
 @pytest.mark.parametrize(

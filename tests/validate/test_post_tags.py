@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from arena.validate import post_tags
+from arena.validate import post_tags, scores
 from arena.validate.post_tags import Numbers, PostTags
 
 import numpy as np
@@ -81,3 +81,24 @@ def test_a_full_disk_names_the_folder(tmp_path: Path, monkeypatch: pytest.Monkey
 def test_a_folder_that_is_not_there_takes_no_file(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         Numbers(tmp_path / "absent")
+
+
+def test_few_tags_are_taken_of_few_posts_at_a_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    carried = [[0, 2], [1], [], [2], [0], [1, 2], [2], [0, 1, 2]]
+    numbers = Numbers(tmp_path)
+    for tags in carried:
+        numbers.add(tags)
+    held = PostTags.of(numbers, np.array([len(tags) for tags in carried]))
+    read, sizes = Numbers.read, []
+
+    def counted(of: Numbers, first: int, last: int) -> np.ndarray:
+        sizes.append(last - first)
+        return read(of, first, last)
+
+    monkeypatch.setattr(Numbers, "read", counted)
+    monkeypatch.setattr(scores, "POSTS_AT_ONCE", 3)
+    found = scores.truth(tmp_path, held, ["a", "b", "c"], ["c"])
+    assert sizes == [3, 4, 4]
+    assert found.rows(slice(0, 8))[:, 0].tolist() == [2 in tags for tags in carried]
