@@ -512,11 +512,11 @@ def evaluate(
     figures["calibration_error",] = gaps / bins[0].sum(axis=1)
 
     influence, wider = None, {}
-    if samples.count > 1 and not test.alone:
+    if samples.count > 1:
         moved = influences(
             scores, truth, lambda part, scores: above(part, scores, cut, decided), test.clusters
         )
-        influence, wider = moved.of_posts, moved.wider
+        influence, wider = None if test.alone else moved.of_posts, moved.wider
         for path in WIDER.keys() & figures.keys():
             figures[path][1:] = bootstrap.scaled(figures[path][1:], wider[WIDER[path]])
     values = {path: float(found[0]) for path, found in figures.items()}

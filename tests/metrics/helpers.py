@@ -301,6 +301,12 @@ def sample(posts: int, tags: int, seed: int = 0) -> tuple[Array, Array]:
     return (1 / (1 + np.exp(-logits))).astype(np.float32), truth
 
 
+def widened(values: Array, factor: float) -> Array:
+    """Resamples (resamples,) spread `factor` times as far about their mean."""
+    found: Array = values.mean() + (values - values.mean()) * factor
+    return found
+
+
 def centred(values: Array, value: float) -> list[float]:
     """value ± 1.96 standard deviations of the resamples, by the definition."""
     mean = sum(values) / len(values)

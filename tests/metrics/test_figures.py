@@ -12,11 +12,13 @@ from tests.metrics.helpers import (
     cases,
     drawn,
     evaluate,
+    evaluation,
     f1_of_posts,
     flat,
     plain,
     reference,
     sample,
+    widened,
     wider,
 )
 
@@ -86,14 +88,12 @@ def test_every_figure_and_every_resample_equals_brute_force(
             resampled_from=truth,
         )
         resampled.append({name: expected[name] for name in table.keys() - set(WIDENED)})
-    factors = dict.fromkeys(resampled[0], 1.0)
-    if clusters[-1] < posts - 1:
-        factors |= wider(scores, truth, threshold, clusters)
-        of_f1 = factors["macro_f1"]
-        factors |= {"equal_macro_recall": factors["macro_recall"], "equal_macro_f1": of_f1}
-        factors["equal_macro_mcc"] = of_f1
-        for name in [name for name in factors if name.startswith("min_count_")]:
-            factors[name] = factors["macro_f1" if name.endswith("f1") else "macro_ap"]
+    factors = dict.fromkeys(resampled[0], 1.0) | wider(scores, truth, threshold, clusters)
+    of_f1 = factors["macro_f1"]
+    factors |= {"equal_macro_recall": factors["macro_recall"], "equal_macro_f1": of_f1}
+    factors["equal_macro_mcc"] = of_f1
+    for name in [name for name in factors if name.startswith("min_count_")]:
+        factors[name] = factors["macro_f1" if name.endswith("f1") else "macro_ap"]
     for name, factor in factors.items():
         values = np.array([each[name] for each in resampled])
         expected_values = values.mean() + (values - values.mean()) * factor
@@ -194,6 +194,7 @@ def test_decided_tags_are_counted_as_predicted_and_ranked_by_score(
         "samples": bootstrap.Samples(np.arange(posts, dtype=np.int32), with_all),
         "categories": [("general", "character")[tag % 2] for tag in range(tags)],
     }
+    resampled: dict[str, list[float]] = {}
     entry, table = evaluate(scores, truth, decided, **given)
     plainly, other = evaluate(scores, truth, threshold, **given)
 
@@ -210,13 +211,18 @@ def test_decided_tags_are_counted_as_predicted_and_ranked_by_score(
         ):
             rows = np.repeat(np.arange(posts), weights[:, column])
             found = [plain(predicted[rows, tag], truth[rows, tag])[name] for tag in range(tags)]
-            assert table[f"macro_{name}"][column] == pytest.approx(np.mean(found))
+            resampled.setdefault(name, []).append(float(np.mean(found)))
         for category, group in entry["by_category"].items():
             some = [tag for tag in range(tags) if given["categories"][tag] == category]
             pooled = plain(predicted[:, some].ravel(), truth[:, some].ravel())[name]
             assert group["micro"][name]["value"] == pytest.approx(pooled)
             of_some = np.mean([each[t][name] for t in some])
             assert group["macro"][name]["value"] == pytest.approx(of_some)
+
+    spread = evaluation(scores, truth, decided, **given).sums.wider
+    for name, values in resampled.items():
+        of_name = widened(np.array(values), spread[name])
+        np.testing.assert_allclose(table[f"macro_{name}"], of_name, atol=1e-9)
 
     # Whatever asks for no threshold, or for another one, is that of the scores.
     assert entry["overall"].pop("own")["threshold"] is None
@@ -230,11 +236,16 @@ def test_decided_tags_are_counted_as_predicted_and_ranked_by_score(
         inside = np.flatnonzero(truth.sum(axis=0) >= int(least))
         assert found.pop("f1")["value"] == pytest.approx(np.mean([each[t]["f1"] for t in inside]))
         plainly["overall"]["min_count"][least].pop("f1")
+    for of_either in (entry, plainly):  # The spread is that at the own threshold.
+        for figure in of_either["overall"]["equal"]["macro"].values():
+            figure.update(low=None, high=None)
     for name in ("overall", "curves", "calibration", "examples"):
         assert entry[name] == plainly[name]
     for name in ("ap", "support", "best_threshold", "best_f1"):
         assert entry["per_tag"][name] == plainly["per_tag"][name]
     at_own = {f"{mean}_{name}" for mean in ("macro", "micro") for name in bootstrap.FIGURES}
     at_own |= {name for name in table if name.startswith("per_image") or name.endswith("0_f1")}
+    # How far these spread is worked out at the own threshold.
+    at_own |= {f"equal_macro_{name}" for name in bootstrap.FIGURES}
     for name in table.keys() - at_own:
         np.testing.assert_array_equal(table[name], other[name])
