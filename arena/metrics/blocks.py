@@ -32,7 +32,7 @@ def _blocks(
 ) -> Iterator[tuple[slice, T]]:
     """(part, work(part)) for the parts of range(count), in order, worked on by all cores, or by
     fewer where each part is of so many `posts` that all together would not fit the memory."""
-    workers = min(len(os.sched_getaffinity(0)), max(1, POSTS_AT_ONCE // max(1, posts)))
+    workers = min(len(os.sched_getaffinity(0)), most_at_once(posts))
     waiting = min(workers, POSTS_WAITING // max(1, posts))
     ahead: deque[tuple[slice, Future[T]]] = deque()
     # One torch thread in each of ours: the pool already keeps every core busy.
@@ -46,6 +46,11 @@ def _blocks(
         while ahead:
             part, found = ahead.popleft()
             yield part, found.result()
+
+
+def most_at_once(posts: int) -> int:
+    """How many blocks of tags, of so many posts, are worked on at once, if there are the cores."""
+    return max(1, POSTS_AT_ONCE // max(1, posts))
 
 
 def _columns(matrix: Matrix, part: slice, kind: type) -> Array:

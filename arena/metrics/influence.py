@@ -12,7 +12,7 @@ Application, 1997, section 2.7). It gives the ratio of the two well, which is wh
 from collections.abc import Callable
 from typing import NamedTuple
 
-from arena.metrics.blocks import Array, Matrix, by_tags, rows
+from arena.metrics.blocks import Array, Matrix, by_tags, most_at_once, rows
 from arena.metrics.bootstrap import NO_SPREAD, REACH
 from arena.metrics.formulas import f1, safe_divide
 
@@ -62,7 +62,7 @@ def influences(
                 [zero, -safe_divide(safe_divide(tp, k), k), -safe_divide(f1(tp, n, k), n + k)],
             ]
         )
-        found, more, own = nothing()
+        found, more, own = sums if in_place else nothing()
         for tag, positive in enumerate(truth):
             some = np.flatnonzero(positive | predicted[tag]).astype(np.int32)
             counted = np.stack([right[tag, some], predicted[tag, some], positive[some]])
@@ -83,10 +83,12 @@ def influences(
                 own[row] += of_tag
         return found, more, own
 
-    total, more, own = nothing()
+    sums = total, more, own = nothing()
+    # One block after the other adds up by itself: another such array would be as large as all else.
+    in_place = most_at_once(posts) == 1
     for _, found in by_tags(scores, truth, block):
-        for sums, part in zip((total, more, own), found, strict=True):
-            sums += part
+        for whole, part in () if in_place else zip(sums, found, strict=True):
+            whole += part
     wider = {}
     for row, name in enumerate(HEADLINE[1:]):
         together = np.bincount(clusters, total[:, row + 1])

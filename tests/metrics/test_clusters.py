@@ -2,7 +2,14 @@
 
 from typing import Any
 
-from arena.metrics import TestSet, bootstrap, compare, compared_design_effects, evaluate
+from arena.metrics import (
+    TestSet,
+    blocks,
+    bootstrap,
+    compare,
+    compared_design_effects,
+    evaluate,
+)
 from arena.metrics.influence import (
     HEADLINE,
     design_effects,
@@ -357,3 +364,18 @@ def test_intervals_from_few_clusters_hold_by_their_freedom() -> None:
         held.append([abs(values.sum()) <= 1.96 * spread, abs(values.sum()) <= reach * spread])
     normal, by_freedom = np.mean(held, axis=0)
     assert normal < 0.936 < 0.943 < by_freedom < 0.957
+
+
+def test_influences_of_so_many_posts_that_they_are_added_up_in_place() -> None:
+    scores, truth, clusters = clustered(600, 70, 3, 1)
+
+    def found() -> tuple[Array, dict[str, float]]:
+        return influences(scores, truth, lambda part, scores: scores >= 0.5, clusters)
+
+    expected = found()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(blocks, "POSTS_AT_ONCE", 600)
+        in_place = found()
+    np.testing.assert_allclose(in_place[0], expected[0], rtol=0, atol=1e-15)
+    assert in_place[1] == pytest.approx(expected[1], rel=1e-12)
+    assert np.abs(expected[0]).max() > 1e-4
