@@ -19,6 +19,8 @@ from danbooru_metadata import TagMappings
 
 import numpy as np
 
+MOST_POSTS = 15_000_000  # Of which a resample may have some more: see arena.metrics.figures.
+
 
 def choose_posts(
     data: DataFolder,
@@ -65,6 +67,11 @@ def choose_posts(
         for tag, category in zip(tagger.tags, tagger.categories, strict=True)
         if category in posts.CATEGORIES
     }
+    if min(len(usable), limit) > MOST_POSTS:
+        raise UserError(
+            f"{min(len(usable), limit)} posts are more than the {MOST_POSTS} that can be scored at"
+            " once: give --posts, or a shorter list to --post-ids"
+        )
     truth = replace(ground_truth.read(data, usable, limit, mappings, categories), links=links)
     _tell_not_scored(files, wanted, _last(truth, limit, usable))
     told = wanted - usable

@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from arena.validate import selection
 from demo.tiny import SIZE, make_data, make_model, make_onnx, write_mappings
 from tests.helpers import refused
 from tests.validate.helpers import LOGITS_IMAGE, QUICK, TAGS, ok, saved, validate
@@ -240,3 +241,15 @@ def test_post_ids_repeat_a_run(tmp_path: Path) -> None:
     wanted.write_text("12\n1O\n")
     refused(validate(tmp_path, model, more=more), "line 2", "1O")
     refused(validate(tmp_path, model, more=(*QUICK, "--post-ids", "no.txt")), "no.txt")
+
+
+def test_more_posts_than_can_be_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    posts = make_data(tmp_path, 30)
+    model = make_model(tmp_path, "a", TAGS)
+    monkeypatch.setattr(selection, "MOST_POSTS", 20)
+    refused(validate(tmp_path, model), "30 posts are more than the 20", "--posts")
+    listed = tmp_path / "all.txt"
+    listed.write_text("\n".join(str(post["id"]) for post in posts))
+    more = (*QUICK, "--post-ids", listed)
+    refused(validate(tmp_path, model, more=more), "30 posts are more than the 20", "--post-ids")
+    ok(validate(tmp_path, model, more=(*QUICK, "--posts", 20)))
