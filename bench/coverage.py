@@ -38,6 +38,7 @@ from arena.cli import progress
 from arena.metrics import (
     TestSet,
     bootstrap,
+    by_rating,
     compare,
     compared_design_effects,
     evaluate,
@@ -55,6 +56,7 @@ from scipy.sparse import csr_matrix
 
 Array = np.ndarray[Any, Any]
 THRESHOLD = 0.35
+RATINGS = {"g": 0.5, "s": 0.3, "q": 0.12, "e": 0.08}  # The share of the posts that has each.
 # On how many posts a tag is, at each tenth of the published run's tags on 10 to 100 posts: the
 # least counts that the recalls of its detailed_metrics.txt are fractions of.
 POSTS_A_TAG = (10, 11, 14, 17, 21, 27, 33, 43, 56, 73, 100)
@@ -122,7 +124,10 @@ def test_set(truth: Array, unknown: Array, clusters: Array, resamples: int, seed
     posts, tags = truth.shape
     samples = bootstrap.resamples(posts, resamples, seed, clusters)
     ids, totals = np.arange(posts), truth.sum(axis=1) + unknown
-    return TestSet(truth, ids, ["general"] * tags, [""] * posts, totals, samples, clusters)
+    # Of a cluster's posts each has the rating of the first, as those of a family mostly do.
+    random = np.random.default_rng([1, seed])
+    ratings = random.choice([*RATINGS], posts, p=[*RATINGS.values()])[clusters]
+    return TestSet(truth, ids, ["general"] * tags, ratings, totals, samples, clusters)
 
 
 def sample(made: Made, resamples: int, seed: int) -> Sample:
@@ -136,7 +141,14 @@ def sample(made: Made, resamples: int, seed: int) -> Sample:
     for clusters in units:
         test = test_set(truth, unknown, clusters, resamples, seed)
         one, other = (evaluate(test, each, THRESHOLD) for each in scores)
-        found += [_figures(one.results["overall"]), _figures(compare(one, other))]
+        rated = {
+            f"rating.{rating}.{name}": group["micro"][name]
+            for rating, group in by_rating(test, scores[0], THRESHOLD).items()
+            for name in ("precision", "recall", "f1")
+        }
+        found.append({**_figures(one.results["overall"]), **rated})
+        of_pair = dict.fromkeys(rated, Figure(value=0.0, low=None, high=None))
+        found.append({**_figures(compare(one, other)), **of_pair})
         effects += [one.results["design_effect"], compared_design_effects(test, one, other)]
     return Sample(tuple(found), tuple(effects[:2]))
 
